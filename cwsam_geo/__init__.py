@@ -1,0 +1,33 @@
+"""cwsam-geo: land-cover maps of whole SAR scenes with CWSAM.
+
+The functions behind the commands are importable from here; they are loaded when first used, so
+that ``import cwsam_geo`` and ``cwsam-geo --help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "load_model": "cwsam_geo.model.predictor",
+    "predict_scene": "cwsam_geo.predict",
+}
+
+__all__ = ["__version__", "load_model", "predict_scene"]
+
+if TYPE_CHECKING:
+    from cwsam_geo.model.predictor import load_model
+    from cwsam_geo.predict import predict_scene
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,132 @@
+"""The command group: lazy commands, logging, and errors to exit codes."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Any
+
+import click
+
+from cwsam_geo import __version__
+from cwsam_geo.errors import CwsamGeoError
+
+COMMANDS = {
+    "predict": ("predict", "Map a scene: class raster out of a SAR GeoTIFF."),
+    "info": ("info", "Say what a scene or model is, and what would happen to it."),
+    "convert": ("convert", "Turn an upstream SAM or CWSAM checkpoint into a model bundle."),
+    "models": ("models", "List and download SAM's checkpoints."),
+}
+"""Command name to module and one-line help; the module is imported when the command is used."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command runs, so that ``--help`` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of the commands, in the order of ``COMMANDS``."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"cwsam_geo.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="cwsam-geo")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Land-cover maps and polygons from whole SAR scenes with CWSAM."""
+    ctx.obj = {"debug": debug}
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="%(levelname)s: %(message)s",
+        level=logging.DEBUG if debug else logging.WARNING,
+        force=True,
+    )
+    for noisy in ("rasterio", "fiona", "pyogrio", "matplotlib", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.WARNING if debug else logging.CRITICAL)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of ``cwsam-geo``: every error a user can cause is one line.
+
+    Exit code 2 for wrong usage, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _terminated)
+    debug = "--debug" in arguments
+    # --debug is welcome anywhere on the line.
+    arguments = [a for a in arguments if a != "--debug"]
+    try:
+        code = cli.main(
+            ["--debug", *arguments] if debug else arguments,
+            prog_name="cwsam-geo",
+            standalone_mode=False,
+        )
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; no output was written")
+        sys.exit(130)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        message, code = describe(error)
+        _say(message)
+        sys.exit(code)
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """One line for an error, and the exit code that goes with it."""
+    if isinstance(error, CwsamGeoError):
+        return f"Error: {_one_line(error)}", error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"Error: {where}the disk is full; free some space or write elsewhere", 1
+    if isinstance(error, MemoryError):
+        return "Error: out of memory; use a smaller --batch-size or another machine", 1
+    if isinstance(error, OSError):
+        return f"Error: {_one_line(error)}", 1
+    kind = type(error).__name__
+    return (
+        f"Error: unexpected {kind}: {_one_line(error)} "
+        "(this is a bug in cwsam-geo: run again with --debug and report the traceback)",
+        1,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _terminated(signum: int, frame: FrameType | None) -> Any:
+    # Unwinds the stack, so that temporary files are removed.
+    sys.exit(128 + signum)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""Scenes, windows and tiles: integer pixel arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+
+from cwsam_geo.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels; it may reach outside the scene.
+
+    Attributes:
+        row: First row.
+        col: First column.
+        height: Rows.
+        width: Columns.
+    """
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """One past the last row."""
+        return self.row + self.height
+
+    @property
+    def right(self) -> int:
+        """One past the last column."""
+        return self.col + self.width
+
+    @property
+    def empty(self) -> bool:
+        """True when the window holds no pixel."""
+        return self.height <= 0 or self.width <= 0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices, for an array whose origin is the scene's."""
+        return slice(self.row, self.bottom), slice(self.col, self.right)
+
+    def shift(self, rows: int, cols: int) -> Window:
+        """The same rectangle, moved."""
+        return replace(self, row=self.row + rows, col=self.col + cols)
+
+    def within(self, outer: Window) -> Window:
+        """The same rectangle in the coordinates of ``outer``."""
+        return self.shift(-outer.row, -outer.col)
+
+    def intersect(self, other: Window) -> Window:
+        """The common part; ``empty`` where there is none."""
+        row, col = max(self.row, other.row), max(self.col, other.col)
+        height = max(0, min(self.bottom, other.bottom) - row)
+        width = max(0, min(self.right, other.right) - col)
+        return Window(row, col, height, width)
+
+
+@dataclass(frozen=True)
+class SceneGrid:
+    """Shape, georeferencing and storage of a raster.
+
+    Attributes:
+        height: Rows.
+        width: Columns.
+        transform: Pixel to map coordinates; identity where there is none.
+        crs: Coordinate reference system, or None.
+        count: Bands.
+        dtype: numpy's name of the stored type.
+        nodata: Declared nodata value, or None.
+        block_shape: Rows and columns of a storage block.
+        gcps: Ground control points, for scenes that have them instead of a transform.
+        gcp_crs: Their coordinate reference system.
+    """
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+    count: int = 1
+    dtype: str = "float32"
+    nodata: float | None = None
+    block_shape: tuple[int, int] = (256, 256)
+    gcps: tuple[GroundControlPoint, ...] = ()
+    gcp_crs: CRS | None = None
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1 or self.count < 1:
+            raise ValueError(f"empty grid: {self.height} x {self.width} x {self.count}")
+
+    @property
+    def window(self) -> Window:
+        """The whole scene."""
+        return Window(0, 0, self.height, self.width)
+
+    @property
+    def georeferenced(self) -> bool:
+        """True when pixels have map coordinates, by transform or by control points."""
+        return bool(self.gcps) or not self.transform.is_identity
+
+    def crop(self, window: Window) -> SceneGrid:
+        """The grid of a window inside the scene; control points move along."""
+        gcps = tuple(
+            GroundControlPoint(
+                row=p.row - window.row, col=p.col - window.col, x=p.x, y=p.y, z=p.z, id=p.id
+            )
+            for p in self.gcps
+        )
+        transform = self.transform
+        if (window.row, window.col) != (0, 0) and self.georeferenced and not self.gcps:
+            transform = transform * Affine.translation(window.col, window.row)
+        return replace(
+            self, height=window.height, width=window.width, transform=transform, gcps=gcps
+        )
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One model input.
+
+    Attributes:
+        index: Place in the plan, row-major, from 0.
+        row_index: Which row of tiles.
+        col_index: Which column of tiles.
+        window: Pixels of the tile; may reach past the bottom and right of the scene.
+        settles: Pixels of the scene that become final once this tile has been fed.
+    """
+
+    index: int
+    row_index: int
+    col_index: int
+    window: Window
+    settles: Window
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Overlapping square tiles over a scene, in row-major order.
+
+    Tile offsets are multiples of ``stride``, so that the logits of all tiles lie on one grid. The
+    last tile of a row or column is shifted back inside the scene; it reaches past the edge by
+    less than ``stride`` pixels, or by more only where the scene is smaller than a tile. The
+    ``settles`` rectangles partition the scene.
+
+    Attributes:
+        height: Rows of the scene.
+        width: Columns of the scene.
+        tile_size: Side of a tile in pixels.
+        overlap: Pixels shared by neighbours, at least; 0 to half a tile.
+        stride: Pixels per logit (1 where logits have the tile's resolution).
+
+    Raises:
+        UsageError: The overlap is not between 0 and half a tile.
+    """
+
+    height: int
+    width: int
+    tile_size: int
+    overlap: int
+    stride: int = 1
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1 or self.tile_size < 1 or self.stride < 1:
+            raise ValueError(f"impossible plan: {self}")
+        if self.tile_size % self.stride:
+            raise ValueError(f"tile size {self.tile_size} is not a multiple of {self.stride}")
+        if not 0 <= self.overlap <= self.tile_size // 2:
+            raise UsageError(
+                f"overlap {self.overlap} does not fit tiles of {self.tile_size} px: "
+                f"choose 0 to {self.tile_size // 2}"
+            )
+
+    @cached_property
+    def row_offsets(self) -> tuple[int, ...]:
+        """First row of each row of tiles."""
+        return self._offsets(self.height)
+
+    @cached_property
+    def col_offsets(self) -> tuple[int, ...]:
+        """First column of each column of tiles."""
+        return self._offsets(self.width)
+
+    def _offsets(self, length: int) -> tuple[int, ...]:
+        if length <= self.tile_size:
+            return (0,)
+        step = (self.tile_size - self.overlap) // self.stride * self.stride
+        last = -(-(length - self.tile_size) // self.stride) * self.stride
+        return (*range(0, last, step), last)
+
+    def _settled(self, offsets: tuple[int, ...], i: int, length: int) -> tuple[int, int]:
+        # A pixel is interpolated between two logits: within half a stride of the next tile it
+        # still waits for that tile.
+        half = self.stride // 2
+        start = offsets[i] - half if i else 0
+        end = offsets[i + 1] - half if i + 1 < len(offsets) else length
+        return start, end
+
+    def __len__(self) -> int:
+        return len(self.row_offsets) * len(self.col_offsets)
+
+    def tile(self, row_index: int, col_index: int) -> Tile:
+        """The tile in the given row and column of tiles."""
+        top, bottom = self._settled(self.row_offsets, row_index, self.height)
+        left, right = self._settled(self.col_offsets, col_index, self.width)
+        offset = self.row_offsets[row_index], self.col_offsets[col_index]
+        return Tile(
+            index=row_index * len(self.col_offsets) + col_index,
+            row_index=row_index,
+            col_index=col_index,
+            window=Window(*offset, self.tile_size, self.tile_size),
+            settles=Window(top, left, bottom - top, right - left),
+        )
+
+    def row(self, row_index: int) -> Iterator[Tile]:
+        """The tiles of one row, left to right."""
+        return (self.tile(row_index, c) for c in range(len(self.col_offsets)))
+
+    def __iter__(self) -> Iterator[Tile]:
+        for r in range(len(self.row_offsets)):
+            yield from self.row(r)
+
+
+def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
+    """True when two grids agree in shape and CRS and their corners within a fraction of a pixel.
+
+    Args:
+        a: One grid.
+        b: The other.
+        tolerance: Largest shift of any corner, in pixels. Files of one product differ by rounding
+            (1e-18 degrees has been seen), so an exact comparison refuses good data.
+    """
+    if (a.height, a.width) != (b.height, b.width) or not _same_crs(a.crs, b.crs):
+        return False
+    if a.transform.is_degenerate or b.transform.is_degenerate:
+        return bool(a.transform == b.transform)
+    corners = [(0, 0), (a.width, 0), (0, a.height), (a.width, a.height)]
+    to_pixels = ~a.transform
+    moved: list[Any] = [to_pixels * (b.transform * corner) for corner in corners]
+    return all(
+        abs(m[0] - c[0]) <= tolerance and abs(m[1] - c[1]) <= tolerance
+        for m, c in zip(moved, corners, strict=True)
+    )
+
+
+def _same_crs(a: CRS | None, b: CRS | None) -> bool:
+    return bool(a == b) if a and b else not a and not b

@@ -1,0 +1,1 @@
+"""Reading scenes, writing rasters and vectors."""

@@ -1,0 +1,206 @@
+"""Legends: class codes, names and colours."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.errors import LegendError
+
+NODATA = 255
+"""Code of pixels without data in every class raster this package writes."""
+
+_HEX = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One class.
+
+    Attributes:
+        code: Value in class rasters, 0 to 254.
+        name: Its name.
+        rgb: Its colour, three values of 0 to 255.
+    """
+
+    code: int
+    name: str
+    rgb: tuple[int, int, int]
+
+    @property
+    def color(self) -> str:
+        """The colour as ``#rrggbb``."""
+        return "#{:02x}{:02x}{:02x}".format(*self.rgb)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The classes of a model or class raster, in the order of the model's channels.
+
+    Attributes:
+        entries: One entry a class; codes and names are unique.
+        ignore: Code of labels that do not count (a background class), or None. It stays a class
+            of its own; metrics and losses may leave it out.
+
+    Raises:
+        LegendError: Codes or names repeat, a code is not in 0..254, or there is no class.
+    """
+
+    entries: tuple[LegendEntry, ...]
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.entries:
+            raise LegendError("a legend needs at least one class")
+        for what in ("code", "name"):
+            values = [getattr(e, what) for e in self.entries]
+            twice = sorted({str(v) for v in values if values.count(v) > 1})
+            if twice:
+                raise LegendError(f"legend: {what} {', '.join(twice)} appears twice")
+        for e in self.entries:
+            if not 0 <= e.code < NODATA:
+                raise LegendError(
+                    f"legend: code {e.code} of class {e.name!r} is not in 0..254 (255 is nodata)"
+                )
+            if not all(0 <= v <= 255 for v in e.rgb):
+                raise LegendError(f"legend: colour {e.rgb} of class {e.name!r} is not 8-bit RGB")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @cached_property
+    def codes(self) -> NDArray[np.uint8]:
+        """Code of each channel, shape (K,), uint8."""
+        return np.array([e.code for e in self.entries], np.uint8)
+
+    @property
+    def names(self) -> list[str]:
+        """Name of each channel."""
+        return [e.name for e in self.entries]
+
+    def channel(self, name_or_code: str | int) -> int:
+        """The channel of a class, by name or code.
+
+        Raises:
+            LegendError: No such class.
+        """
+        for i, e in enumerate(self.entries):
+            if name_or_code in (e.code, e.name) or str(name_or_code) == str(e.code):
+                return i
+        known = ", ".join(f"{e.code} {e.name}" for e in self.entries)
+        raise LegendError(f"no class {name_or_code!r} in the legend (it has: {known})")
+
+    @property
+    def colormap(self) -> dict[int, tuple[int, int, int, int]]:
+        """Palette as GDAL wants it: code to RGBA; nodata is transparent."""
+        table = {e.code: (*e.rgb, 255) for e in self.entries}
+        table[NODATA] = (0, 0, 0, 0)
+        return table
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """The classes as a list of ``{code, name, color}``, as rasters carry it in ``LEGEND``."""
+        return [{"code": e.code, "name": e.name, "color": e.color} for e in self.entries]
+
+    def to_json(self) -> str:
+        """``to_list`` as JSON text."""
+        return json.dumps(self.to_list(), ensure_ascii=False)
+
+    @classmethod
+    def from_list(
+        cls,
+        classes: Iterable[Mapping[str, Any]],
+        where: str = "legend",
+        ignore: int | str | None = None,
+    ) -> Legend:
+        """Reads a list of ``{code, name, color}``.
+
+        Args:
+            classes: The list; colours are ``#rrggbb`` or three numbers.
+            where: What to call the source in messages, usually a file's path.
+            ignore: Code or name of the class that does not count.
+
+        Raises:
+            LegendError: The list is malformed.
+        """
+        if not isinstance(classes, Iterable) or isinstance(classes, (str, Mapping)):
+            raise LegendError(f"{where}: classes must be a list of {{code, name, color}}")
+        entries = tuple(_entry(item, where) for item in classes)
+        try:
+            legend = cls(entries)
+        except LegendError as error:
+            raise LegendError(f"{where}: {error}") from None
+        if ignore is None:
+            return legend
+        return cls(entries, int(legend.codes[legend.channel(ignore)]))
+
+    def decode_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class codes of an RGB picture in exactly this legend's colours.
+
+        Args:
+            rgb: Picture, shape (3, H, W), uint8.
+
+        Returns:
+            Codes, shape (H, W), uint8.
+
+        Raises:
+            LegendError: The picture has other colours (they are counted), or two classes share one.
+        """
+        packed_colors = [_pack(np.array(e.rgb, np.uint32)) for e in self.entries]
+        if len({int(c) for c in packed_colors}) != len(packed_colors):
+            raise LegendError("two classes of the legend share a colour: it cannot be decoded")
+        order = np.argsort(packed_colors)
+        table = np.array(packed_colors)[order]
+        packed = _pack(rgb.astype(np.uint32))
+        place = np.searchsorted(table, packed).clip(max=len(table) - 1)
+        unknown = table[place] != packed
+        if unknown.any():
+            raise LegendError(_unknown_colours(packed[unknown], packed.size))
+        return self.codes[order][place]
+
+
+def _entry(item: Any, where: str) -> LegendEntry:
+    if not isinstance(item, Mapping) or not {"code", "name", "color"} <= set(item):
+        raise LegendError(f"{where}: each class needs code, name and color, got {item!r}")
+    color = item["color"]
+    if isinstance(color, str) and _HEX.fullmatch(color):
+        rgb = tuple(bytes.fromhex(color[1:]))
+    elif (
+        isinstance(color, (list, tuple))
+        and len(color) == 3
+        and all(isinstance(v, int) for v in color)
+    ):
+        rgb = tuple(color)
+    else:
+        raise LegendError(f'{where}: colour {color!r} of {item["name"]!r} is not "#rrggbb"')
+    code = item["code"]
+    if not isinstance(code, int) or isinstance(code, bool):
+        raise LegendError(f"{where}: code {code!r} of {item['name']!r} is not a whole number")
+    return LegendEntry(code, str(item["name"]), (rgb[0], rgb[1], rgb[2]))
+
+
+def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    return (rgb[0] << np.uint32(16)) | (rgb[1] << np.uint32(8)) | rgb[2]
+
+
+def _unknown_colours(packed: NDArray[np.uint32], pixels: int) -> str:
+    values, counts = np.unique(packed, return_counts=True)
+    top = np.argsort(-counts)[:5]
+    shown = ", ".join(f"#{values[i]:06x} ({counts[i]} px)" for i in top)
+    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    fuzzy = len(values) > 64
+    hint = (
+        "; so many colours look like JPEG compression: export the labels losslessly (PNG, GeoTIFF)"
+        if fuzzy
+        else "; add them to the legend or correct the picture"
+    )
+    return (
+        f"{packed.size} of {pixels} pixels have colours that are not in the legend: "
+        f"{shown}{more}{hint}"
+    )

@@ -1,0 +1,222 @@
+"""From a scene's raw bands to the model's three channels: PreprocessSpec."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.errors import ModelError
+
+Units = Literal["db", "power", "amplitude"]
+"""What a scene's values are: decibels of power, power (intensity), or amplitude."""
+
+Scaling = Literal["db", "linear", "amplitude8"]
+"""What a model wants: decibels, linear power, or 8-bit amplitude divided by 255."""
+
+UNITS: tuple[Units, ...] = get_args(Units)
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_TINY_POWER = 1e-10
+_CHANNEL = re.compile(r"(\w+)(?:-(\w+))?")
+
+
+@dataclass(frozen=True)
+class SceneBands:
+    """How a scene's array answers to a model's bands.
+
+    Attributes:
+        units: What the values are.
+        positions: For each band of the model, its place in the array, or None where the scene
+            lacks it.
+        stretch: Amplitudes of the whole scene that become 0 and 255, for models of 8-bit
+            amplitude; None where the scene is 8-bit itself.
+    """
+
+    units: Units
+    positions: tuple[int | None, ...]
+    stretch: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """What a model takes: bands, scaling, statistics and tile size.
+
+    Attributes:
+        bands: Names of the bands, 1 to 4 of them, such as ``("VV", "VH")``.
+        channels: Three channels, each a band or the difference of two: ``("VV", "VH", "VV-VH")``.
+        scaling: ``db``, ``linear`` (power) or ``amplitude8`` (8-bit amplitude / 255).
+        clip: Lowest and highest scaled value of each band.
+        mean: Mean of each channel, in scaled values.
+        std: Standard deviation of each channel.
+        tile_size: Side of a tile in pixels.
+        fill: Scaled value that stands for a band the scene lacks; None where it is required.
+        quantiles: 5, 50 and 95 % quantile of each band's scaled values in the training data, or
+            None where they are not known. A scene far from them gets a warning.
+
+    Raises:
+        ModelError: The parts do not fit together.
+    """
+
+    bands: tuple[str, ...]
+    channels: tuple[str, str, str]
+    scaling: Scaling
+    clip: tuple[tuple[float, float], ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    tile_size: int
+    fill: tuple[float | None, ...]
+    quantiles: tuple[tuple[float, float, float], ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.bands)
+        problems = [
+            (not 1 <= n <= 4 or len(set(self.bands)) != n, f"1 to 4 different bands: {self.bands}"),
+            (self.scaling not in SCALINGS, f"scaling {self.scaling!r} is none of {SCALINGS}"),
+            (len(self.clip) != n or len(self.fill) != n, "one clip and one fill a band"),
+            (any(not lo < hi for lo, hi in self.clip), f"clip {self.clip}: low must be below high"),
+            (len(self.channels) != 3, f"three channels: {self.channels}"),
+            (len(self.mean) != 3 or len(self.std) != 3, "three means and deviations"),
+            (any(not s > 0 for s in self.std), f"deviations must be positive: {self.std}"),
+            (self.tile_size < 1, f"tile size {self.tile_size}"),
+            (
+                self.quantiles is not None and len(self.quantiles) != n,
+                "quantiles: one triple a band",
+            ),
+            (all(f is not None for f in self.fill) and n > 1, "at least one band is required"),
+        ]
+        for wrong, what in problems:
+            if wrong:
+                raise ModelError(f"preprocessing: {what}")
+        _ = self._terms
+
+    @cached_property
+    def _terms(self) -> tuple[tuple[int, int | None], ...]:
+        terms = []
+        for channel in self.channels:
+            match = _CHANNEL.fullmatch(channel)
+            names = [g for g in match.groups() if g] if match else []
+            if not names or any(name not in self.bands for name in names):
+                raise ModelError(
+                    f"preprocessing: channel {channel!r} is not made of bands {self.bands}"
+                )
+            second = self.bands.index(names[1]) if len(names) == 2 else None
+            terms.append((self.bands.index(names[0]), second))
+        return tuple(terms)
+
+    def scaled(self, values: NDArray[np.float32], scene: SceneBands) -> NDArray[np.float32]:
+        """Values of one or several bands in the model's scaling, clipping not yet applied.
+
+        Args:
+            values: Raw values, any shape, float32; NaN stays NaN.
+            scene: What they are.
+
+        Returns:
+            The scaled values, same shape, float32.
+        """
+        if self.scaling == "amplitude8":
+            amplitude = to_amplitude(values, scene.units)
+            low, high = scene.stretch or (0.0, 255.0)
+            return np.float32(1) * ((amplitude - np.float32(low)) / np.float32(high - low))
+        return to_db(values, scene.units) if self.scaling == "db" else to_power(values, scene.units)
+
+    def apply(
+        self, values: NDArray[np.float32], valid: NDArray[np.bool_], scene: SceneBands
+    ) -> NDArray[np.float32]:
+        """The model's input.
+
+        Args:
+            values: The scene's bands, shape (N, H, W), float32; anything where not valid.
+            valid: True where there is data, shape (H, W).
+            scene: How the N bands answer to ``bands``, and their units.
+
+        Returns:
+            Normalised channels, shape (3, H, W), float32; 0 (the mean) where not valid.
+        """
+        values = np.where(valid, values, np.float32(1))
+        bands: list[NDArray[np.float32] | np.float32] = []
+        for position, (low, high), fill in zip(scene.positions, self.clip, self.fill, strict=True):
+            if position is None:
+                bands.append(np.float32(math.nan if fill is None else fill))
+            else:
+                bands.append(self.scaled(values[position], scene).clip(low, high))
+        out = np.empty((3, *valid.shape), np.float32)
+        for i, (first, second) in enumerate(self._terms):
+            channel = bands[first] if second is None else bands[first] - bands[second]
+            out[i] = (channel - np.float32(self.mean[i])) / np.float32(self.std[i])
+        out[:, ~valid] = 0
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PreprocessSpec:
+        """Reads what ``to_dict`` gave.
+
+        Raises:
+            ModelError: A field is missing, unknown or malformed.
+        """
+        known = {f.name for f in fields(cls)}
+        if not isinstance(data, Mapping) or set(data) != known:
+            given = set(data) if isinstance(data, Mapping) else set()
+            raise ModelError(f"preprocessing: unexpected or missing fields {sorted(given ^ known)}")
+        try:
+            return cls(**{k: _tuples(v) for k, v in data.items()})
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"preprocessing: {error}") from None
+
+
+def amplitude8_spec(tile_size: int) -> PreprocessSpec:
+    """The CWSAM authors' preprocessing: three equal bands of 8-bit amplitude, ImageNet statistics.
+
+    Args:
+        tile_size: Side of a tile in pixels.
+    """
+    return PreprocessSpec(
+        bands=("gray",),
+        channels=("gray", "gray", "gray"),
+        scaling="amplitude8",
+        clip=((0.0, 1.0),),
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        tile_size=tile_size,
+        fill=(None,),
+    )
+
+
+def to_power(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
+    """Power (intensity) of values in the given units."""
+    if units == "db":
+        return np.power(np.float32(10), values / np.float32(10), dtype=np.float32)
+    return np.square(values) if units == "amplitude" else values
+
+
+def to_amplitude(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
+    """Amplitude of values in the given units; negative power counts as zero."""
+    if units == "amplitude":
+        return values
+    return np.sqrt(np.maximum(to_power(values, units), np.float32(0)))
+
+
+def to_db(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
+    """Decibels of power; zero and negative power become -100 dB."""
+    if units == "db":
+        return values
+    factor = np.float32(20 if units == "amplitude" else 10)
+    least = np.float32(math.sqrt(_TINY_POWER) if units == "amplitude" else _TINY_POWER)
+    return factor * np.log10(np.maximum(values, least))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, (list, tuple)) else value
