@@ -162,7 +162,8 @@ class Legend:
         unknown = table[place] != packed
         if unknown.any():
             raise LegendError(_unknown_colours(packed[unknown], packed.size))
-        return self.codes[order][place]
+        codes: NDArray[np.uint8] = self.codes[order][place]
+        return codes
 
 
 def _entry(item: Any, where: str) -> LegendEntry:
@@ -186,7 +187,8 @@ def _entry(item: Any, where: str) -> LegendEntry:
 
 
 def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    return (rgb[0] << np.uint32(16)) | (rgb[1] << np.uint32(8)) | rgb[2]
+    packed: NDArray[np.uint32] = (rgb[0] << np.uint32(16)) | (rgb[1] << np.uint32(8)) | rgb[2]
+    return packed
 
 
 def _unknown_colours(packed: NDArray[np.uint32], pixels: int) -> str:

@@ -126,7 +126,7 @@ class PreprocessSpec:
         if self.scaling == "amplitude8":
             amplitude = to_amplitude(values, scene.units)
             low, high = scene.stretch or (0.0, 255.0)
-            return np.float32(1) * ((amplitude - np.float32(low)) / np.float32(high - low))
+            return (amplitude - np.float32(low)) / np.float32(high - low)
         return to_db(values, scene.units) if self.scaling == "db" else to_power(values, scene.units)
 
     def apply(
@@ -215,7 +215,8 @@ def to_db(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
         return values
     factor = np.float32(20 if units == "amplitude" else 10)
     least = np.float32(math.sqrt(_TINY_POWER) if units == "amplitude" else _TINY_POWER)
-    return factor * np.log10(np.maximum(values, least))
+    decibels: NDArray[np.float32] = factor * np.log10(np.maximum(values, least))
+    return decibels
 
 
 def _tuples(value: Any) -> Any:

@@ -1,0 +1,20 @@
+"""Fixtures shared by the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _shared() -> Path:
+    named = os.environ.get("CWSAM_GEO_TEST_DATA")
+    return Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real scenes that are not part of the project."""
+    folder = _shared()
+    if not folder.is_dir():
+        pytest.skip("real scenes are not here (set CWSAM_GEO_TEST_DATA to their folder)")
+    return folder
