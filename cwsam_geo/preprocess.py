@@ -198,7 +198,8 @@ def amplitude8_spec(tile_size: int) -> PreprocessSpec:
 def to_power(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
     """Power (intensity) of values in the given units."""
     if units == "db":
-        return np.power(np.float32(10), values / np.float32(10), dtype=np.float32)
+        power: NDArray[np.float32] = np.power(np.float32(10), values / np.float32(10))
+        return power
     return np.square(values) if units == "amplitude" else values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from collections.abc import Iterator
@@ -50,7 +51,8 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     target = check_output(path, overwrite)
     suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
     stem = target.name[: len(target.name) - len(suffix)]
-    temporary = target.with_name(f".{stem}.{secrets.token_hex(4)}.tmp{suffix}")
+    prefix = f".{stem}.{secrets.token_hex(4)}.tmp"
+    temporary = target.with_name(prefix + suffix)
     try:
         yield temporary
         if not temporary.is_file():
@@ -58,10 +60,6 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         check_output(target, overwrite)
         os.replace(temporary, target)
     finally:
-        for leftover in target.parent.glob(f"{_literal(temporary.name)}*"):
+        for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
-
-
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

@@ -1,0 +1,140 @@
+import numpy as np
+import pytest
+from doubles import PLAIN_BANDS, ArraySink, ArraySource, OwnValuePredictor, legend, plain_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwsam_geo.blend import BLENDS
+from cwsam_geo.errors import SceneError
+from cwsam_geo.predict import MapJob, Sinks, map_scene
+
+
+@st.composite
+def cases(draw):
+    tile = draw(st.integers(2, 40))
+    shape = draw(
+        st.one_of(
+            st.tuples(st.integers(1, 90), st.integers(1, 90)),
+            st.tuples(st.just(1), st.integers(1, 200)),
+            st.tuples(st.integers(1, 200), st.just(1)),
+        )
+    )
+    return {
+        "shape": shape,
+        "tile": tile,
+        "overlap": draw(st.integers(0, tile // 2)),
+        "blend": draw(st.sampled_from(BLENDS)),
+        "batch": draw(st.integers(1, 5)),
+        "block_rows": draw(st.sampled_from([1, 7, 64])),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+def job(case, classes):
+    return MapJob(
+        plain_spec(case["tile"]),
+        classes,
+        PLAIN_BANDS,
+        case["overlap"],
+        case["blend"],
+        case["batch"],
+    )
+
+
+@settings(deadline=None, max_examples=200)
+@given(cases(), st.sampled_from([0.0, 0.3, 1.0]), st.integers(2, 12))
+def test_each_pixels_own_class_comes_back(case, holes, classes):
+    """Any tile size, overlap, blend, batch and shape; nodata exactly where there is no data."""
+    rng = np.random.default_rng(case["seed"])
+    truth = rng.integers(0, classes, case["shape"])
+    valid = rng.random(case["shape"]) >= holes
+    values = np.where(valid, truth, np.nan)
+    source = ArraySource(values, valid, (case["block_rows"], 64))
+    predictor = OwnValuePredictor(case["tile"], classes)
+    sink = ArraySink(*case["shape"])
+    names = legend(classes, first=100)  # codes are not channels
+    summary = map_scene(source, predictor, job(case, names), Sinks(sink))
+    np.testing.assert_array_equal(sink.values, np.where(valid, truth + 100, 255))
+    assert (sink.times == 1).all()
+    assert max(predictor.batches, default=0) <= case["batch"]
+    counted = dict(zip(*np.unique(sink.values, return_counts=True), strict=True))
+    assert summary.pixels == counted
+    assert summary.tiles >= sum(predictor.batches) == summary.tiles - summary.empty_tiles
+    # A block of rows is read by one band of tiles only; one-line strips are read once.
+    if case["block_rows"] == 1:
+        assert (source.rows_read == 1).all()
+
+
+def test_empty_tiles_never_reach_the_model():
+    valid = np.zeros((64, 64), bool)
+    valid[:8, :8] = True
+    predictor = OwnValuePredictor(16, 3)
+    case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": 4}
+    source = ArraySource(np.ones((64, 64)), valid)
+    summary = map_scene(source, predictor, job(case, legend(3)), Sinks(ArraySink(64, 64)))
+    assert predictor.batches == [1]
+    assert summary.empty_tiles == 15
+
+
+def test_batches_do_not_cross_a_row_of_tiles():
+    predictor = OwnValuePredictor(16, 2)
+    case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": 4}
+    source = ArraySource(np.ones((32, 48)))
+    map_scene(source, predictor, job(case, legend(2)), Sinks(ArraySink(32, 48)))
+    assert predictor.batches == [3, 3]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_run_goes_on():
+    truth = np.random.default_rng(1).integers(0, 4, (60, 200))
+    predictor = OwnValuePredictor(16, 4, largest_batch=3)
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 16}
+    sink = ArraySink(60, 200)
+    summary = map_scene(ArraySource(truth), predictor, job(case, legend(4)), Sinks(sink))
+    np.testing.assert_array_equal(sink.values, truth)
+    assert summary.batch_size == 2
+
+
+def test_a_tile_that_does_not_fit_is_an_error():
+    predictor = OwnValuePredictor(16, 4, largest_batch=0)
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}
+    with pytest.raises(MemoryError):
+        map_scene(
+            ArraySource(np.ones((20, 20))),
+            predictor,
+            job(case, legend(4)),
+            Sinks(ArraySink(20, 20)),
+        )
+
+
+def test_a_failure_of_the_reader_reaches_the_caller():
+    class Broken(ArraySource):
+        def read(self, window):
+            if window.row > 30:
+                raise SceneError("broken at row 31")
+            return super().read(window)
+
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}
+    with pytest.raises(SceneError, match="row 31"):
+        map_scene(
+            Broken(np.ones((600, 20)), block_shape=(8, 20)),
+            OwnValuePredictor(16, 2),
+            job(case, legend(2)),
+            Sinks(ArraySink(600, 20)),
+        )
+
+
+def test_confidence_and_probabilities_are_per_cent_and_nodata_is_255():
+    truth = np.random.default_rng(2).integers(0, 3, (50, 70))
+    valid = np.ones((50, 70), bool)
+    valid[10:30, 20:60] = False
+    case = {"tile": 16, "overlap": 6, "blend": "linear", "batch": 2}
+    sinks = Sinks(ArraySink(50, 70), ArraySink(50, 70), ArraySink(50, 70, 3))
+    map_scene(ArraySource(truth, valid), OwnValuePredictor(16, 3), job(case, legend(3)), sinks)
+    logits = -np.abs(truth - np.arange(3)[:, None, None])
+    expected = np.exp(logits) / np.exp(logits).sum(0) * 100
+    np.testing.assert_allclose(sinks.probabilities.values[:, valid], expected[:, valid], atol=0.51)
+    np.testing.assert_array_equal(
+        sinks.confidence.values[valid], sinks.probabilities.values.max(0)[valid]
+    )
+    assert (sinks.confidence.values[~valid] == 255).all()
+    assert (sinks.probabilities.values[:, ~valid] == 255).all()
