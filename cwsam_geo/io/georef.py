@@ -1,0 +1,65 @@
+"""The grid of an open raster, and whether several rasters share one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.grid import SceneGrid, same_grid
+from cwsam_geo.io.opening import shown
+
+
+def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:
+    """Makes sure that several files can be the bands of one scene.
+
+    Args:
+        datasets: Open rasterio datasets.
+        files: Their paths.
+
+    Raises:
+        SceneError: One differs from the first in shape, CRS or place; the message says how.
+    """
+    first = grid_of(datasets[0])
+    for dataset, path in zip(datasets[1:], files[1:], strict=True):
+        other = grid_of(dataset)
+        if not same_grid(first, other):
+            raise SceneError(
+                f"{shown(path)} is not on the grid of {shown(files[0])} "
+                f"({_difference(first, other)}); bring the bands onto one grid first (gdalwarp)"
+            )
+
+
+def _difference(a: SceneGrid, b: SceneGrid) -> str:
+    if (a.height, a.width) != (b.height, b.width):
+        return f"{b.height} x {b.width} px against {a.height} x {a.width}"
+    if (a.crs and a.crs.to_wkt()) != (b.crs and b.crs.to_wkt()) and a.crs != b.crs:
+        names = [g.crs.to_string() if g.crs else "no CRS" for g in (b, a)]
+        return f"{names[0][:60]} against {names[1][:60]}"
+    if a.transform.is_degenerate or b.transform.is_degenerate:
+        return "their transforms differ"
+    to_pixels = ~a.transform
+    corners = [(0, 0), (a.width, 0), (0, a.height), (a.width, a.height)]
+    shifts = [
+        max(abs(x - c[0]), abs(y - c[1]))
+        for c in corners
+        for x, y in [to_pixels * (b.transform * c)]
+    ]
+    return f"shifted by up to {max(shifts):.4g} px"
+
+
+def grid_of(dataset: Any) -> SceneGrid:
+    """Shape, georeferencing and storage of an open rasterio dataset."""
+    gcps, gcp_crs = dataset.gcps
+    return SceneGrid(
+        height=dataset.height,
+        width=dataset.width,
+        transform=dataset.transform,
+        crs=dataset.crs,
+        count=dataset.count,
+        dtype=dataset.dtypes[0],
+        nodata=dataset.nodata,
+        block_shape=tuple(dataset.block_shapes[0]),
+        gcps=tuple(gcps),
+        gcp_crs=gcp_crs,
+    )

@@ -1,0 +1,216 @@
+"""Opening one raster: GDAL's options, remote addresses, and failures as one clear line."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from cwsam_geo.errors import SceneError
+
+Location = str | os.PathLike[str]
+"""A path, a URL, or a name that GDAL understands (``/vsicurl/...``, ``NETCDF:...``)."""
+
+_URL = re.compile(r"(?:\w+\+)?(https?|ftp|s3|gs|az|adls|oss|swift|hdfs)://", re.IGNORECASE)
+_REMOTE_VSI = re.compile(
+    r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?[/?]", re.IGNORECASE
+)
+_GDAL_NAME = re.compile(r"/vsi\w+[/?]|\w{2,}:|<\w+")
+_RASTERS = (".tif", ".tiff", ".img", ".vrt", ".nc", ".h5", ".jp2", ".png")
+
+_CACHE_BYTES = 256 << 20
+_LOCAL = {
+    "GDAL_CACHEMAX": _CACHE_BYTES,
+    "GDAL_NUM_THREADS": str(min(4, os.cpu_count() or 1)),
+}
+_REMOTE = {
+    # Listing a bucket or a web folder to look for sidecar files costs more than it finds.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    # A slow line is fine, a dead one is not: give up below 100 bytes/s for a minute.
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+    "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": str(32 << 20),
+}
+
+
+def is_remote(location: Location) -> bool:
+    """True for URLs and GDAL's network file systems."""
+    text = os.fspath(location)
+    return bool(_URL.match(text) or _REMOTE_VSI.search(text))
+
+
+def shown(location: Location) -> str:
+    """The location as messages and provenance may show it: no query string, no password."""
+    text = os.fspath(location)
+    if not is_remote(text):
+        return text
+    return re.sub(r"(://)[^/@]*@", r"\1", text.split("?", 1)[0]) or "remote file"
+
+
+def environment(remote: bool) -> rasterio.Env:
+    """GDAL's options for reading scenes; what the user has set in the environment wins.
+
+    Args:
+        remote: Whether the scene comes over a network.
+    """
+    options: dict[str, Any] = {**_LOCAL, **(_REMOTE if remote else {})}
+    return rasterio.Env(**{k: v for k, v in options.items() if k not in os.environ})
+
+
+def open_dataset(location: Location) -> Any:
+    """Opens a raster for reading.
+
+    Args:
+        location: A path, a URL, or a name that GDAL understands.
+
+    Returns:
+        The open ``rasterio.DatasetReader``; it has at least one band.
+
+    Raises:
+        SceneError: It cannot be opened; the message says why and what to do.
+    """
+    text = os.fspath(location)
+    name = shown(text)
+    if not is_remote(text) and not (_GDAL_NAME.match(text) and not os.path.exists(text)):
+        _check_local(text)
+    try:
+        with environment(is_remote(text)), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            dataset = rasterio.open(text)
+    except (RasterioError, OSError, ValueError) as error:
+        raise SceneError(f"{name}: {_why_not(text, reason(error, text))}") from None
+    if dataset.count == 0:
+        inside = list(dataset.subdatasets)
+        dataset.close()
+        raise SceneError(f"{name}: holds no raster bands; {_choice(inside)}")
+    return dataset
+
+
+def measurements(location: Location) -> list[str]:
+    """The rasters that a location stands for.
+
+    A Sentinel-1 product (``.SAFE`` folder, its ``manifest.safe``, or the ``.zip`` it comes in)
+    stands for its measurement files, an ordinary ``.zip`` for the one raster in it, and anything
+    else for itself.
+
+    Raises:
+        SceneError: A folder or archive that does not stand for one scene.
+    """
+    text = os.fspath(location)
+    if is_remote(text) or text.startswith("/vsi"):
+        return [text]
+    path = Path(text)
+    if path.name == "manifest.safe" and path.is_file():
+        path = path.parent
+    if path.is_dir() and (path / "measurement").is_dir():
+        return _one_scene(path, [str(p) for p in (path / "measurement").iterdir()])
+    if path.suffix.lower() == ".zip" and path.is_file():
+        return _in_zip(path)
+    return [text]
+
+
+def reason(error: BaseException, location: str = "") -> str:
+    """GDAL's own words for a failure, on one line, without the location's secrets."""
+    while error.__cause__ is not None and "previous exception" in str(error):
+        error = error.__cause__
+    text = getattr(error, "errmsg", None) or str(error)
+    if location:
+        text = text.replace(location, shown(location))
+    return " ".join(re.sub(r"\?\S+", "", text).split()).rstrip(".") or type(error).__name__
+
+
+def _check_local(text: str) -> None:
+    path = Path(text.removeprefix("file://"))
+    if path.is_dir():
+        raise SceneError(f"{text}: is a folder; give the raster file inside it")
+    if not path.exists():
+        raise SceneError(f"{text}: no such file; check the path")
+    if not os.access(path, os.R_OK):
+        raise SceneError(f"{text}: no permission to read this file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SceneError(f"{text}: is empty (0 bytes); get the file again")
+
+
+def _why_not(text: str, why: str) -> str:
+    if not is_remote(text):
+        if "not recognized" in why or "Cannot read TIFF header" in why:
+            return (
+                f"is not a raster that GDAL can read{_looks_like(text)}; "
+                "give a GeoTIFF or another GDAL raster"
+            )
+        return f"cannot be opened ({why}); check that the file is complete"
+    if "CREDENTIALS" in why.upper() or "AWS_SECRET" in why:
+        return (
+            f"needs credentials ({why}); set the storage's keys in the environment, "
+            "or AWS_NO_SIGN_REQUEST=YES for a public bucket"
+        )
+    if re.search(r"\b(401|403)\b|AccessDenied", why):
+        return f"access denied ({why}); sign the URL or set the storage's credentials"
+    if re.search(r"\b404\b|NoSuchKey|NoSuchBucket|does not exist", why):
+        return "not found on the server, or the server cannot be reached; check the address"
+    if "not recognized" in why:
+        return "the server's answer is not a raster that GDAL can read; check the address"
+    return f"cannot be opened ({why}); check the address and the network, and try again"
+
+
+def _looks_like(text: str) -> str:
+    try:
+        with Path(text).open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return ""
+    if head.lstrip()[:1] == b"<":
+        return " (it looks like a web page or XML)"
+    printable = all(c in b"\t\n\r" or 32 <= c < 127 for c in head)
+    return " (it looks like text)" if head and printable else ""
+
+
+def _choice(names: Sequence[str]) -> str:
+    if not names:
+        return "give a raster file"
+    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"give one of its sub-datasets instead: {listed}"
+
+
+def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
+    rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")))
+    if not rasters:
+        raise SceneError(f"{where}: this Sentinel-1 product holds no measurement files")
+    swaths = {Path(f).name.split("-")[1].lower() for f in rasters if Path(f).name.count("-") > 3}
+    if len(swaths) > 1:
+        raise SceneError(
+            f"{where}: holds {len(swaths)} swaths ({', '.join(sorted(swaths))}) on different "
+            "grids; give the measurement files of one swath"
+        )
+    return rasters
+
+
+def _in_zip(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if not n.endswith("/")]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SceneError(f"{path}: cannot be read as a zip archive ({error})") from None
+    inside = [n for n in names if "/measurement/" in f"/{n}"]
+    if inside:
+        return _one_scene(path, [f"/vsizip/{path}/{n}" for n in inside])
+    rasters = [n for n in names if n.lower().endswith(_RASTERS)]
+    if len(rasters) != 1:
+        raise SceneError(
+            f"{path}: holds {len(rasters)} rasters; unpack it and give the ones to map"
+        )
+    return [f"/vsizip/{path}/{rasters[0]}"]

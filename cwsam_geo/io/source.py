@@ -1,0 +1,282 @@
+"""Scenes as the pipeline reads them: the Source protocol and what rasterio opens."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.bands import Band, Nodata, data_bands, describe_bands, hints, read_bands
+from cwsam_geo.io.georef import check_grids, grid_of
+from cwsam_geo.io.opening import (
+    Location,
+    environment,
+    is_remote,
+    measurements,
+    open_dataset,
+    reason,
+    shown,
+)
+
+
+class Source(Protocol):
+    """A scene that can be read window by window.
+
+    One thread reads at a time; it need not be the one that opened the scene.
+
+    Attributes:
+        grid: Shape and georeferencing; ``count`` is the number of selected bands.
+        names: Polarisation of each selected band, upper case, or None where not known.
+        label: What to call the scene in messages and provenance; it holds no secret.
+        hints: Texts of the file that may tell the units of its values.
+        complex: True where the file holds complex values, which are read as intensity.
+    """
+
+    grid: SceneGrid
+    names: tuple[str | None, ...]
+    label: str
+    hints: tuple[str, ...]
+    complex: bool
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Values (N, H, W), float32, and where all N bands are data, (H, W)."""
+
+    def close(self) -> None:
+        """Lets go of the files."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One open file of a scene.
+
+    Attributes:
+        dataset: The open rasterio dataset.
+        path: What it was opened from.
+        bands: Its selected bands.
+    """
+
+    dataset: Any
+    path: str
+    bands: tuple[Band, ...]
+
+
+class RasterSource:
+    """A scene in one multi-band raster, or in several single-band rasters of one grid.
+
+    Made by ``open_source``.
+
+    Attributes:
+        grid: Shape and georeferencing, of the first file; ``count`` is the selected bands.
+        names: Polarisation of each selected band, upper case, or None where not known.
+        label: The path or paths, without query strings and passwords.
+        hints: Texts that may tell the units: band units, descriptions, tags, file names.
+        complex: True where the file holds complex values, which are read as intensity.
+        nodata: Stored value of each selected band that means no data, or None.
+        nodata_option: What the user said of nodata.
+        tells_nodata: True where the user or the file says what is nodata, if only NaN.
+        masked: True where an internal or external mask or an alpha band tells what is data.
+        zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
+            declared nodata value of 0 then means this too. Set by ``restricted``.
+    """
+
+    def __init__(self, parts: Sequence[Part], nodata: Nodata) -> None:
+        bands = [b for part in parts for b in part.bands]
+        self._parts = tuple(parts)
+        self._remote = any(is_remote(part.path) for part in parts)
+        self.nodata_option = nodata
+        self.zero_is_nodata = False
+        self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
+        self.names = tuple(b.name for b in bands)
+        self.nodata = tuple(b.nodata for b in bands)
+        self.masked = any(b.masked for b in bands)
+        self.tells_nodata = nodata is not None or any(b.declares or b.masked for b in bands)
+        self.hints = tuple(h for p in parts for h in hints(p.dataset, p.path, p.bands))
+        dtype = _stored_type(parts)
+        self.complex = dtype.startswith("complex")
+        self.grid = replace(
+            grid_of(parts[0].dataset), count=len(bands), dtype=dtype, nodata=bands[0].nodata
+        )
+
+    @property
+    def datasets(self) -> tuple[Any, ...]:
+        """The open rasterio datasets, for what only the file itself can tell."""
+        return tuple(part.dataset for part in self._parts)
+
+    def restricted(self, positions: Sequence[int], zero_is_nodata: bool) -> RasterSource:
+        """The same scene with fewer bands and a decision on zeros.
+
+        Both share the open files: closing one closes the other.
+
+        Args:
+            positions: Which of this source's bands to keep, from 0; the file's order stays.
+            zero_is_nodata: Whether pixels that are 0 in every kept band are nodata.
+        """
+        parts, first = [], 0
+        for part in self._parts:
+            kept = tuple(b for i, b in enumerate(part.bands, first) if i in positions)
+            first += len(part.bands)
+            if kept:
+                parts.append(replace(part, bands=kept))
+        fewer = RasterSource(parts, self.nodata_option)
+        fewer.label = self.label
+        fewer.grid = replace(self.grid, count=fewer.grid.count, nodata=fewer.grid.nodata)
+        fewer.zero_is_nodata = zero_is_nodata
+        return fewer
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reads all selected bands of a window.
+
+        Args:
+            window: A window inside the scene.
+
+        Returns:
+            Values, (N, H, W) float32: intensity where the file is complex, scale and offset
+            applied; anything where not valid. Valid, (H, W): True where every band has data,
+            which means a number, not the nodata value, and not masked.
+
+        Raises:
+            SceneError: The file is damaged there, or the network failed.
+        """
+        if window.empty or window.intersect(self.grid.window) != window:
+            raise ValueError(f"{window} is not inside the scene")
+        valid = np.ones((window.height, window.width), bool)
+        values, first = np.empty((0, *valid.shape), np.float32), 0
+        for part in self._parts:
+            planes, good = self._read_part(part, window)
+            valid &= good
+            if len(self._parts) == 1:
+                values = planes
+                break
+            if first == 0:
+                values = np.empty((self.grid.count, *valid.shape), np.float32)
+            values[first : first + len(planes)] = planes
+            first += len(planes)
+        if self.zero_is_nodata:
+            valid &= (values != 0).any(axis=0)
+        return values, valid
+
+    def _read_part(
+        self, part: Part, window: Window
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        try:
+            with environment(self._remote):
+                return read_bands(part.dataset, part.bands, window, self.zero_is_nodata)
+        except (RasterioError, OSError) as error:
+            raise SceneError(_unreadable(part.path, window, error)) from None
+
+    def close(self) -> None:
+        """Closes the files."""
+        for dataset in self.datasets:
+            dataset.close()
+
+    def __enter__(self) -> RasterSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open_source(
+    paths: Sequence[Location] | Location,
+    bidx: Sequence[int] | None = None,
+    nodata: Nodata = None,
+) -> RasterSource:
+    """Opens a scene.
+
+    Args:
+        paths: One raster, or several single-band rasters of one grid that become the bands; each
+            is anything rasterio opens: local, ``/vsicurl/``, ``/vsis3/``, http(s) and s3 URLs. A
+            Sentinel-1 product (``.SAFE`` folder or zip) stands for its measurement files.
+        bidx: Bands to take, from 1, in this order (over all files, where there are several);
+            None takes all but an alpha band.
+        nodata: A value that is nodata, instead of what the files declare; ``"none"`` where
+            nothing is nodata but NaN.
+
+    Raises:
+        SceneError: A file cannot be read, or the files do not fit together.
+        UsageError: ``bidx`` names a band that is not there.
+    """
+    given = [paths] if isinstance(paths, str) or not isinstance(paths, Sequence) else list(paths)
+    if not given:
+        raise UsageError("no scene given")
+    files = [file for location in given for file in measurements(location)]
+    with contextlib.ExitStack() as stack:
+        datasets = [stack.enter_context(contextlib.closing(open_dataset(f))) for f in files]
+        for dataset, path in zip(datasets, files, strict=True):
+            _check_pictures(dataset, path, several=len(files) > 1)
+        check_grids(datasets, files)
+        parts = _selected(datasets, files, bidx, nodata)
+        source = RasterSource(parts, nodata)
+        stack.pop_all()
+    return source
+
+
+def _selected(
+    datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
+) -> list[Part]:
+    every = [
+        (d, f, i)
+        for d, f in zip(datasets, files, strict=True)
+        for i in (data_bands(d) if bidx is None or len(files) > 1 else d.indexes)
+    ]
+    wanted = range(1, len(every) + 1) if bidx is None else bidx
+    wrong = [b for b in wanted if not 1 <= b <= len(every)]
+    if wrong or not wanted:
+        raise UsageError(
+            f"{shown(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
+            f"there are bands 1 to {len(every)}"
+        )
+    if len(set(wanted)) != len(list(wanted)):
+        raise UsageError(f"a band is given twice in -b {','.join(map(str, wanted))}")
+    # Neighbours of one file are read together.
+    runs: list[tuple[Any, str, list[int]]] = []
+    for dataset, file, index in (every[b - 1] for b in wanted):
+        if runs and runs[-1][0] is dataset:
+            runs[-1][2].append(index)
+        else:
+            runs.append((dataset, file, [index]))
+    return [Part(d, f, describe_bands(d, f, indexes, nodata)) for d, f, indexes in runs]
+
+
+def _check_pictures(dataset: Any, path: str, several: bool) -> None:
+    bands = data_bands(dataset)
+    if several and len(bands) != 1:
+        raise SceneError(
+            f"{shown(path)}: has {len(bands)} bands; give one file with several bands, "
+            "or several files with one band each"
+        )
+    if any(dataset.colorinterp[i - 1] == ColorInterp.palette for i in bands):
+        raise SceneError(
+            f"{shown(path)}: holds a colour table (a class map or a picture), not SAR values; "
+            "give the scene itself, or expand it with `gdal_translate -expand gray`"
+        )
+
+
+def _stored_type(parts: Sequence[Part]) -> str:
+    kinds = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
+    plain = ["complex64" if k.startswith("complex_int") else k for k in kinds]
+    return str(np.result_type(*plain))
+
+
+def _unreadable(path: str, window: Window, error: BaseException) -> str:
+    rows = f"rows {window.row} to {window.bottom - 1}"
+    advice = (
+        "check the network and try again"
+        if is_remote(path)
+        else "the file is damaged or incomplete: get it again"
+    )
+    return f"{shown(path)}: cannot read {rows} ({reason(error, path)}); {advice}"
