@@ -14,6 +14,7 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # what GDAL's own failures arrive as
 from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import OutputError, UsageError
@@ -28,6 +29,11 @@ FORMATS: tuple[RasterFormat, ...] = get_args(RasterFormat)
 
 BLOCK = 512
 """Side of a storage block of the rasters this package writes."""
+
+_FAILURES = (RasterioError, CPLE_BaseError, OSError)
+
+_ROOM = 32 << 20
+"""Bytes that stay free while pixels stream: GDAL holds back blocks that it has yet to write."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,7 @@ class RasterSink:
     def __init__(self, dataset: Any, grid: SceneGrid, bands: int, path: Path) -> None:
         self._dataset = dataset
         self._path = path
+        self._room = min(_ROOM, 3 * grid.height * grid.width * bands // 2)
         self._assembler = BlockAssembler(grid.height, grid.width, bands)
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
@@ -130,6 +137,7 @@ class RasterSink:
             values = values[np.newaxis]
         for block, array in self._assembler.add(window, values):
             where = rasterio.windows.Window(block.col, block.row, block.width, block.height)
+            _need_room(self._path, self._room)
             with _writing(self._path):
                 self._dataset.write(array, window=where)
 
@@ -174,6 +182,7 @@ def raster_sink(
             # Closing flushes: on a full disk this fails too, and must not hide the first error.
             failed = _close(dataset)
         if failed is not None:
+            _need_room(target, 1 << 20)
             raise OutputError(f"{target}: {failed}")
         if layout.format == "COG":
             _to_cog(stream, final, target, layout)
@@ -194,7 +203,6 @@ def _profile(grid: SceneGrid, bands: int, options: Mapping[str, str]) -> dict[st
         "compress": "DEFLATE",
         "interleave": "band",
         "bigtiff": "IF_SAFER",
-        "num_threads": "ALL_CPUS",
     }
     if grid.crs is not None and not grid.gcps:
         profile["crs"] = grid.crs
@@ -216,7 +224,7 @@ def _describe(dataset: Any, grid: SceneGrid, layout: RasterLayout) -> None:
 def _close(dataset: Any) -> str | None:
     try:
         dataset.close()
-    except (RasterioError, OSError) as error:
+    except _FAILURES as error:
         return _reason(error)
     return None
 
@@ -230,6 +238,8 @@ def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> No
         "NUM_THREADS": "ALL_CPUS",
     }
     options |= {k.upper(): v for k, v in layout.options.items()}
+    # The copy, its overviews and their temporary file; GDAL is loud and slow on a full disk.
+    _need_room(target, 2 * stream.stat().st_size)
     with _writing(target):
         rasterio.shutil.copy(stream, final, driver="COG", **options)
 
@@ -243,18 +253,24 @@ def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None
         written.read(window=corner)
 
 
+def _need_room(target: Path, size: int) -> None:
+    free = shutil.disk_usage(target.parent).free
+    if free < size:
+        raise OutputError(
+            f"{target}: the disk is full: {free / 1e6:.0f} MB are free and {size / 1e6:.0f} MB "
+            "are needed; free some space or write elsewhere"
+        )
+
+
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
     """Turns a failure to write into one line."""
     try:
         yield
-    except (RasterioError, OSError) as error:
-        raise OutputError(f"{target}: {_reason(error, target)}") from error
+    except _FAILURES as error:
+        _need_room(target, 1 << 20)
+        raise OutputError(f"{target}: {_reason(error)}") from error
 
 
-def _reason(error: BaseException, target: Path | None = None) -> str:
-    text = " ".join(str(error.__cause__ or error).split())
-    folder = target.parent if target else None
-    if "No space left" in text or (folder and shutil.disk_usage(folder).free < 1 << 20):
-        return "the disk is full; free some space or write elsewhere"
-    return f"cannot be written: {text}"
+def _reason(error: BaseException) -> str:
+    return "cannot be written: " + " ".join(str(error.__cause__ or error).split())

@@ -1,0 +1,237 @@
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from doubles import UTM, legend
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+
+from cwsam_geo.errors import OutputError, UsageError
+from cwsam_geo.grid import SceneGrid, TilePlan, Window
+from cwsam_geo.io.raster_sink import BLOCK, BlockAssembler, RasterLayout, raster_sink
+
+# Digits that a decimal round trip would lose.
+ROTATED = Affine(-0.028569629858371578, 2.4998367499198335, 593124.119663189,
+                 2.4998367499198335, 0.028569629858371578, 5749208.249577077)  # fmt: skip
+
+
+def grid(height, width, transform=None, crs=UTM, **more):
+    return SceneGrid(height, width, transform or Affine(10, 0, 5e5, 0, -10, 6e6), crs, **more)
+
+
+def write(path, values, on, layout, overwrite=False, step=300):
+    height, width = values.shape[1:]
+    with raster_sink(path, on, layout, overwrite) as sink:
+        for row in range(0, height, step):
+            for col in range(0, width, step):
+                window = Window(row, col, step, step).intersect(Window(0, 0, height, width))
+                sink.write(window, values[(slice(None), *window.slices)])
+
+
+def random_classes(height, width, bands=1):
+    return np.random.default_rng(0).integers(0, 5, (bands, height, width)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", ["COG", "GTiff"])
+@pytest.mark.parametrize(("height", "width"), [(1300, 700), (1, 900), (900, 1), (1, 1)])
+def test_pixels_and_georeferencing_come_back(tmp_path, name, height, width):
+    values, names = random_classes(height, width), legend(5)
+    layout = RasterLayout(
+        format=name,
+        colormap=names.colormap,
+        tags={"LEGEND": names.to_json()},
+        descriptions=("class",),
+    )
+    path = tmp_path / "map.tif"
+    write(path, values, grid(height, width, ROTATED), layout)
+    with rasterio.open(path) as raster:
+        np.testing.assert_array_equal(raster.read(), values)
+        assert tuple(raster.transform) == tuple(ROTATED)
+        assert raster.crs == UTM
+        assert raster.nodata == 255
+        assert raster.dtypes == ("uint8",)
+        assert raster.descriptions == ("class",)
+        palette = raster.colormap(1)
+        assert {c: palette[c][:3] for c in range(5)} == {e.code: e.rgb for e in names.entries}
+        assert json.loads(raster.tags()["LEGEND"]) == names.to_list()
+        assert raster.colorinterp[0].name == "palette"
+    assert os.listdir(tmp_path) == ["map.tif"]
+
+
+def test_a_cog_is_valid_and_its_overviews_are_modes(tmp_path):
+    values = np.zeros((1, 2100, 1500), np.uint8)
+    values[0, 1::2, 1::2] = 4  # one in four: a mean or nearest overview could show it
+    values[0, :, 1000:] = 255
+    path = tmp_path / "map.tif"
+    write(path, values, grid(2100, 1500), RasterLayout(colormap=legend(5).colormap))
+    valid, errors, warnings = cog_validate(path)
+    assert valid
+    assert not errors
+    assert not warnings
+    with rasterio.open(path) as raster:
+        assert raster.overviews(1)[:2] == [2, 4]
+        small = raster.read(1, out_shape=(1050, 750))
+        assert set(np.unique(small[:, :500])) == {0}
+        assert set(np.unique(small[:, 500:])) == {255}
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_scene_of_control_points_keeps_them(tmp_path):
+    points = tuple(
+        GroundControlPoint(row=r, col=c, x=10 + c / 1000, y=50 - r / 1000, z=3.25, id=f"{r}-{c}")
+        for r in (0, 600)
+        for c in (0, 700)
+    )
+    on = grid(601, 701, Affine.identity(), None, gcps=points, gcp_crs=CRS.from_epsg(4326))
+    path = tmp_path / "map.tif"
+    write(path, random_classes(601, 701), on, RasterLayout())
+    with rasterio.open(path) as raster:
+        read, crs = raster.gcps
+        assert [(p.row, p.col, p.x, p.y, p.z) for p in read] == [
+            (p.row, p.col, p.x, p.y, p.z) for p in points
+        ]
+        assert crs == CRS.from_epsg(4326)
+        assert raster.crs is None
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_scene_without_georeferencing_gets_none(tmp_path):
+    path = tmp_path / "map.tif"
+    write(path, random_classes(20, 30), grid(20, 30, Affine.identity(), None), RasterLayout())
+    with rasterio.open(path) as raster:
+        assert raster.crs is None
+        assert raster.transform.is_identity
+
+
+def test_creation_options_are_passed_on(tmp_path):
+    path = tmp_path / "map.tif"
+    layout = RasterLayout(options={"compress": "LZW", "BLOCKSIZE": "256"})
+    write(path, random_classes(600, 600), grid(600, 600), layout)
+    with rasterio.open(path) as raster:
+        assert raster.compression.name == "lzw"
+        assert raster.block_shapes == [(256, 256)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 1500), st.integers(1, 1500), st.integers(100, 900), st.integers(0, 2**31))
+def test_blocks_are_given_once_and_whole(height, width, tile, seed):
+    values = np.random.default_rng(seed).integers(0, 255, (2, height, width)).astype(np.uint8)
+    assembler, out = BlockAssembler(height, width, 2), np.zeros((2, height, width), np.uint8)
+    times = np.zeros((height, width), int)
+    most = 0
+    for t in TilePlan(height, width, tile, tile // 4):
+        w = t.settles
+        for block, array in assembler.add(w, values[(slice(None), *w.slices)]):
+            assert block.row % BLOCK == block.col % BLOCK == 0
+            out[(slice(None), *block.slices)] = array
+            times[block.slices] += 1
+        most = max(most, assembler.open_blocks)
+    np.testing.assert_array_equal(out, values)
+    assert (times == 1).all()
+    assert assembler.open_blocks == 0
+    # Open: one unfinished row of blocks, and the column in work.
+    assert most <= -(-width // BLOCK) + -(-(tile + BLOCK) // BLOCK) + 1
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path):
+    path = tmp_path / "map.tif"
+    path.write_text("earlier")
+    values, on = random_classes(10, 10), grid(10, 10)
+    with pytest.raises(UsageError, match="--overwrite"):
+        write(path, values, on, RasterLayout())
+    assert path.read_text() == "earlier"
+    write(path, values, on, RasterLayout(), overwrite=True)
+    with rasterio.open(path) as raster:
+        np.testing.assert_array_equal(raster.read(), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "match"),
+    [
+        ("map.png", UsageError, "name the output"),
+        ("nowhere/map.tif", OutputError, "does not exist"),
+        (".", UsageError, "name the output"),
+    ],
+)
+def test_an_unusable_output_is_refused_before_any_work(tmp_path, name, error, match):
+    with (
+        pytest.raises(error, match=match),
+        raster_sink(tmp_path / name, grid(5, 5), RasterLayout()),
+    ):
+        pytest.fail("the sink was opened")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError, ValueError])
+def test_a_run_that_stops_leaves_the_earlier_output_and_nothing_else(tmp_path, stop):
+    path = tmp_path / "map.tif"
+    path.write_text("earlier")
+
+    def stopped():
+        with raster_sink(path, grid(800, 800), RasterLayout(), True) as sink:
+            sink.write(Window(0, 0, 512, 512), np.zeros((512, 512), np.uint8))
+            raise stop
+
+    with pytest.raises(stop):
+        stopped()
+    assert path.read_text() == "earlier"
+    assert os.listdir(tmp_path) == ["map.tif"]
+
+
+def test_a_raster_with_a_hole_is_not_put_in_place(tmp_path):
+    path = tmp_path / "map.tif"
+    with (
+        pytest.raises(OutputError, match="incomplete"),
+        raster_sink(path, grid(600, 600), RasterLayout()) as sink,
+    ):
+        sink.write(Window(0, 0, 300, 300), np.zeros((300, 300), np.uint8))
+    assert os.listdir(tmp_path) == []
+
+
+FULL_DISK = """
+    import numpy as np, sys
+    sys.path.insert(0, {tests!r})
+    from doubles import *
+    from cwsam_geo.grid import SceneGrid, Window
+    from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
+    noise = np.random.default_rng(0).integers(0, 255, (3000, 3000)).astype(np.uint8)
+    grid = SceneGrid(3000, 3000, ArraySource(noise[:2, :2]).grid.transform, UTM)
+    with raster_sink({path!r}, grid, RasterLayout(), True) as sink:
+        sink.write(Window(0, 0, 3000, 3000), noise)
+"""
+
+
+@pytest.mark.parametrize("megabytes", [1, 18, 26])
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, megabytes):
+    """18 MB fill up while the pixels stream, 26 MB would while the COG is made."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        path = disk / "map.tif"
+        path.write_text("earlier")
+        code = textwrap.dedent(FULL_DISK).format(tests=str(Path(__file__).parent), path=str(path))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "OutputError" in done.stderr.splitlines()[-1]
+        assert "the disk is full" in done.stderr.splitlines()[-1]
+        assert done.stderr.startswith("Traceback")  # GDAL has not written lines of its own
+        assert path.read_text() == "earlier"
+        assert os.listdir(disk) == ["map.tif"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
