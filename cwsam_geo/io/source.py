@@ -82,17 +82,19 @@ class RasterSource:
         complex: True where the file holds complex values, which are read as intensity.
         nodata: Stored value of each selected band that means no data, or None.
         nodata_option: What the user said of nodata.
+        chosen: True where the user chose the bands.
         tells_nodata: True where the user or the file says what is nodata, if only NaN.
         masked: True where an internal or external mask or an alpha band tells what is data.
         zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
             declared nodata value of 0 then means this too. Set by ``restricted``.
     """
 
-    def __init__(self, parts: Sequence[Part], nodata: Nodata) -> None:
+    def __init__(self, parts: Sequence[Part], nodata: Nodata, chosen: bool) -> None:
         bands = [b for part in parts for b in part.bands]
         self._parts = tuple(parts)
         self._remote = any(is_remote(part.path) for part in parts)
         self.nodata_option = nodata
+        self.chosen = chosen
         self.zero_is_nodata = False
         self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
         self.names = tuple(b.name for b in bands)
@@ -126,7 +128,7 @@ class RasterSource:
             first += len(part.bands)
             if kept:
                 parts.append(replace(part, bands=kept))
-        fewer = RasterSource(parts, self.nodata_option)
+        fewer = RasterSource(parts, self.nodata_option, self.chosen)
         fewer.label = self.label
         fewer.grid = replace(self.grid, count=fewer.grid.count, nodata=fewer.grid.nodata)
         fewer.zero_is_nodata = zero_is_nodata
@@ -220,7 +222,8 @@ def open_source(
             _check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)
         parts = _selected(datasets, files, bidx, nodata)
-        source = RasterSource(parts, nodata)
+        source = RasterSource(parts, nodata, bidx is not None)
+        source.label = " + ".join(shown(location) for location in given)
         stack.pop_all()
     return source
 

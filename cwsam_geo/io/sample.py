@@ -1,0 +1,156 @@
+"""Statistics of a whole scene from a spread of windows, with bounded reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.opening import is_remote
+from cwsam_geo.io.source import Source
+from cwsam_geo.units import BandStats, SceneStats
+
+_VALUES = 2_000_000
+"""Values of a band to keep, by default: quantiles are then good to 0.1 % and come in 50 ms."""
+
+_DECODED = 16_000_000
+"""Pixels to decode for them."""
+
+_READS = 96
+_REMOTE_READS = 32
+_LEAST_UNIT = 256
+_ENOUGH = 20_000
+"""Fewer pixels with data than this, and the sample is widened."""
+
+
+def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
+    """Statistics of the whole scene.
+
+    Small scenes are read whole. Of larger ones a fixed spread of windows is read: full-width
+    strips where the file is stored in strips, blocks on a regular grid where it is tiled. If they
+    hold next to no data, 16 times as many are read, and then all, before a scene is called empty.
+
+    Args:
+        source: The scene; a pixel that is 0 in every band counts as zero, not as data.
+        budget: Values to keep of each band.
+
+    Raises:
+        SceneError: The scene cannot be read.
+    """
+    grid = source.grid
+    unit = _unit(grid)
+    reads = _REMOTE_READS if is_remote(source.label) else _READS
+    affordable = max(8, min(reads, _DECODED // (unit[0] * unit[1])))
+    total = _units(grid.height, unit[0]) * _units(grid.width, unit[1])
+    small = grid.height * grid.width <= budget
+    for count in (total,) if small else (affordable, 16 * affordable, total):
+        complete = count >= total
+        windows = row_windows(grid) if complete else spread_windows(grid, unit, count)
+        sample = _Sample(source, budget)
+        sample.read(windows, math.inf if small or not complete else budget)
+        if complete or sample.found >= _ENOUGH:
+            break
+    return sample.statistics()
+
+
+def spread_windows(grid: SceneGrid, unit: tuple[int, int], count: int) -> list[Window]:
+    """Windows of whole storage blocks, spread evenly over the scene, in reading order.
+
+    Args:
+        grid: The scene's grid.
+        unit: Rows and columns of a window.
+        count: How many windows, about.
+    """
+    rows, cols = _units(grid.height, unit[0]), _units(grid.width, unit[1])
+    n_rows = max(1, min(rows, round(math.sqrt(count * rows / cols))))
+    n_cols = max(1, min(cols, count // n_rows))
+    n_rows = max(1, min(rows, count // n_cols))
+    return [
+        Window(i * unit[0], j * unit[1], unit[0], unit[1]).intersect(grid.window)
+        for i in _middles(rows, n_rows)
+        for j in _middles(cols, n_cols)
+    ]
+
+
+def row_windows(grid: SceneGrid, pixels: int = 4_000_000) -> Iterator[Window]:
+    """Full-width windows that cover the scene, each of whole blocks and about ``pixels``."""
+    block = grid.block_shape[0]
+    step = max(block, pixels // grid.width // block * block)
+    for row in range(0, grid.height, step):
+        yield Window(row, 0, step, grid.width).intersect(grid.window)
+
+
+class _Sample:
+    """Values of the pixels with data, thinned evenly to a budget."""
+
+    def __init__(self, source: Source, budget: int) -> None:
+        self._source, self._budget = source, budget
+        self._kept: list[NDArray[np.float32]] = []
+        self._size = 0
+        self._step = 1
+        self.found = self.zeros = self.valid = self.pixels = 0
+
+    def read(self, windows: Iterable[Window], enough: float) -> None:
+        """Reads windows until there are ``enough`` pixels with data."""
+        for window in windows:
+            values, valid = self._source.read(window)
+            data = valid & (values != 0).any(axis=0)
+            count = int(data.sum())
+            self.pixels += valid.size
+            self.valid += int(valid.sum())
+            self.found += count
+            if count:
+                self._keep(values[:, data])
+            if self.found >= enough:
+                break
+
+    def _keep(self, values: NDArray[np.float32]) -> None:
+        # Every step-th value of each window; the step doubles when there are too many.
+        self._kept.append(values[:, :: self._step].copy())
+        self._size += self._kept[-1].shape[1]
+        while self._size > 2 * self._budget:
+            self._step *= 2
+            self._kept = [k[:, ::2].copy() for k in self._kept]
+            self._size = sum(k.shape[1] for k in self._kept)
+
+    def statistics(self) -> SceneStats:
+        """What was found."""
+        grid = self._source.grid
+        values = np.concatenate(self._kept, axis=1) if self._kept else None
+        return SceneStats(
+            dtype=grid.dtype,
+            pixels=self.pixels,
+            complete=self.pixels == grid.height * grid.width,
+            valid=self.valid / self.pixels,
+            zeros=1 - self.found / self.valid if self.valid else 0.0,
+            whole_numbers=_whole(grid.dtype, values),
+            bands=() if values is None else tuple(BandStats.of(band) for band in values),
+        )
+
+
+def _whole(dtype: str, values: NDArray[np.float32] | None) -> bool:
+    if values is None:
+        return np.dtype(dtype).kind in "iu"
+    return bool((values == np.rint(values)).all())
+
+
+def _unit(grid: SceneGrid) -> tuple[int, int]:
+    height, width = grid.block_shape
+    if width >= grid.width:
+        rows = max(1, _LEAST_UNIT * _LEAST_UNIT // 4 // grid.width)
+        return min(grid.height, _units(rows, height) * height), grid.width
+    return (
+        min(grid.height, _units(_LEAST_UNIT, height) * height),
+        min(grid.width, _units(_LEAST_UNIT, width) * width),
+    )
+
+
+def _units(length: int, unit: int) -> int:
+    return -(-length // unit)
+
+
+def _middles(length: int, count: int) -> list[int]:
+    return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,0 +1,160 @@
+"""What predict does with a scene, decided once for the whole of it: bands, units, nodata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.io.sample import sample_statistics
+from cwsam_geo.io.source import RasterSource
+from cwsam_geo.matching import BandMatch, distribution_warning, match_bands, stretch_for
+from cwsam_geo.preprocess import PreprocessSpec, SceneBands, Units
+from cwsam_geo.units import (
+    PLAUSIBLE_DB,
+    SceneStats,
+    UnitsDecision,
+    UnitsOption,
+    decibels,
+    decide_units,
+    zeros_are_nodata,
+)
+
+_CROSS = {"VH", "HV"}
+_UNIT_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A scene, ready for a model.
+
+    Attributes:
+        source: The scene with the model's bands only, and its policy on zeros; it shares its
+            files with the source it was made of.
+        scene_bands: How its array answers to the model's bands.
+        bands: Which of the selected bands of the scene were kept, from 0.
+        units: The decision on units.
+        stats: Statistics of the kept bands.
+        remarks: What was decided, in words for the user.
+        warnings: What may be wrong.
+    """
+
+    source: RasterSource
+    scene_bands: SceneBands
+    bands: tuple[int, ...]
+    units: UnitsDecision
+    stats: SceneStats
+    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def zero_is_nodata(self) -> bool:
+        """Whether pixels that are 0 in every kept band are nodata."""
+        return self.source.zero_is_nodata
+
+
+def plan_reading(
+    source: RasterSource,
+    spec: PreprocessSpec,
+    units: UnitsOption = "auto",
+) -> Reading:
+    """Decides what the scene's bands and values are to a model.
+
+    Args:
+        source: The scene, as opened.
+        spec: What the model takes.
+        units: What the user says of the units.
+
+    Raises:
+        SceneError: Bands are missing, the units cannot be told, or uncalibrated values meet a
+            model of calibrated ones (and the user has not said what the values are).
+        UsageError: An option does not fit the scene.
+    """
+    match = match_bands(spec, source.names, source.label, source.chosen)
+    kept = tuple(sorted({p for p in match.positions if p is not None}))
+    narrow = source.restricted(kept, zero_is_nodata=False)
+    stats = sample_statistics(narrow)
+    decision = decide_units(stats, narrow.hints, source.label, units)
+    scene_bands = SceneBands(
+        decision.units,
+        tuple(None if p is None else kept.index(p) for p in match.positions),
+    )
+    if spec.scaling == "amplitude8":
+        scene_bands = replace(scene_bands, stretch=stretch_for(stats, decision.units))
+    zeros = zeros_are_nodata(
+        decision.units,
+        stats,
+        narrow.nodata,
+        told=narrow.tells_nodata,
+        asked=narrow.nodata_option is not None,
+    )
+    warnings = _warnings(source.label, spec, scene_bands, stats, decision, match)
+    return Reading(
+        source=source.restricted(kept, zero_is_nodata=zeros),
+        scene_bands=scene_bands,
+        bands=kept,
+        units=decision,
+        stats=stats,
+        remarks=(*match.remarks, *_remarks(scene_bands, stats, decision, zeros)),
+        warnings=warnings,
+    )
+
+
+def _remarks(
+    scene: SceneBands, stats: SceneStats, decision: UnitsDecision, zeros: bool
+) -> list[str]:
+    found = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
+    if scene.stretch and not stats.blank:
+        found.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
+    if zeros and stats.zeros:
+        found.append(
+            f"{stats.zeros:.1%} of the pixels are 0 in every band: nodata "
+            "(--nodata none keeps them)"
+        )
+    return found
+
+
+def _warnings(
+    label: str,
+    spec: PreprocessSpec,
+    scene: SceneBands,
+    stats: SceneStats,
+    decision: UnitsDecision,
+    match: BandMatch,
+) -> tuple[str, ...]:
+    if stats.blank:
+        what = "nothing but 0" if stats.valid else "no valid pixel"
+        return (f"the scene holds {what}: the map will be empty",)
+    far = distribution_warning(spec, scene, stats)
+    familiar = spec.quantiles is not None and far is None
+    if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
+        stats, decision.units
+    ):
+        raise SceneError(
+            f"{label}: holds uncalibrated values ({decision.reason}), but the model takes "
+            "calibrated backscatter: calibrate it first (SNAP, pyroSAR, or an RTC product), or "
+            f"pass --units {decision.units} to go on as it is"
+        )
+    found = [far] if far else []
+    if not match.by_name:
+        found += _swapped(spec, scene, stats)
+    return tuple(found)
+
+
+def _uncalibrated(stats: SceneStats, units: Units) -> bool:
+    # Digital numbers of Sentinel-1 are some 50 to 56 dB above sigma nought.
+    digital = stats.whole_numbers and units != "db"
+    return digital or any(decibels(b.median, units) > PLAUSIBLE_DB[1] for b in stats.bands)
+
+
+def _swapped(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> list[str]:
+    # Cross polarisation is 5 to 10 dB weaker than co-polarisation almost everywhere.
+    medians = {
+        band.upper(): stats.bands[p].median
+        for band, p in zip(spec.bands, scene.positions, strict=True)
+        if p is not None
+    }
+    cross = [v for b, v in medians.items() if b in _CROSS]
+    co = [v for b, v in medians.items() if b in {"VV", "HH"}]
+    if cross and co and min(cross) > max(co):
+        return ["cross polarisation is brighter than co-polarisation: are the bands swapped (-b)?"]
+    return []
