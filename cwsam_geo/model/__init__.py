@@ -1,0 +1,1 @@
+"""The model: CWSAM's architecture, its bundles, conversion from upstream, and prediction."""

@@ -1,0 +1,248 @@
+"""CWSAM as a whole: backbones, architecture, and images to logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from cwsam_geo.errors import ModelError
+from cwsam_geo.model.adapters import PROMPT_RATIO, Trained
+from cwsam_geo.model.decoder import TRANSFORMER_HEADS, ClassWiseDecoder
+from cwsam_geo.model.encoder import Encoder
+
+MAX_CLASSES = 255
+"""Class codes are 0 to 254; 255 is nodata."""
+
+UPSCALING = 4
+"""How many times finer the logits are than the tokens."""
+
+MAX_TILE_SIZE = 8192
+"""Largest tile in pixels; attention over a whole tile makes even half of it impractical."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Sizes of an encoder and its decoder.
+
+    Attributes:
+        name: Key in ``BACKBONES``, or ``custom``.
+        dim: Channels of a token.
+        depth: Number of blocks.
+        heads: Attention heads of a block.
+        global_blocks: Blocks that attend over the whole tile.
+        patch_size: Side of the patch embedding in pixels.
+        window: Side of the attention windows of the other blocks, in tokens.
+        decoder_dim: Channels of the image embedding and of the decoder.
+        decoder_mlp_dim: Inner channels of the decoder's MLPs.
+        tile_size: Side of the tiles it was made for, in pixels.
+
+    Raises:
+        ModelError: The sizes do not fit together, or are beyond any model of this kind.
+    """
+
+    name: str
+    dim: int
+    depth: int
+    heads: int
+    global_blocks: tuple[int, ...]
+    patch_size: int = 16
+    window: int = 14
+    decoder_dim: int = 256
+    decoder_mlp_dim: int = 2048
+    tile_size: int = 1024
+
+    def __post_init__(self) -> None:
+        # Bounds: these numbers also come from files, and decide how much memory is taken.
+        bounds = {
+            "dim": 8192,
+            "depth": 256,
+            "heads": 256,
+            "patch_size": 256,
+            "window": 1024,
+            "decoder_dim": 4096,
+            "decoder_mlp_dim": 65536,
+            "tile_size": MAX_TILE_SIZE,
+        }
+        for name, most in bounds.items():
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= most:
+                raise ModelError(f"backbone: {name} is {value!r}, not 1 to {most}")
+        for wrong, what in (
+            (self.dim % PROMPT_RATIO, f"dim {self.dim} is not a multiple of {PROMPT_RATIO}"),
+            (self.dim % self.heads, f"dim {self.dim} is not a multiple of {self.heads} heads"),
+            (
+                self.decoder_dim % (2 * TRANSFORMER_HEADS),
+                f"decoder_dim {self.decoder_dim} is not a multiple of {2 * TRANSFORMER_HEADS}",
+            ),
+            (
+                self.patch_size % UPSCALING,
+                f"patch_size {self.patch_size} is not a multiple of {UPSCALING}",
+            ),
+            (
+                any(type(i) is not int or not 0 <= i < self.depth for i in self.global_blocks),
+                f"global_blocks {self.global_blocks} of {self.depth} blocks",
+            ),
+        ):
+            if wrong:
+                raise ModelError(f"backbone: {what}")
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone("vit_b", dim=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11)),
+        Backbone("vit_l", dim=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23)),
+        Backbone("vit_h", dim=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31)),
+        Backbone(
+            "small",
+            dim=192,
+            depth=6,
+            heads=6,
+            global_blocks=(2, 5),
+            patch_size=8,
+            window=8,
+            decoder_dim=64,
+            decoder_mlp_dim=512,
+            tile_size=256,
+        ),
+    )
+}
+"""The only place with sizes: SAM's three backbones and one for laptops and tests."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Everything that decides the model's tensors and what it computes with them.
+
+    The last three options are quirks of the CWSAM authors' code: on for converted checkpoints,
+    whose weights were trained with them, off for models of our own.
+
+    Attributes:
+        backbone: Sizes.
+        num_classes: K, 2 to 255.
+        tile_size: Side of a tile in pixels, a multiple of the patch size.
+        scrambled_prompt: The prompt's linear map of the patch embedding mixes up positions and
+            channels.
+        attend_padding: Where windows reach over the tile's edge, tokens attend to the padding
+            (SAM does this too).
+        classes_fastest: The channels of the class convolution are (D/8, K), not (K, D/8).
+
+    Raises:
+        ModelError: The sizes do not fit together.
+    """
+
+    backbone: Backbone
+    num_classes: int
+    tile_size: int
+    scrambled_prompt: bool = False
+    attend_padding: bool = False
+    classes_fastest: bool = False
+
+    def __post_init__(self) -> None:
+        if type(self.num_classes) is not int or not 2 <= self.num_classes <= MAX_CLASSES:
+            raise ModelError(f"a model has 2 to {MAX_CLASSES} classes, not {self.num_classes}")
+        size, patch_size = self.tile_size, self.backbone.patch_size
+        if type(size) is not int or not patch_size <= size <= MAX_TILE_SIZE or size % patch_size:
+            raise ModelError(
+                f"tile size {size} is not a multiple of {patch_size} px up to {MAX_TILE_SIZE}"
+            )
+
+    @property
+    def grid_size(self) -> int:
+        """Side of a tile in tokens."""
+        return self.tile_size // self.backbone.patch_size
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the tile for one pixel of the logits."""
+        return self.backbone.patch_size // UPSCALING
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Reads what ``to_dict`` gave.
+
+        Raises:
+            ModelError: A field is missing, unknown or malformed.
+        """
+        known, sizes = {f.name for f in fields(cls)}, {f.name for f in fields(Backbone)}
+        backbone = data.get("backbone") if isinstance(data, Mapping) else None
+        if not isinstance(backbone, Mapping) or set(data) != known or set(backbone) != sizes:
+            given = set(data) if isinstance(data, Mapping) else set()
+            given_sizes = set(backbone) if isinstance(backbone, Mapping) else set()
+            wrong = sorted((given ^ known) | (given_sizes ^ sizes))
+            raise ModelError(f"architecture: unexpected or missing fields {wrong}")
+        for name in ("scrambled_prompt", "attend_padding", "classes_fastest"):
+            if not isinstance(data[name], bool):
+                raise ModelError(f"architecture: {name} is {data[name]!r}, not true or false")
+        blocks = backbone["global_blocks"]
+        if not isinstance(blocks, (list, tuple)) or not isinstance(backbone["name"], str):
+            raise ModelError("architecture: malformed backbone")
+        return cls(**{**data, "backbone": Backbone(**{**backbone, "global_blocks": tuple(blocks)})})
+
+
+class Cwsam(nn.Module):
+    """CWSAM: SAM's encoder with adapters and low-frequency prompts, and a class-wise decoder.
+
+    From "ClassWise-SAM-Adapter" (arXiv 2401.02326). Fresh adapters and prompts add nothing, so a
+    model with SAM's weights starts as SAM.
+
+    Args:
+        architecture: Sizes and options.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.encoder = Encoder(architecture)
+        self.decoder = ClassWiseDecoder(architecture)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits.
+
+        Args:
+            images: Preprocessed, shape (B, 3, T, T) with T the architecture's tile size, float32.
+
+        Returns:
+            Logits, shape (B, K, T / stride, T / stride).
+
+        Raises:
+            ModelError: The images have another size.
+        """
+        size = self.architecture.tile_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ModelError(
+                f"the model takes images of shape (B, 3, {size}, {size}), not {tuple(images.shape)}"
+            )
+        logits: Tensor = self.decoder(self.encoder(images))
+        return logits
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """What fine-tuning trains, by name in ``state_dict``: all of ``Trained`` modules.
+
+        These are the adapters, the low-frequency prompt and the decoder with its no-mask
+        embedding; SAM's encoder and the positional encoding stay as they are.
+        """
+        return {
+            f"{where}.{name}": parameter
+            for where, module in self.named_modules()
+            if isinstance(module, Trained)
+            for name, parameter in module.named_parameters()
+        }
+
+    def freeze(self) -> None:
+        """Lets gradients reach ``trainable_parameters`` and nothing else."""
+        self.requires_grad_(False)
+        for parameter in self.trainable_parameters().values():
+            parameter.requires_grad_(True)
+
+    def frozen_tensors(self) -> dict[str, Tensor]:
+        """The rest of ``state_dict``: the weights of the base, shared by all its adapters."""
+        trained = self.trainable_parameters()
+        return {name: t for name, t in self.state_dict().items() if name not in trained}

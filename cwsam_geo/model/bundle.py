@@ -1,0 +1,206 @@
+"""ModelBundle: one safetensors file with weights, architecture, preprocessing and legend."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from cwsam_geo.errors import CwsamGeoError, ModelError
+from cwsam_geo.io.atomic import atomic_output
+from cwsam_geo.legend import Legend
+from cwsam_geo.model.build import Architecture, Cwsam
+from cwsam_geo.model.header import BaseReference, BundleHeader, Kind
+from cwsam_geo.model.tensors import assemble, check_tensors, tensors_sha256, trainable_names
+from cwsam_geo.preprocess import PreprocessSpec
+
+_METADATA_KEY = "cwsam_geo"
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """A model with everything needed to use it.
+
+    Attributes:
+        header: All but the tensors.
+        tensors: By name; of a ``full`` bundle all, of ``adapters`` those that are trained. The
+            encoder's positions may be of another tile size than the architecture's.
+
+    Raises:
+        ModelError: The tensors are not exactly those the header calls for.
+    """
+
+    header: BundleHeader
+    tensors: Mapping[str, Tensor]
+
+    @classmethod
+    def from_model(cls, model: Cwsam, header: BundleHeader) -> ModelBundle:
+        """A full bundle of a model, with copies of its tensors on the CPU.
+
+        Args:
+            model: The model, on any device.
+            header: What else there is to say; kind ``full``.
+        """
+        return cls(header, {n: t.detach().cpu().clone() for n, t in model.state_dict().items()})
+
+    def __post_init__(self) -> None:
+        check_tensors(self.tensors, self.header.architecture, self.header.tensor_names())
+
+    @property
+    def architecture(self) -> Architecture:
+        """Sizes and options."""
+        return self.header.architecture
+
+    @property
+    def preprocess(self) -> PreprocessSpec:
+        """From a scene's bands to the model's input."""
+        return self.header.preprocess
+
+    @property
+    def legend(self) -> Legend:
+        """The classes, in the order of the model's channels."""
+        return self.header.legend
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Data, metrics, licence and so on."""
+        return self.header.provenance
+
+    @property
+    def kind(self) -> Kind:
+        """``full`` or ``adapters``."""
+        return self.header.kind
+
+    @property
+    def base(self) -> BaseReference | None:
+        """The base an adapters bundle needs; None for a full one."""
+        return self.header.base
+
+    def frozen_sha256(self) -> str:
+        """Hash of the tensors that fine-tuning leaves alone, as adapters refer to their base.
+
+        Raises:
+            ModelError: The bundle holds adapters only.
+        """
+        if self.kind == "adapters":
+            raise ModelError("an adapters bundle holds no base weights")
+        trained = trainable_names(self.architecture)
+        return tensors_sha256({n: t for n, t in self.tensors.items() if n not in trained})
+
+    def build(self) -> Cwsam:
+        """The model, float32 on the CPU, with the positions fitted to its tile size.
+
+        Raises:
+            ModelError: The bundle holds adapters only; see ``with_base``.
+        """
+        if self.kind == "adapters":
+            raise ModelError("an adapters bundle needs its base weights to make a model")
+        return assemble(self.tensors, self.architecture)
+
+    def with_base(self, frozen: Mapping[str, Tensor]) -> ModelBundle:
+        """The full model of an adapters bundle.
+
+        Args:
+            frozen: The base's frozen tensors.
+
+        Raises:
+            ModelError: They are not those the adapters were trained on.
+        """
+        base = self.header.base
+        if base is None:
+            raise ModelError("a full model needs no base")
+        found = tensors_sha256(frozen)
+        if found != base.sha256:
+            raise ModelError(
+                f"these are not the weights that the adapters were trained on ({base.name}, "
+                f"sha256 {base.sha256[:12]}...; found {found[:12]}...)"
+            )
+        header = replace(self.header, kind="full", base=None, frozen_sha256=found)
+        return ModelBundle(header, {**frozen, **self.tensors})
+
+    def adapters_only(self, base: BaseReference) -> ModelBundle:
+        """What fine-tuning trained, without the base.
+
+        Args:
+            base: The base it was trained on.
+        """
+        names = trainable_names(self.architecture)
+        header = replace(self.header, kind="adapters", base=base, frozen_sha256=None)
+        return ModelBundle(header, {name: self.tensors[name] for name in names})
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Writes the bundle, whole or not at all.
+
+        Args:
+            path: Where to; should end in ``.safetensors``.
+            overwrite: Replace a file that is there.
+
+        Returns:
+            The path.
+
+        Raises:
+            UsageError: The file exists and ``overwrite`` is False.
+            OutputError: The folder is missing or cannot be written to.
+        """
+        header = self.header
+        if self.kind == "full":
+            header = replace(header, frozen_sha256=self.frozen_sha256())
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
+        with atomic_output(path, overwrite) as temporary:
+            safetensors.torch.save_file(
+                tensors, temporary, {"format": "pt", _METADATA_KEY: header.to_json()}
+            )
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ModelBundle:
+        """Reads a bundle as it stands in the file; ``load_full`` also finds a base.
+
+        Raises:
+            ModelError: The file is missing, damaged, or no bundle; the message names it.
+        """
+        header = read_header(path)
+        try:
+            tensors = safetensors.torch.load_file(path)
+            return cls(header, tensors)
+        except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        except CwsamGeoError as error:
+            raise ModelError(f"{path}: {error}") from None
+
+
+def read_header(path: str | os.PathLike[str]) -> BundleHeader:
+    """All of a bundle but its tensors, without reading those.
+
+    Raises:
+        ModelError: The file is missing, damaged, or no bundle; the message names it.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if _METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path}: a safetensors file, but no model bundle of cwsam-geo (make one with "
+            "cwsam-geo convert)"
+        )
+    try:
+        return BundleHeader.from_json(metadata[_METADATA_KEY])
+    except CwsamGeoError as error:
+        raise ModelError(f"{path}: {error}") from None
+
+
+def _unreadable(path: str | os.PathLike[str], error: BaseException) -> ModelError:
+    return ModelError(
+        f"{path}: not a readable model bundle, perhaps cut short or of another format ({error}); "
+        "get it again"
+    )

@@ -1,0 +1,86 @@
+"""Reading upstream's ``.pth`` files, which are pickles, without running any code in them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cwsam_geo.errors import ModelError
+
+_WRAPPERS = ("model", "state_dict", "model_state_dict", "net")
+_MODULE = "module."
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """What a checkpoint holds.
+
+    Attributes:
+        tensors: By upstream's name, on the CPU.
+        beside: Names of what else is in the file: epoch, optimizer and so on.
+    """
+
+    tensors: Mapping[str, Tensor]
+    beside: list[str]
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
+    """Reads a state dict, bare or wrapped, with or without ``module.`` before its names.
+
+    Raises:
+        ModelError: The file is missing, damaged, holds code, or holds no state dict.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ModelError(f"{path}: no such file")
+    with file.open("rb") as opened:
+        head = opened.read(512).lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise ModelError(f"{path}: a web page, not a checkpoint; download the file itself")
+    return _unwrapped(_load(file), file)
+
+
+def _load(file: Path) -> Any:
+    is_zip = zipfile.is_zipfile(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except Exception as error:  # on damaged files torch raises errors of every kind
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        if "Unsupported" in str(error) or "weights only" in str(error).lower():
+            raise ModelError(
+                f"{file}: not a plain file of weights (it is damaged, or holds Python objects, "
+                "which are not loaded because they could run code)"
+            ) from None
+        raise ModelError(
+            f"{file}: not a readable checkpoint, perhaps cut short ({type(error).__name__}: "
+            f"{first[:160]})"
+        ) from None
+
+
+def _unwrapped(content: Any, file: Path) -> CheckpointFile:
+    beside: list[str] = []
+    if isinstance(content, Mapping):
+        wrapper = next((w for w in _WRAPPERS if isinstance(content.get(w), Mapping)), None)
+        if wrapper:
+            beside = sorted(str(key) for key in content if key != wrapper)
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise ModelError(f"{file}: holds no state dict (tensors by name)")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ModelError(f"{file}: holds no state dict: {name!r} is no tensor")
+        if value.layout != torch.strided:
+            raise ModelError(f"{file}: tensor {name} is not a plain dense one")
+    if all(name.startswith(_MODULE) for name in content):
+        content = {name.removeprefix(_MODULE): value for name, value in content.items()}
+    return CheckpointFile(dict(content), beside)

@@ -1,0 +1,131 @@
+"""Devices, precisions, and what fits into memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import torch
+
+from cwsam_geo.errors import UsageError
+from cwsam_geo.model.build import Architecture
+
+Precision = Literal["fp32", "bf16", "fp16"]
+"""Number format of the model's arithmetic; weights and logits are float32 in all of them."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+_MAX_CPU_BATCH = 4
+_MAX_CUDA_BATCH = 64
+_CUDA_SHARE = 0.5
+_CUDA_CONTEXT = 1 << 30
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    ``auto`` is CUDA where it works, else MPS where it works, else the CPU.
+
+    Raises:
+        UsageError: There is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UsageError(f"--device {name}: torch finds no CUDA device; use --device cpu")
+        if (device.index or 0) >= count:
+            raise UsageError(f"--device {name}: there are CUDA devices 0 to {count - 1} only")
+        return torch.device("cuda", device.index or 0)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(f"--device {name}: torch finds no Apple GPU; use --device cpu")
+    if device.type not in {"cpu", "mps"}:
+        raise UsageError(f"--device {name}: not one of auto, cpu, cuda, cuda:N, mps")
+    return torch.device(device.type)
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The precision of a name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+
+    ``auto`` is bf16 on CUDA (fp16 on GPUs without it), fp32 elsewhere.
+
+    Raises:
+        UsageError: The name is not known, or the device cannot do it.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return "fp32"
+        return "bf16" if _has_bf16(device) else "fp16"
+    if name not in PRECISIONS:
+        raise UsageError(f"--precision {name}: not one of auto, {', '.join(PRECISIONS)}")
+    if name == "fp16" and device.type == "cpu":
+        raise UsageError("--precision fp16: is for GPUs; use bf16 or fp32 on the CPU")
+    if name == "bf16" and device.type == "cuda" and not _has_bf16(device):
+        raise UsageError(f"--precision bf16: {device} has none; use fp16 or fp32")
+    return name
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@contextlib.contextmanager
+def memory_errors(device: torch.device) -> Iterator[None]:
+    """Turns torch's ways to say that memory ran out into ``MemoryError``."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        message = f"out of memory on {device}"
+    else:
+        return
+    # Outside the handler: its traceback would keep the batch's tensors alive.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    raise MemoryError(message)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in text for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )
+
+
+def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
+    """A number of tiles to compute at once: about one large tile on a CPU, what fits on CUDA.
+
+    Args:
+        architecture: Of the model.
+        device: Where it computes.
+    """
+    size = architecture.tile_size
+    if device.type != "cuda":
+        return min(max((512 // size) ** 2, 1), _MAX_CPU_BATCH)
+    free, _ = torch.cuda.mem_get_info(device)
+    usable = max(0, free - _CUDA_CONTEXT) * _CUDA_SHARE
+    return min(max(int(usable // tile_bytes(architecture)), 1), _MAX_CUDA_BATCH)
+
+
+def tile_bytes(architecture: Architecture) -> int:
+    """About how much memory a tile takes at its peak, in bytes, without gradients.
+
+    The larger of a global block's attention (biases of all pairs, twice) and of the decoder's
+    class convolution (K groups of D/8 features at the logits' resolution, twice).
+    """
+    backbone = architecture.backbone
+    tokens = architecture.grid_size**2
+    attention = 2 * backbone.heads * tokens * tokens
+    logits = (architecture.tile_size // architecture.stride) ** 2
+    features = 2 * architecture.num_classes * backbone.decoder_dim // 8 * logits
+    upscaled = 3 * backbone.decoder_dim // 4 * 4 * logits
+    return 4 * max(attention, features, upscaled)

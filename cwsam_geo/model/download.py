@@ -1,0 +1,250 @@
+"""Downloading a checkpoint: resumable, verified, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from cwsam_geo import __version__
+from cwsam_geo.errors import ModelError, OutputError, UsageError
+from cwsam_geo.model.checkpoints import Checkpoint
+
+_CHUNK = 1 << 20
+_LOST = (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError)
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes that are there and the bytes in all."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a lost connection is taken up again.
+
+    Attributes:
+        attempts: Attempts in all without a byte of progress.
+        pause_s: Seconds before the second one; doubled each time.
+        timeout_s: Seconds without an answer until a connection counts as lost.
+    """
+
+    attempts: int = 5
+    pause_s: float = 1.0
+    timeout_s: float = 30.0
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def is_complete(path: Path, checkpoint: Checkpoint) -> bool:
+    """Whether a file is the checkpoint, byte for byte."""
+    if not path.is_file() or path.stat().st_size != checkpoint.size:
+        return False
+    with path.open("rb") as file:
+        return _hashed(file).hexdigest() == checkpoint.sha256
+
+
+def download(
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+    patience: Patience | None = None,
+) -> Path:
+    """Downloads a checkpoint, or finishes a download that was cut off.
+
+    What has arrived stands in ``NAME.part`` beside the target until size and hash are right.
+
+    Args:
+        checkpoint: Which.
+        folder: Where to; made if it is not there.
+        overwrite: Replace a file of that name that is not the checkpoint.
+        on_progress: Told how far it is.
+        patience: With lost connections.
+
+    Returns:
+        The file; nothing is downloaded if it is there already.
+
+    Raises:
+        UsageError: Another file of that name is there and ``overwrite`` is False.
+        OutputError: The folder cannot be written to, or the disk has too little room.
+        ModelError: The server has no such file or another one, or the connection was lost.
+    """
+    _check_address(checkpoint.url)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{folder}: no permission to write there; choose another with --to")
+    target = folder / checkpoint.file_name
+    if is_complete(target, checkpoint):
+        return target
+    if target.exists() and not overwrite:
+        raise UsageError(
+            f"{target}: is there, but is not {checkpoint.name} (size or hash differ); pass "
+            "--overwrite to replace it"
+        )
+    part = target.with_name(f"{target.name}.part")
+    _Download(checkpoint, part, on_progress or _silent, patience or Patience()).run()
+    os.replace(part, target)
+    return target
+
+
+class _Download:
+    def __init__(
+        self, checkpoint: Checkpoint, part: Path, on_progress: Progress, patience: Patience
+    ) -> None:
+        self.checkpoint, self.part = checkpoint, part
+        self.on_progress, self.patience = on_progress, patience
+
+    def run(self) -> None:
+        """Leaves the whole, verified file in ``part``."""
+        if self._present() > self.checkpoint.size:
+            self.part.unlink()
+        self._check_room()
+        failures, pause = 0, self.patience.pause_s
+        while (before := self._present()) < self.checkpoint.size:
+            try:
+                self._continue()
+                continue
+            except urllib.error.HTTPError as error:
+                self._refused(error)
+                reason = f"HTTP {error.code} {error.reason}"
+            except _LOST as error:
+                reason = str(getattr(error, "reason", error)) or type(error).__name__
+            failures = 1 if self._present() > before else failures + 1
+            if failures >= self.patience.attempts:
+                raise ModelError(self._lost(reason))
+            time.sleep(pause * 2 ** (failures - 1))
+        self._verify()
+
+    def _present(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _check_room(self) -> None:
+        missing = self.checkpoint.size - self._present()
+        free = shutil.disk_usage(self.part.parent).free
+        if free < missing:
+            raise OutputError(
+                f"{self.part.parent}: {missing / 1e6:.0f} MB are needed, but only "
+                f"{free / 1e6:.0f} MB are free; choose another folder with --to"
+            )
+
+    def _continue(self) -> None:
+        start = self._present()
+        headers = {"User-Agent": f"cwsam-geo/{__version__}", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        request = urllib.request.Request(self.checkpoint.url, headers=headers)
+        with _opener().open(request, timeout=self.patience.timeout_s) as response:
+            start = self._agreed_start(response, start)
+            mode = "ab" if start else "wb"
+            with self.part.open(mode) as file:
+                self._copy(response, file, start)
+
+    def _agreed_start(self, response: HTTPResponse, start: int) -> int:
+        """Where the server begins: it may not know ranges. Refuses a file of another size."""
+        length = response.headers.get("Content-Length", "")
+        total = int(length) if length.isdigit() else None
+        if response.status == 206:
+            # "bytes 100-199/200"
+            span, _, whole = response.headers.get("Content-Range", "").partition("/")
+            if not span.startswith(f"bytes {start}-"):
+                raise ModelError(f"{self.checkpoint.url}: the server answered with another range")
+            total = int(whole) if whole.isdigit() else None
+        else:
+            start = 0
+        if total is not None and total != self.checkpoint.size:
+            raise ModelError(
+                f"{self.checkpoint.url}: the server has a file of {total} bytes, not of "
+                f"{self.checkpoint.size}; it is not {self.checkpoint.name}"
+            )
+        return start
+
+    def _copy(self, response: HTTPResponse, file: IO[bytes], start: int) -> None:
+        present, size = start, self.checkpoint.size
+        self.on_progress(present, size)
+        while present < size:
+            data = response.read(min(_CHUNK, size - present))
+            if not data:
+                raise ConnectionError("the connection was closed early")
+            file.write(data)
+            present += len(data)
+            self.on_progress(present, size)
+
+    def _refused(self, error: urllib.error.HTTPError) -> None:
+        """Decides about an HTTP error: raises for good, or returns to try again."""
+        if error.code == 416 and self._present():
+            # What is there is not the beginning of the server's file.
+            self.part.unlink()
+        elif error.code < 500 and error.code not in (408, 429):
+            raise ModelError(
+                f"{self.checkpoint.url}: the server answered HTTP {error.code} {error.reason}"
+            ) from None
+
+    def _lost(self, reason: str) -> str:
+        return (
+            f"{self.checkpoint.url}: connection lost after {self._present()} of "
+            f"{self.checkpoint.size} bytes ({reason}); run the command again to go on from there"
+        )
+
+    def _verify(self) -> None:
+        with self.part.open("rb") as file:
+            found = _hashed(file).hexdigest()
+        if found != self.checkpoint.sha256:
+            self.part.unlink()
+            raise ModelError(
+                f"{self.checkpoint.url}: what arrived has sha256 {found[:12]}..., not "
+                f"{self.checkpoint.sha256[:12]}...; it was thrown away, try again"
+            )
+
+
+def _hashed(file: IO[bytes]) -> _Hash:
+    digest = hashlib.sha256()
+    while data := file.read(_CHUNK):
+        digest.update(data)
+    return digest
+
+
+def _check_address(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
+        raise ModelError(f"{url}: only https addresses are downloaded from")
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but not out of https."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Any,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        _check_address(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(_SafeRedirects)
+
+
+def _silent(present: int, size: int) -> None:
+    pass

@@ -1,0 +1,200 @@
+"""Models made ready for use: from a bundle, a device and a precision to a callable on tiles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cwsam_geo.blend import Decision
+from cwsam_geo.legend import Legend
+from cwsam_geo.model.build import Architecture
+from cwsam_geo.model.bundle import ModelBundle
+from cwsam_geo.model.device import Precision, memory_errors, resolve_device, resolve_precision
+from cwsam_geo.model.store import load_full
+from cwsam_geo.preprocess import PreprocessSpec
+
+_AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+
+
+class LoadedModel(nn.Module):
+    """A model on a device: preprocessed images to float32 logits.
+
+    Args:
+        bundle: A full bundle.
+        device: Where to compute.
+        precision: Number format of the arithmetic.
+
+    Attributes:
+        cwsam: The network itself.
+        architecture: Its sizes and options.
+        preprocess: From a scene's bands to its input.
+        legend: Its classes, in the order of its channels.
+        provenance: Its data, metrics, licence and so on.
+        precision: Number format of the arithmetic.
+    """
+
+    def __init__(self, bundle: ModelBundle, device: torch.device, precision: Precision) -> None:
+        super().__init__()
+        self.architecture: Architecture = bundle.architecture
+        self.preprocess: PreprocessSpec = bundle.preprocess
+        self.legend: Legend = bundle.legend
+        self.provenance: Mapping[str, Any] = bundle.provenance
+        self.precision: Precision = precision
+        self.cwsam = bundle.build().to(device)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.cwsam.encoder.pos_embed.device
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to logits.
+
+        Args:
+            images: Preprocessed, shape (B, 3, T, T) with T the model's tile size, float32.
+
+        Returns:
+            Logits, shape (B, K, T / stride, T / stride), float32; the stride is 4 with SAM's
+            backbones.
+
+        Raises:
+            ModelError: The images have another size.
+        """
+        dtype = _AUTOCAST.get(self.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            logits: Tensor = self.cwsam(images)
+        return logits.float()
+
+
+def load_model(
+    path_or_name: str | os.PathLike[str], device: str = "cpu", precision: str = "fp32"
+) -> LoadedModel:
+    """Loads a model bundle, ready for use.
+
+    Args:
+        path_or_name: A bundle's path, or the name of one that is installed or downloaded.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+
+    Returns:
+        A module whose ``forward`` takes preprocessed images (B, 3, T, T), float32, and returns
+        logits (B, K, T / stride, T / stride), float32.
+
+    Raises:
+        ModelError: The bundle, or the base of an adapters bundle, is missing or damaged.
+        UsageError: There is no such device or precision here.
+    """
+    where = resolve_device(device)
+    return LoadedModel(load_full(path_or_name), where, resolve_precision(precision, where))
+
+
+class TorchOps:
+    """``cwsam_geo.blend.Ops`` on torch tensors.
+
+    Args:
+        device: Where the tensors are.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Zeros, float32, on the device."""
+        return torch.zeros(tuple(shape), dtype=torch.float32, device=self.device)
+
+    def constant(self, values: NDArray[np.float32]) -> Tensor:
+        """The values as a tensor on the device."""
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def upsample(self, logits: Tensor, stride: int) -> Tensor:
+        """(K, h, w) to (K, h * stride, w * stride), bilinear, ``align_corners=False``."""
+        size = (logits.shape[1] * stride, logits.shape[2] * stride)
+        return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+
+    def decide(self, logits: Tensor, confidence: bool, probabilities: bool) -> Decision:
+        """Winning channels and probabilities of logits (K, h, w).
+
+        Args:
+            logits: Raw values.
+            confidence: Also give the winner's probability.
+            probabilities: Also give every class's.
+
+        Returns:
+            Channels, and probabilities in per cent where asked for, all uint8 on the CPU.
+        """
+        # max gives the winner five times faster than argmax does on a CPU.
+        best, channels = logits.max(0)
+        codes = _as_bytes(channels)
+        if not (confidence or probabilities):
+            return Decision(codes)
+        shares = (logits - best).exp()
+        total = shares.sum(0)
+        return Decision(
+            codes,
+            # The winner's own share is exp(0).
+            _as_bytes((100 / total).round()) if confidence else None,
+            _as_bytes((100 * shares / total).round()) if probabilities else None,
+        )
+
+
+def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = values.to(torch.uint8).cpu().numpy()
+    return array
+
+
+class TorchPredictor:
+    """Tiles to logits, as ``predict_scene`` calls it.
+
+    Args:
+        model: A loaded model.
+        tta: Average the logits over the tile and its three mirror images.
+
+    Attributes:
+        model: The model.
+        tile_size: Side of a tile in pixels.
+        stride: Pixels of the tile for one of the logits.
+        num_classes: K.
+        device: Where it computes.
+        precision: Number format of the arithmetic.
+        ops: Arithmetic on its logits.
+    """
+
+    def __init__(self, model: LoadedModel, tta: bool = False) -> None:
+        self.model = model
+        self.tile_size = model.architecture.tile_size
+        self.stride = model.architecture.stride
+        self.num_classes = model.architecture.num_classes
+        self.device = model.device
+        self.precision = model.precision
+        self.ops = TorchOps(model.device)
+        self._flips = _FLIPS if tta else _FLIPS[:1]
+
+    def __call__(self, batch: NDArray[np.float32]) -> Tensor:
+        """Logits of a batch.
+
+        Args:
+            batch: Preprocessed tiles, shape (B, 3, T, T), float32.
+
+        Returns:
+            Logits, shape (B, K, T / stride, T / stride), float32, on the device.
+
+        Raises:
+            MemoryError: The device's memory does not suffice for a batch of this size.
+        """
+        with memory_errors(self.device), torch.inference_mode():
+            images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+            total: Tensor | None = None
+            for axes in self._flips:
+                logits = self.model(images.flip(axes)).flip(axes)
+                total = logits if total is None else total.add_(logits)
+            assert total is not None
+            return total.div_(len(self._flips))

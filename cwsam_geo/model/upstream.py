@@ -1,0 +1,165 @@
+"""Upstream's checkpoints: their names for our tensors, and what their shapes tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+from torch import Tensor
+
+from cwsam_geo.errors import ModelError
+from cwsam_geo.model.build import BACKBONES, Architecture, Backbone
+from cwsam_geo.model.tensors import expected_shapes
+
+Source = Literal["cwsam", "sam"]
+
+_COMMON_NAMES = (
+    (r"^decoder\.upscaling\.", "mask_decoder.output_upscaling."),
+    (r"^decoder\.hypernetwork\.", "mask_decoder.output_hypernetworks_mlps.0."),
+    (r"^encoder\.", "image_encoder."),
+    (r"^decoder\.", "mask_decoder."),
+)
+_PROMPT = "image_encoder.prompt_generator"
+_NAMES: dict[Source, tuple[tuple[str, str], ...]] = {
+    "cwsam": (
+        (r"^encoder\.prompt\.image_embed\.", f"{_PROMPT}.prompt_generator."),
+        (r"^encoder\.prompt\.token_embed\.", f"{_PROMPT}.embedding_generator."),
+        (r"^encoder\.prompt\.shared\.", f"{_PROMPT}.shared_mlp."),
+        (r"^encoder\.prompt\.block_layers\.(\d+)\.", rf"{_PROMPT}.lightweight_mlp_\1.0."),
+        (r"\.attention_adapter\.down\.", ".Space_Adapter.D_fc1."),
+        (r"\.attention_adapter\.up\.", ".Space_Adapter.D_fc2."),
+        (r"\.mlp_adapter\.down\.", ".MLP_Adapter.D_fc1."),
+        (r"\.mlp_adapter\.up\.", ".MLP_Adapter.D_fc2."),
+        (r"^decoder\.position\.", "pe_layer."),
+        (r"^decoder\.no_mask_embed\.", "no_mask_embed."),
+        (r"^decoder\.class_upscaling\.", "mask_decoder.cls_upscaling."),
+        *_COMMON_NAMES,
+    ),
+    "sam": (
+        (r"^decoder\.position\.", "prompt_encoder.pe_layer."),
+        (r"^decoder\.no_mask_embed\.", "prompt_encoder.no_mask_embed."),
+        *_COMMON_NAMES,
+    ),
+}
+"""From our names to upstream's."""
+
+_COMMON_DROPS = (
+    (r"mask_decoder\.iou_prediction_head\.", "score of a mask's quality, not used for classes"),
+    (r"mask_decoder\.output_hypernetworks_mlps\.[123]\.", "masks 2 to 4, never used for classes"),
+)
+_DROPS: dict[Source, tuple[tuple[str, str], ...]] = {
+    "cwsam": (
+        (r"image_encoder\.blocks\.\d+\.Depth_Adapter\.", "adapter that never runs"),
+        (r"criterion\w*\.", "class weights of the training loss"),
+        *_COMMON_DROPS,
+    ),
+    "sam": (
+        (
+            r"prompt_encoder\.(point_embeddings|not_a_point_embed|mask_downscaling)\.",
+            "prompts of points, boxes and masks, which CWSAM has none of",
+        ),
+        (r"pixel_(mean|std)$", "preprocessing, which the bundle states itself"),
+        *_COMMON_DROPS,
+    ),
+}
+_FRESH = re.compile(r"^encoder\.prompt\.|_adapter\.|^decoder\.class_upscaling\.")
+"""What CWSAM adds to SAM, and a SAM checkpoint cannot hold."""
+
+_SHOWN = 8
+
+
+def source_of(state: Mapping[str, Tensor]) -> Source:
+    """Whose checkpoint a state dict is.
+
+    Raises:
+        ModelError: It is neither CWSAM's nor SAM's.
+    """
+    if "image_encoder.pos_embed" in state and "image_encoder.patch_embed.proj.weight" in state:
+        if f"{_PROMPT}.shared_mlp.weight" in state:
+            return "cwsam"
+        if any(key.startswith("prompt_encoder.") for key in state):
+            return "sam"
+    raise ModelError(
+        f"neither a CWSAM nor a SAM checkpoint; its tensors are named {_some(sorted(state))}"
+    )
+
+
+def infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
+    """Sizes of an upstream checkpoint, from the shapes of its tensors.
+
+    Raises:
+        ModelError: Tensors that tell are missing or of an odd shape.
+    """
+    try:
+        return _infer_backbone(state)
+    except KeyError as error:
+        raise ModelError(f"the checkpoint has no tensor {error.args[0]}") from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise ModelError("the shapes of its tensors are not those of SAM's encoder") from None
+
+
+def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
+    _, grid, _, dim = state["image_encoder.pos_embed"].shape
+    patch_size = state["image_encoder.patch_embed.proj.weight"].shape[2]
+    blocks = {
+        int(match[1])
+        for key in state
+        if (match := re.match(r"image_encoder\.blocks\.(\d+)\.", key))
+    }
+    tables = [state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape for i in sorted(blocks)]
+    sides = [(rows + 1) // 2 for rows, _ in tables]
+    windows = {side for side in sides if side != grid}
+    if len(windows) > 1:
+        raise ValueError
+    found = Backbone(
+        name="custom",
+        dim=dim,
+        depth=len(blocks),
+        heads=dim // tables[0][1],
+        global_blocks=tuple(i for i, side in enumerate(sides) if side == grid),
+        patch_size=patch_size,
+        window=windows.pop() if windows else grid,
+        decoder_dim=state["image_encoder.neck.0.weight"].shape[0],
+        decoder_mlp_dim=state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
+        tile_size=grid * patch_size,
+    )
+    for known in BACKBONES.values():
+        if replace(found, name=known.name, tile_size=known.tile_size) == known:
+            return known
+    return found
+
+
+def account(
+    state: Mapping[str, Tensor], source: Source, architecture: Architecture
+) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
+    """Kept (upstream's name to ours), dropped (reason to upstream's names), and fresh (ours)."""
+    names = list(expected_shapes(architecture))
+    fresh = [n for n in names if source == "sam" and _FRESH.search(n)]
+    kept = {_upstream_name(ours, source): ours for ours in names if ours not in set(fresh)}
+    missing = sorted(set(kept) - set(state))
+    if missing:
+        raise ModelError(f"the checkpoint lacks {len(missing)} tensors: {_some(missing)}")
+    dropped: dict[str, list[str]] = {}
+    unknown: list[str] = []
+    for key in sorted(set(state) - set(kept)):
+        why = next((why for rule, why in _DROPS[source] if re.match(rule, key)), None)
+        (unknown if why is None else dropped.setdefault(why, [])).append(key)
+    if unknown:
+        raise ModelError(
+            f"the checkpoint has {len(unknown)} tensors that are not known: {_some(unknown)}"
+        )
+    return kept, dropped, fresh
+
+
+def _upstream_name(ours: str, source: Source) -> str:
+    name = ours
+    for rule, theirs in _NAMES[source]:
+        name = re.sub(rule, theirs, name)
+    return name
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+    return f"{', '.join(keys[:_SHOWN])}{more}"
