@@ -13,14 +13,16 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "load_model": "cwsam_geo.model.predictor",
-    "predict_scene": "cwsam_geo.predict",
+    "PredictOptions": "cwsam_geo.api",
+    "PredictOutputs": "cwsam_geo.api",
+    "predict_scene": "cwsam_geo.api",
 }
 
-__all__ = ["__version__", "load_model", "predict_scene"]
+__all__ = ["PredictOptions", "PredictOutputs", "__version__", "load_model", "predict_scene"]
 
 if TYPE_CHECKING:
+    from cwsam_geo.api import PredictOptions, PredictOutputs, predict_scene
     from cwsam_geo.model.predictor import load_model
-    from cwsam_geo.predict import predict_scene
 
 
 def __getattr__(name: str) -> Any:

@@ -24,14 +24,21 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """A model that maps a batch of tiles to logits."""
 
-    tile_size: int
-    """Side of a tile in pixels."""
-    stride: int
-    """Pixels per logit."""
-    num_classes: int
-    """K."""
-    ops: Ops
-    """Arithmetic on the logits it returns."""
+    @property
+    def tile_size(self) -> int:
+        """Side of a tile in pixels."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels per logit."""
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+
+    @property
+    def ops(self) -> Ops:
+        """Arithmetic on the logits it returns."""
 
     def __call__(self, batch: NDArray[np.float32]) -> Any:
         """Logits (B, K, T / stride, T / stride) of preprocessed tiles (B, 3, T, T).

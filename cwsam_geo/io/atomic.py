@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,8 +59,18 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         if not temporary.is_file():
             raise OutputError(f"{target}: nothing was written")
         check_output(target, overwrite)
+        temporary.chmod(_mode(target))
         os.replace(temporary, target)
     finally:
         for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced, or what the umask leaves of a new one."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

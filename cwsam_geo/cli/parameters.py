@@ -1,0 +1,39 @@
+"""Callbacks that read command line values."""
+
+from __future__ import annotations
+
+import click
+
+
+def auto_or_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """``auto`` (None) or a number of at least 1."""
+    if value == "auto":
+        return None
+    if value.isdecimal() and int(value) >= 1:
+        return int(value)
+    raise click.BadParameter(f"{value!r} is neither auto nor a number of at least 1")
+
+
+def band_list(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """Band numbers from 1, separated by commas."""
+    if value is None:
+        return None
+    parts = value.split(",")
+    if all(p.strip().isdecimal() and int(p) >= 1 for p in parts):
+        return tuple(int(p) for p in parts)
+    raise click.BadParameter(f"{value!r} is not a list of band numbers like 1,2")
+
+
+def creation_options(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """``NAME=VALUE``, any number of times."""
+    options = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is not NAME=VALUE")
+        options[name.upper()] = text
+    return options

@@ -1,0 +1,185 @@
+"""``cwsam-geo predict``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
+from cwsam_geo.cli.parameters import auto_or_count, band_list, creation_options
+
+# As in cwsam_geo.blend and cwsam_geo.units, which import numpy; a test compares them.
+BLENDS = ("cosine", "linear", "gaussian", "flat")
+UNITS = ("auto", "db", "power", "amplitude")
+
+
+@click.command("predict")
+@click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
+@output_option("Class raster to write: a GeoTIFF of uint8 codes, nodata 255.")
+@click.option("-m", "--model", metavar="NAME|PATH", help="Model bundle, by name or path.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the model.",
+)
+@click.option(
+    "--batch-size",
+    callback=auto_or_count,
+    metavar="auto|N",
+    default="auto",
+    show_default=True,
+    help="Tiles at once; halved when memory runs out.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="PX",
+    help="Pixels that neighbouring tiles share, up to half a tile.  [default: an eighth]",
+)
+@click.option(
+    "--blend",
+    type=click.Choice(BLENDS),
+    default="cosine",
+    show_default=True,
+    help="How they share them.",
+)
+@click.option(
+    "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
+)
+@click.option(
+    "--units",
+    type=click.Choice(UNITS),
+    default="auto",
+    show_default=True,
+    help="What the scene's values are.",
+)
+@click.option("--nodata", metavar="V", help='Value that is nodata; "none" where nothing is.')
+@click.option(
+    "--bounds",
+    type=float,
+    nargs=4,
+    metavar="W S E N",
+    help="Map only this rectangle, in the scene's CRS.",
+)
+@click.option("--aoi", metavar="FILE", help="Map only the polygons of this vector file.")
+@click.option("--confidence", metavar="PATH", help="Also write the winner's probability in %.")
+@click.option("--probabilities", metavar="PATH", help="Also write every class's probability in %.")
+@click.option("--tta", is_flag=True, help="Average over four flips, at four times the cost.")
+@click.option(
+    "--of",
+    "raster_format",
+    type=click.Choice(["COG", "GTiff"]),
+    default="COG",
+    show_default=True,
+    help="Kind of GeoTIFF.",
+)
+@click.option(
+    "--co",
+    "creation_options",
+    callback=creation_options,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="GDAL creation option; repeatable.",
+)
+@overwrite_option
+@json_option
+@quiet_option
+def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **given: Any) -> None:
+    """Map a scene: write a raster of land-cover classes.
+
+    SCENE is anything GDAL reads, also a URL; several single-band files (vv.tif vh.tif) are taken
+    as the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's own grid,
+    with the class names and colours of the model.
+    """
+    from cwsam_geo.api import DEFAULT_MODEL, PredictOptions, PredictOutputs, predict_scene
+
+    options = PredictOptions(
+        model=given["model"] or DEFAULT_MODEL,
+        bounds=given["bounds"] or None,
+        **{k: given[k] for k in _OPTIONS},
+    )
+    outputs = PredictOutputs(
+        confidence=given["confidence"],
+        probabilities=given["probabilities"],
+        format=given["raster_format"],
+        creation_options=given["creation_options"],
+        overwrite=given["overwrite"],
+    )
+    with Reporter(as_json, quiet) as report:
+        predict_scene(scenes, output, options, outputs, report)
+
+
+_OPTIONS = (
+    "device",
+    "precision",
+    "batch_size",
+    "overlap",
+    "blend",
+    "bidx",
+    "units",
+    "nodata",
+    "aoi",
+    "tta",
+)
+
+
+class Reporter:
+    """Prints what ``predict_scene`` tells: a progress bar on stderr, or NDJSON on stdout.
+
+    Args:
+        as_json: One JSON object a line on standard output, and no bar.
+        quiet: Neither bar nor remarks.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self._as_json, self._quiet = as_json, quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Prints one event."""
+        kind = event["event"]
+        if self._as_json:
+            click.echo(json.dumps(event, ensure_ascii=False))
+        if self._quiet:
+            return
+        if kind in ("decision", "warning"):
+            prefix = "Warning: " if kind == "warning" else ""
+            click.echo(f"{prefix}{event['text']}", err=True)
+        elif not self._as_json:
+            getattr(self, f"_{kind}")(event)
+
+    def _start(self, event: Mapping[str, Any]) -> None:
+        click.echo(
+            f"{event['width']} x {event['height']} px on {event['device']} "
+            f"({event['precision']}), tiles of {event['tile_size']} px, "
+            f"overlap {event['overlap']}",
+            err=True,
+        )
+
+    def _progress(self, event: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=event["total"], unit="tile", dynamic_ncols=True)
+        self._bar.set_postfix_str(f"{event['mpx_per_second']:.2f} Mpx/s", refresh=False)
+        self._bar.update(event["tiles"] - self._bar.n)
+
+    def _done(self, event: Mapping[str, Any]) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        total = sum(event["pixels"].values())
+        shares = ", ".join(f"{n} {100 * v / total:.1f} %" for n, v in event["pixels"].items())
+        click.echo(f"{event['output']}: {shares} ({event['seconds']:.1f} s)", err=True)

@@ -1,0 +1,51 @@
+"""Bundles of very small models with random weights."""
+
+import torch
+
+from cwsam_geo.model.build import BACKBONES, Architecture, Backbone, Cwsam
+from cwsam_geo.model.bundle import BundleHeader, ModelBundle
+from cwsam_geo.preprocess import PreprocessSpec, amplitude8_spec
+
+MICRO = Backbone(
+    "custom", dim=32, depth=2, heads=2, global_blocks=(1,), patch_size=8, window=4,
+    decoder_dim=32, decoder_mlp_dim=32, tile_size=64,
+)  # fmt: skip
+
+
+def s1_spec(tile_size):
+    return PreprocessSpec(
+        bands=("VV", "VH"),
+        channels=("VV", "VH", "VV-VH"),
+        scaling="db",
+        clip=((-35.0, 10.0), (-40.0, 5.0)),
+        mean=(-11.0, -18.0, 7.0),
+        std=(5.0, 5.0, 3.0),
+        tile_size=tile_size,
+        fill=(None, -18.0),
+        quantiles=((-22.0, -11.0, -4.0), (-30.0, -18.0, -11.0)),
+    )
+
+
+def random_bundle(legend, spec=None, backbone=MICRO, trained=True, seed=0):
+    """A bundle whose every tensor is random, so that nothing is zero by chance."""
+    architecture = Architecture(backbone, len(legend), backbone.tile_size)
+    generator = torch.Generator().manual_seed(seed)
+    model = Cwsam(architecture)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.2 * torch.randn(p.shape, generator=generator))
+    header = BundleHeader(
+        kind="full",
+        architecture=architecture,
+        preprocess=spec or s1_spec(backbone.tile_size),
+        legend=legend,
+        provenance={"trained": trained},
+    )
+    return ModelBundle.from_model(model, header)
+
+
+def gray_bundle(legend, **more):
+    return random_bundle(legend, amplitude8_spec(MICRO.tile_size), **more)
+
+
+SMALL = BACKBONES["small"]

@@ -1,0 +1,76 @@
+import os
+import stat
+
+import pytest
+
+from cwsam_geo.errors import OutputError, UsageError
+from cwsam_geo.io.atomic import atomic_output
+
+
+def write(path, text="new", **options):
+    with atomic_output(path, **options) as temporary:
+        temporary.write_text(text)
+
+
+def test_the_file_appears_with_the_permissions_of_any_new_file(tmp_path):
+    old = os.umask(0o027)
+    try:
+        write(tmp_path / "out.gpkg")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "out.gpkg").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "out.gpkg").stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["out.gpkg"]
+
+
+def test_a_replaced_file_keeps_its_permissions(tmp_path):
+    path = tmp_path / "out.tif"
+    path.write_text("old")
+    path.chmod(0o604)
+    write(path, overwrite=True)
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604
+
+
+@pytest.mark.parametrize("name", ["a[1]*.gpkg", "no suffix", ".hidden", "x.tar.gz", "ü.tif"])
+def test_what_drivers_leave_beside_a_failed_file_is_removed(tmp_path, name):
+    (tmp_path / "a1.gpkg").write_text("someone else's")
+
+    def fail():
+        with atomic_output(tmp_path / name) as temporary:
+            temporary.write_text("half")
+            temporary.with_name(temporary.name + "-journal").write_text("journal")
+            temporary.with_suffix(".aux.xml").write_text("sidecar")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert os.listdir(tmp_path) == ["a1.gpkg"]
+
+
+def test_existing_files_and_missing_folders_are_refused(tmp_path):
+    path = tmp_path / "out.tif"
+    path.write_text("old")
+    with pytest.raises(UsageError, match="--overwrite"):
+        write(path)
+    assert path.read_text() == "old"
+    with pytest.raises(OutputError, match="does not exist"):
+        write(tmp_path / "nowhere" / "out.tif")
+    with pytest.raises(UsageError, match="folder"):
+        write(tmp_path)
+    with pytest.raises(OutputError, match="nothing was written"), atomic_output(tmp_path / "x.tif"):
+        pass
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "out.tif"
+
+    def raced():
+        with atomic_output(path) as temporary:
+            temporary.write_text("ours")
+            path.write_text("theirs")
+
+    with pytest.raises(UsageError):
+        raced()
+    assert path.read_text() == "theirs"
+    assert os.listdir(tmp_path) == ["out.tif"]
