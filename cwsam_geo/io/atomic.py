@@ -52,8 +52,8 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     target = check_output(path, overwrite)
     suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
     stem = target.name[: len(target.name) - len(suffix)]
-    prefix = f".{stem}.{secrets.token_hex(4)}.tmp"
-    temporary = target.with_name(prefix + suffix)
+    prefix = f".{stem}.{secrets.token_hex(4)}."
+    temporary = target.with_name(f"{prefix}tmp{suffix}")
     try:
         yield temporary
         if not temporary.is_file():
