@@ -153,9 +153,8 @@ class ModelBundle:
             header = replace(header, frozen_sha256=self.frozen_sha256())
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
         with atomic_output(path, overwrite) as temporary:
-            safetensors.torch.save_file(
-                tensors, temporary, {"format": "pt", _METADATA_KEY: header.to_json()}
-            )
+            # One key only: safetensors writes several in an order that changes from run to run.
+            safetensors.torch.save_file(tensors, temporary, {_METADATA_KEY: header.to_json()})
         return Path(path)
 
     @classmethod
