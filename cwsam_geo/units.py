@@ -29,7 +29,11 @@ cities in co-polarisation, with room on both sides."""
 _WORDS: tuple[tuple[Units, str], ...] = (
     ("db", r"(?<![a-z])(db|decibels?)(?![a-z0-9])"),
     ("amplitude", r"(?<![a-z])(amplitude|amp|digital[ _-]numbers?)(?![a-z])"),
-    ("power", r"(?<![a-z])(power|intensity|linear|lin)(?![a-z])"),
+    ("power", r"(?<![a-z])(power|intensity|linear)(?![a-z])"),
+)
+_STRONG = re.compile(r"band \d+ (unit|description)")
+_TELLING = re.compile(
+    r"file name|tag \S*(unit|radiometr|calibrat|backscatter|quantity)", re.IGNORECASE
 )
 # Gamma RTC products of ASF say it in one letter: RTC30_G_gpuned is gamma0, power.
 _ASF = re.compile(r"_RTC\d\d_[A-Z]_[gs]([pda])[a-z]{4}(?![a-z])", re.IGNORECASE)
@@ -158,16 +162,17 @@ def decide_units(
     if stats.blank:
         units: Units = "amplitude" if stats.whole_numbers else "power"
         return UnitsDecision(units, "no pixel holds data")
-    told = _told(hints)
-    if told is None:
-        return _by_values(stats, label)
-    units, where = told
-    if _impossible(units, stats):
+    hints = list(hints)
+    told = _told([h for h in hints if _STRONG.match(h)])
+    if told and _impossible(told[0], stats):
         raise SceneError(
-            f"{label}: its metadata say {_NAMES[units]} ({where}), but its values do not look it "
+            f"{label}: it says {_NAMES[told[0]]} ({told[1]}), but its values do not look it "
             f"({_levels(stats)}); say what they are with --units db, power or amplitude"
         )
-    return UnitsDecision(units, f"its metadata say so ({where})")
+    told = told or _told([h for h in hints if _TELLING.match(h)])
+    if told is None or _impossible(told[0], stats):
+        return _by_values(stats, label)
+    return UnitsDecision(told[0], f"the scene says so ({told[1]})")
 
 
 def zeros_are_nodata(
@@ -197,20 +202,17 @@ _NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitud
 
 
 def _told(hints: Iterable[str]) -> tuple[Units, str] | None:
+    """What the hints say, with the first that says it; None where they are silent or disagree."""
     found: dict[Units, str] = {}
     for hint in hints:
-        where, _, text = hint.partition(": ")
+        text = hint.partition(": ")[2]
         asf = _ASF.search(text)
+        words = [u for u, pattern in _WORDS if re.search(pattern, text.lower())]
         if asf:
             found.setdefault(_ASF_UNITS[asf[1].lower()], hint)
-            continue
-        for units, pattern in _WORDS:
-            if re.search(pattern, text.lower()):
-                found.setdefault(units, f"{where} {text!r}")
-                break
-    if len(found) == 1:
-        return next(iter(found.items()))
-    return None
+        elif words:
+            found.setdefault(words[0], hint)
+    return next(iter(found.items())) if len(found) == 1 else None
 
 
 def _impossible(units: Units, stats: SceneStats) -> bool:
