@@ -85,7 +85,6 @@ def test_a_cog_is_valid_and_its_overviews_are_modes(tmp_path):
         assert set(np.unique(small[:, 500:])) == {255}
 
 
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_a_scene_of_control_points_keeps_them(tmp_path):
     points = tuple(
         GroundControlPoint(row=r, col=c, x=10 + c / 1000, y=50 - r / 1000, z=3.25, id=f"{r}-{c}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # what GDAL's own failures arrive as
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.atomic import atomic_output, check_output
+from cwsam_geo.io.creation import GDAL_FAILURES, check_creation_options
 from cwsam_geo.legend import NODATA
 
 RasterFormat = Literal["COG", "GTiff"]
@@ -29,8 +30,6 @@ FORMATS: tuple[RasterFormat, ...] = get_args(RasterFormat)
 
 BLOCK = 512
 """Side of a storage block of the rasters this package writes."""
-
-_FAILURES = (RasterioError, CPLE_BaseError, OSError)
 
 _ROOM = 32 << 20
 """Bytes that stay free while pixels stream: GDAL holds back blocks that it has yet to write."""
@@ -167,6 +166,7 @@ def raster_sink(
         OutputError: It cannot be written.
     """
     target = check_raster_output(path, overwrite)
+    check_creation_options(layout.format, layout.options)
     with atomic_output(target, overwrite) as final:
         stream = final if layout.format == "GTiff" else final.with_suffix(".stream.tif")
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
@@ -224,7 +224,7 @@ def _describe(dataset: Any, grid: SceneGrid, layout: RasterLayout) -> None:
 def _close(dataset: Any) -> str | None:
     try:
         dataset.close()
-    except _FAILURES as error:
+    except GDAL_FAILURES as error:
         return _reason(error)
     return None
 
@@ -264,10 +264,12 @@ def _need_room(target: Path, size: int) -> None:
 
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turns a failure to write into one line."""
+    """Turns a failure to write into one line; a scene without georeferencing is no surprise."""
     try:
-        yield
-    except _FAILURES as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            yield
+    except GDAL_FAILURES as error:
         _need_room(target, 1 << 20)
         raise OutputError(f"{target}: {_reason(error)}") from error
 

@@ -1,0 +1,374 @@
+"""The predict command, on files, as its user would run it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from doubles import UTM, legend
+from models import gray_bundle, random_bundle
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rio_cogeo.cogeo import cog_validate
+from shapely.geometry import Polygon
+
+from cwsam_geo.blend import BLENDS
+from cwsam_geo.cli import predict as predict_cli
+from cwsam_geo.cli.main import main
+from cwsam_geo.units import UNITS_OPTIONS
+
+CLASSES = legend(5, first=3)
+TRANSFORM = Affine(10, 0, 5e5, 0, -10, 6e6)
+ROTATED = Affine(-0.028569629858371578, 2.4998367499198335, 593124.119663189,
+                 2.4998367499198335, 0.028569629858371578, 5749208.249577077)  # fmt: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    random_bundle(CLASSES).save(folder / "s1.safetensors")
+    gray_bundle(legend(3), trained=False).save(folder / "gray.safetensors")
+    return folder
+
+
+def scene_values(height=150, width=210, seed=0):
+    rng = np.random.default_rng(seed)
+    level = np.repeat(
+        np.repeat(rng.normal(-11, 4, (height // 10 + 1, width // 10 + 1)), 10, 0), 10, 1
+    )
+    vv = level[:height, :width] + rng.normal(0, 1, (height, width))
+    return np.stack([vv, vv - 7 + rng.normal(0, 1, (height, width))]).astype(np.float32)
+
+
+def write_scene(path, values, transform=TRANSFORM, crs=UTM, names=("VV", "VH"), **options):
+    values = np.atleast_3d(values.T).T
+    profile = {"driver": "GTiff", "count": len(values), "dtype": values.dtype,
+               "height": values.shape[1], "width": values.shape[2], "crs": crs}  # fmt: skip
+    if transform is not None:
+        profile["transform"] = transform
+    with rasterio.open(path, "w", **(profile | options)) as file:
+        file.write(values)
+        for i, name in enumerate(names[: len(values)], 1):
+            file.set_band_description(i, name)
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path):
+    return write_scene(tmp_path / "scene.tif", scene_values())
+
+
+def run(capfd, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in arguments])
+    out, err = capfd.readouterr()
+    return stopped.value.code or 0, out, err
+
+
+def predict(capfd, scene, output, models, *more, model="s1"):
+    scenes = scene if isinstance(scene, list) else [scene]
+    return run(
+        capfd, "predict", *scenes, "-o", output, "-m", models / f"{model}.safetensors", *more
+    )
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read(1)
+
+
+def test_the_map_is_a_cog_on_the_scenes_grid_with_its_legend(capfd, tmp_path, models):
+    values = scene_values(1100, 700)
+    values[:, 300:400, 20:50] = np.nan
+    values[1, 0, 0] = np.nan  # one band is enough to be nodata
+    scene = write_scene(tmp_path / "scene.tif", values, ROTATED)
+    output = tmp_path / "map.tif"
+    code, out, err = predict(capfd, scene, output, models)
+    assert code == 0, err
+    assert out == ""
+    assert "units: dB" in err
+    assert "Warning" not in err
+    valid, errors, warnings = cog_validate(output)
+    assert (valid, errors, warnings) == (True, [], [])
+    with rasterio.open(output) as file:
+        codes = file.read(1)
+        assert tuple(file.transform) == tuple(ROTATED)
+        assert file.crs == UTM
+        assert file.nodata == 255
+        assert file.dtypes == ("uint8",)
+        assert file.overviews(1)
+        tags = file.tags()
+        assert json.loads(tags["LEGEND"]) == CLASSES.to_list()
+        assert tags["CWSAM_GEO_INPUT"].endswith("scene.tif")
+        assert len(json.loads(tags["CWSAM_GEO_MODEL"])["sha256"]) == 64
+        assert json.loads(tags["CWSAM_GEO_SETTINGS"])["units"] == "db"
+        assert file.colormap(1)[4][:3] == CLASSES.entries[1].rgb
+    np.testing.assert_array_equal(codes == 255, np.isnan(values).any(0))
+    assert set(np.unique(codes)) <= {*CLASSES.codes.tolist(), 255}
+
+
+def test_the_result_does_not_depend_on_batches_or_storage(capfd, tmp_path, models, scene):
+    predict(capfd, scene, tmp_path / "a.tif", models, "--batch-size", "1")
+    tiled = write_scene(tmp_path / "tiled.tif", scene_values(), tiled=True, blockxsize=64,
+                        blockysize=32, compress="deflate", interleave="pixel")  # fmt: skip
+    predict(capfd, tiled, tmp_path / "b.tif", models, "--batch-size", "3", "--of", "GTiff")
+    assert (read(tmp_path / "a.tif") == read(tmp_path / "b.tif")).mean() > 0.9999
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (5, 7), (64, 64), (65, 63)])
+def test_scenes_of_any_shape(capfd, tmp_path, models, shape):
+    scene = write_scene(tmp_path / "scene.tif", scene_values(*shape))
+    code, _, err = predict(capfd, scene, tmp_path / "map.tif", models, "--overlap", "32")
+    assert code == 0, err
+    assert read(tmp_path / "map.tif").shape == shape
+
+
+def test_units_do_not_change_the_map(capfd, tmp_path, models, scene):
+    predict(capfd, scene, tmp_path / "db.tif", models)
+    power = write_scene(tmp_path / "p.tif", 10 ** (scene_values() / 10))
+    amplitude = write_scene(tmp_path / "a.tif", 10 ** (scene_values() / 20))
+    code, _, err = predict(capfd, power, tmp_path / "power.tif", models)
+    assert code == 0, err
+    assert "units: power" in err
+    predict(capfd, amplitude, tmp_path / "amplitude.tif", models, "--units", "amplitude")
+    for other in ("power.tif", "amplitude.tif"):
+        assert (read(tmp_path / "db.tif") == read(tmp_path / other)).mean() > 0.999
+
+
+def test_single_band_files_are_the_bands_of_one_scene(capfd, tmp_path, models, scene):
+    vv, vh = scene_values()
+    nudged = Affine(10, 0, 5e5 + 1e-9, 0, -10, 6e6)
+    files = [
+        write_scene(tmp_path / "vh.tif", vh, names=()),
+        write_scene(tmp_path / "vv.tif", vv, nudged, names=()),
+    ]
+    predict(capfd, scene, tmp_path / "one.tif", models)
+    code, _, err = predict(capfd, files, tmp_path / "two.tif", models)
+    assert code == 0, err
+    np.testing.assert_array_equal(read(tmp_path / "one.tif"), read(tmp_path / "two.tif"))
+
+
+def test_confidence_and_probabilities(capfd, tmp_path, models, scene):
+    code, _, err = predict(
+        capfd, scene, tmp_path / "m.tif", models,
+        "--confidence", tmp_path / "c.tif", "--probabilities", tmp_path / "p.tif", "--tta",
+    )  # fmt: skip
+    assert code == 0, err
+    with rasterio.open(tmp_path / "p.tif") as file:
+        shares = file.read().astype(int)
+        assert file.descriptions == tuple(f"{n} (%)" for n in CLASSES.names)
+        assert file.nodata == 255
+    confidence = read(tmp_path / "c.tif")
+    np.testing.assert_array_equal(confidence, shares.max(0))
+    assert np.abs(shares.sum(0) - 100).max() <= len(CLASSES)
+    codes = CLASSES.codes[shares.argmax(0)]
+    clear = np.sort(shares, 0)[-1] > np.sort(shares, 0)[-2]
+    np.testing.assert_array_equal(read(tmp_path / "m.tif")[clear], codes[clear])
+
+
+def test_bounds_cut_a_part_that_lies_where_it_was(capfd, tmp_path, models, scene):
+    west, north = TRANSFORM * (30, 20)
+    east, south = TRANSFORM * (110, 90)
+    bounds = [west + 3, south + 3, east - 3, north - 3]  # pixels that are touched belong to it
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--bounds", *bounds)
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert (file.height, file.width) == (70, 80)
+        assert tuple(file.transform)[:6] == (10, 0, west, 0, -10, north)
+        assert (file.read(1) != 255).all()
+
+
+@pytest.mark.parametrize("crs", [UTM, CRS.from_epsg(4326)])
+def test_an_area_of_interest_of_any_crs_leaves_the_rest_nodata(capfd, tmp_path, models, scene, crs):
+    triangle = Polygon([TRANSFORM * p for p in [(20, 20), (120, 20), (20, 120)]])
+    aoi = geopandas.GeoDataFrame(geometry=[triangle], crs=UTM).to_crs(crs)
+    aoi.to_file(tmp_path / "aoi.gpkg")
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        inside = ~rasterio.features.geometry_mask([triangle], file.shape, file.transform)
+        mapped = file.read(1) != 255
+        assert file.shape in {(100, 100), (101, 101), (101, 100), (100, 101)}
+    assert (mapped != inside).mean() < 0.01
+
+
+def test_a_scene_of_control_points_keeps_them(capfd, tmp_path, models):
+    points = [GroundControlPoint(row=r, col=c, x=c / 100, y=-r / 100, z=5.5)
+              for r in (0, 149) for c in (0, 209)]  # fmt: skip
+    scene = write_scene(tmp_path / "s.tif", scene_values(), None, None)
+    with rasterio.open(scene, "r+") as file:
+        file.gcps = (points, CRS.from_epsg(4326))
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models)
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        kept, crs = file.gcps
+        assert [(p.row, p.col, p.x, p.y) for p in kept] == [
+            (p.row, p.col, p.x, p.y) for p in points
+        ]
+        assert crs == CRS.from_epsg(4326)
+
+
+def test_a_scene_without_any_data_gives_an_empty_map_and_says_so(capfd, tmp_path, models):
+    scene = write_scene(tmp_path / "s.tif", np.full((2, 70, 80), np.nan, np.float32))
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models)
+    assert code == 0, err
+    assert "Warning" in err
+    assert (read(tmp_path / "m.tif") == 255).all()
+
+
+def test_json_events_go_to_stdout_one_a_line(capfd, tmp_path, models, scene):
+    code, out, err = predict(
+        capfd, scene, tmp_path / "m.tif", models, "--json", "--quiet", model="gray"
+    )
+    assert code == 0
+    assert err == ""
+    events = [json.loads(line) for line in out.splitlines()]
+    kinds = [e["event"] for e in events]
+    assert kinds[0] == "decision"
+    assert "warning" in kinds  # it has not been trained
+    assert kinds[-1] == "done"
+    progress = [e for e in events if e["event"] == "progress"]
+    assert [p["tiles"] for p in progress] == list(range(1, progress[0]["total"] + 1))
+    assert sum(events[-1]["pixels"].values()) == 150 * 210
+
+
+def test_quiet_says_nothing(capfd, tmp_path, models, scene):
+    assert predict(capfd, scene, tmp_path / "m.tif", models, "-q", model="gray") == (0, "", "")
+
+
+def one_line(err):
+    lines = err.strip().splitlines()
+    assert lines[-1].startswith("Error: ")
+    assert "Traceback" not in err
+    return lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "text"),
+    [
+        (["-m", "no-such-model"], 1, "no-such-model"),
+        (["--overlap", "33"], 2, "choose 0 to 32"),
+        (["--device", "cuda:7"], 2, "--device"),
+        (["--device", "tpu"], 2, "--device"),
+        (["--precision", "fp16"], 2, "--precision"),
+        (["-b", "1,9"], 2, "no band"),
+        (["--nodata", "x"], 2, "nodata 'x'"),
+        (["--bounds", "0", "0", "1", "1"], 2, "outside"),
+        (["--bounds", "1", "0", "0", "1"], 2, "west south east north"),
+        (["--aoi", "nowhere.gpkg"], 2, "nowhere.gpkg"),
+        (["--confidence", "m.tif"], 2, "another output"),
+        (["--co", "COMPRESS=NONSENSE"], 2, "NONSENSE"),
+        (["--co", "NONSENSE=1"], 2, "NONSENSE"),
+        (["--co", "TILED=YES"], 2, "TILED"),
+        (["--of", "GTiff", "--co", "BLOCKXSIZE=17"], 1, "multiple"),
+    ],
+)
+def test_wrong_options_are_one_line(capfd, tmp_path, models, scene, more, code, text, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    got, _, err = predict(capfd, scene, "m.tif", models, *more)
+    assert got == code, err
+    assert text in one_line(err)
+    assert sorted(os.listdir(tmp_path)) == ["scene.tif"]
+
+
+@pytest.mark.parametrize("more", [["--batch-size", "0"], ["--units", "volt"], ["--co", "x"], []])
+def test_what_click_refuses_is_usage_too(capfd, tmp_path, more):
+    code, _, err = run(capfd, "predict", "scene.tif", *more)
+    assert code == 2
+    assert "Usage:" in err
+
+
+def test_scenes_that_are_none_are_refused(capfd, tmp_path, models, scene):
+    text = tmp_path / "text.tif"
+    text.write_text("not a raster")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(scene.read_bytes()[: scene.stat().st_size // 2])
+    for bad in (text, cut, tmp_path / "missing.tif", tmp_path):
+        code, _, err = predict(capfd, bad, tmp_path / "m.tif", models)
+        assert code == 1, err
+        assert bad.name in one_line(err)
+    assert sorted(os.listdir(tmp_path)) == ["cut.tif", "scene.tif", "text.tif"]
+
+
+def test_models_that_are_none_are_refused(capfd, tmp_path, models, scene):
+    good = (models / "s1.safetensors").read_bytes()
+    bad = {"text": b"not a model", "cut": good[: len(good) // 2], "empty": b""}
+    # Another number of classes than the legend's.
+    bad["classes"] = good.replace(b'\\"num_classes\\": 5', b'\\"num_classes\\": 4')
+    assert bad["classes"] != good
+    for name, content in bad.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(content)
+        code, _, err = run(capfd, "predict", scene, "-o", tmp_path / "m.tif", "-m", path)
+        assert code == 1, err
+        assert path.name in one_line(err)
+        assert not (tmp_path / "m.tif").exists()
+
+
+def test_the_scene_itself_is_never_overwritten(capfd, tmp_path, models, scene):
+    before = scene.read_bytes()
+    code, _, err = predict(capfd, scene, scene, models, "--overwrite")
+    assert code == 2
+    assert "the scene too" in one_line(err)
+    assert scene.read_bytes() == before
+
+
+def test_debug_shows_the_traceback(capfd, tmp_path, models):
+    code, _, err = predict(capfd, tmp_path / "missing.tif", tmp_path / "m.tif", models, "--debug")
+    assert code == 1
+    assert "Traceback" in err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
+    scene = write_scene(tmp_path / "scene.tif", np.tile(scene_values(), (1, 20, 10)))
+    output = tmp_path / "map.tif"
+    output.write_text("earlier")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "cwsam_geo.cli.main", "predict", scene, "-o", output, "--json",
+         "-m", models / "s1.safetensors", "--overwrite", "--batch-size", "1"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in run.stdout:
+        if '"progress"' in line:
+            break
+    run.send_signal(how)
+    _, err = run.communicate(timeout=60)
+    assert output.read_text() == "earlier"
+    left = sorted(os.listdir(tmp_path))
+    if how == signal.SIGKILL:
+        assert run.returncode == -signal.SIGKILL
+        assert all(
+            name.startswith(".map.") for name in left if name not in ("map.tif", "scene.tif")
+        )
+        return
+    assert left == ["map.tif", "scene.tif"]
+    assert "Traceback" not in err
+    assert run.returncode == (130 if how == signal.SIGINT else 143)
+
+
+def test_the_choices_of_the_command_are_those_of_the_package():
+    assert predict_cli.BLENDS == BLENDS
+    assert predict_cli.UNITS == UNITS_OPTIONS
+
+
+def test_the_python_api_does_the_same(tmp_path, models, scene):
+    import cwsam_geo
+
+    events = []
+    summary = cwsam_geo.predict_scene(
+        scene,
+        tmp_path / "map.tif",
+        cwsam_geo.PredictOptions(model=models / "s1.safetensors"),
+        on_event=events.append,
+    )
+    assert sum(summary.pixels.values()) == read(tmp_path / "map.tif").size
+    assert events[-1]["event"] == "done"
