@@ -1,0 +1,298 @@
+"""Class rasters and label pictures, read on their own grid or, by nearest neighbour, on another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window as RioWindow
+
+from cwsam_geo.errors import LegendError, SceneError
+from cwsam_geo.grid import SceneGrid, Window, same_grid
+from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
+from cwsam_geo.io.georef import grid_of
+from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
+from cwsam_geo.legend import Legend
+
+Codes = NDArray[np.int32]
+
+_PLANE = 'LOCAL_CS["plane",UNIT["metre",1]]'
+_LATTICE = 16
+_TOLERANCE = 0.02
+_LARGEST_READ = 1 << 26
+
+
+class ClassRaster:
+    """Whole-number codes, or colours, of a raster on a given grid.
+
+    Codes are never mixed: on another grid each pixel takes the code of the pixel of the raster
+    that its centre falls into. RGB pictures give their colours packed as ``0xrrggbb``.
+
+    Args:
+        path: The raster.
+        onto: Where to read it: None for the raster's own grid.
+
+    Attributes:
+        grid: The grid on which windows are read.
+        label: The raster's name in messages.
+        colors: True where values are packed colours.
+        remarks: Nothing.
+
+    Raises:
+        SceneError: It cannot be opened, or is no class raster.
+        UsageError: It cannot be laid over ``onto``; see ``Geolocation.check_crs``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], onto: Geolocation | None = None) -> None:
+        self.label = shown(path)
+        self.remarks: tuple[str, ...] = ()
+        self._remote = is_remote(path)
+        self._file = open_dataset(path)
+        own = grid_of(self._file)
+        self._own = Geolocation(own, self.label)
+        self.grid: SceneGrid = own if onto is None else onto.grid
+        self._warped: Any = None
+        self._onto: Geolocation | None = None
+        try:
+            self._bands, self.colors = _meaning(self._file, self.label)
+            if onto is not None and not _alike(own, onto.grid):
+                onto.check_crs(self._own.crs, self.label)
+                self._check_placeable(onto)
+                if onto.bent:
+                    self._onto = onto
+                else:
+                    self._warped = self._warp(onto)
+        except BaseException:
+            self.close()
+            raise
+
+    def _check_placeable(self, onto: Geolocation) -> None:
+        if not (self.grid.georeferenced and self._own.grid.georeferenced):
+            own = self._own.grid
+            raise SceneError(
+                f"{self.label}: {own.height} x {own.width} px do not fit the "
+                f"{onto.grid.height} x {onto.grid.width} px of {onto.label}, and there is no "
+                "georeferencing to lay one over the other; georeference both"
+            )
+
+    def _warp(self, onto: Geolocation) -> Any:
+        alpha = ColorInterp.alpha in self._file.colorinterp
+        options: dict[str, Any] = {"add_alpha": not alpha}
+        if alpha:
+            options["src_nodata"] = None
+        if self._own.bent:
+            options["SRC_METHOD"] = "GCP_TPS"
+        return WarpedVRT(
+            self._file,
+            src_crs=self._own.crs or _PLANE,
+            crs=onto.crs or _PLANE,
+            transform=onto.grid.transform,
+            width=onto.grid.width,
+            height=onto.grid.height,
+            resampling=Resampling.nearest,
+            tolerance=_TOLERANCE,
+            **options,
+        )
+
+    def label_of(self, value: int) -> int | str:
+        """What a user calls a value: the code, or the colour as ``#rrggbb``."""
+        return f"#{value:06x}" if self.colors else value
+
+    @property
+    def window(self) -> Window:
+        """Pixels of ``grid`` that the raster may cover."""
+        if self._warped is None and self._onto is None:
+            return self.grid.window
+        onto = self._onto or Geolocation(self.grid, self.label)
+        x, y = transformed(*self._own.outline(), self._own.crs, onto.crs)
+        good = np.isfinite(x) & np.isfinite(y)
+        if not good.any():
+            return Window(0, 0, 0, 0)
+        cols, rows = onto.to_pixels(x[good], y[good])
+        return pixel_window(
+            (cols.min() - 2, rows.min() - 2, cols.max() + 2, rows.max() + 2), self.grid
+        )
+
+    def read(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:
+        """Values (h, w), int32, and where there is data, of a window inside ``grid``.
+
+        Raises:
+            SceneError: The file is damaged, or its values are not whole numbers.
+        """
+        try:
+            with environment(self._remote):
+                if self._onto is not None:
+                    return self._read_bent(window, self._onto)
+                if self._warped is not None:
+                    alpha = self._warped.read(self._warped.count, window=_rect(window)) > 0
+                    return self._codes(self._warped.read(self._bands, window=_rect(window)), alpha)
+                return self._read_own(window)
+        except (RasterioError, OSError) as error:
+            raise SceneError(
+                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+            ) from None
+
+    def _read_own(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:
+        stored = self._file.read(self._bands, window=_rect(window))
+        if self.colors or ColorInterp.alpha in self._file.colorinterp:
+            valid = self._file.dataset_mask(window=_rect(window)) > 0
+        else:
+            valid = self._file.read_masks(self._bands[0], window=_rect(window)) > 0
+        return self._codes(stored, valid)
+
+    def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
+        cols, rows = _centres(window, onto, self._own)
+        own = self._own.grid
+        inside = (cols >= 0) & (rows >= 0) & (cols < own.width) & (rows < own.height)
+        values = np.zeros(inside.shape, np.int32)
+        valid = np.zeros(inside.shape, np.bool_)
+        if not inside.any():
+            return values, valid
+        col, row = cols[inside].astype(np.int64), rows[inside].astype(np.int64)
+        part = Window(int(row.min()), int(col.min()), int(np.ptp(row)) + 1, int(np.ptp(col)) + 1)
+        if part.height * part.width > _LARGEST_READ and window.height > 1:
+            return self._read_halves(window, onto)
+        codes, good = self._read_own(part)
+        values[inside] = codes[row - part.row, col - part.col]
+        valid[inside] = good[row - part.row, col - part.col]
+        return values, valid
+
+    def _read_halves(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
+        # A raster much finer than the grid is read in parts, to bound memory.
+        half = window.height // 2
+        top = Window(window.row, window.col, half, window.width)
+        rest = Window(window.row + half, window.col, window.height - half, window.width)
+        parts = [self._read_bent(part, onto) for part in (top, rest)]
+        return np.vstack([p[0] for p in parts]), np.vstack([p[1] for p in parts])
+
+    def _codes(
+        self, stored: NDArray[Any], valid: NDArray[np.bool_]
+    ) -> tuple[Codes, NDArray[np.bool_]]:
+        if self.colors:
+            r, g, b = stored.astype(np.int32)
+            return (r << 16) | (g << 8) | b, valid
+        plane = stored[0]
+        if plane.dtype.kind == "f":
+            valid = valid & ~np.isnan(plane)
+            plane = np.where(valid, plane, 0)
+            if not (np.floor(plane) == plane).all():
+                raise SceneError(
+                    f"{self.label}: holds values that are not whole numbers; give a class raster"
+                )
+        elif plane.dtype.itemsize <= 2:
+            return plane.astype(np.int32), valid
+        plane = np.where(valid, plane, 0)
+        if plane.size and not -(2**31) <= plane.min() <= plane.max() < 2**31:
+            raise SceneError(f"{self.label}: holds values beyond 32 bits; give a class raster")
+        return plane.astype(np.int32), valid
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._warped is not None:
+            self._warped.close()
+        self._file.close()
+
+    def legend(self, codes: Mapping[int, int] | None = None) -> Legend | None:
+        """The raster's legend: its ``LEGEND`` tag, or its palette.
+
+        Args:
+            codes: Codes that occur, with their pixels. A palette has a colour for every code,
+                meant or not: those count that are not black or transparent, and these.
+
+        Returns:
+            The legend, or None where the raster has neither.
+
+        Raises:
+            LegendError: The tag is malformed.
+        """
+        text = self._file.tags().get("LEGEND")
+        if text is not None:
+            try:
+                return Legend.from_list(json.loads(text), f"{self.label}: tag LEGEND")
+            except ValueError:
+                raise LegendError(f"{self.label}: its LEGEND tag is not JSON") from None
+        palette = self.palette()
+        meant = {c for c, rgb in palette.items() if any(rgb)} | set(codes or ())
+        known = sorted(c for c in meant if c in palette and c != self._file.nodata and c < 255)
+        if not known:
+            return None
+        return Legend.from_list(
+            [{"code": c, "name": str(c), "color": palette[c]} for c in known], self.label
+        )
+
+    def palette(self) -> dict[int, tuple[int, int, int]]:
+        """Colours of the opaque entries of the palette; empty where there is none."""
+        with contextlib.suppress(ValueError, RasterioError):
+            return {
+                code: (r, g, b) for code, (r, g, b, a) in self._file.colormap(1).items() if a > 0
+            }
+        return {}
+
+
+def _meaning(dataset: Any, label: str) -> tuple[list[int], bool]:
+    """Bands that hold codes or colours, and which of the two it is."""
+    bands = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
+    if len(bands) == 1:
+        if np.dtype(dataset.dtypes[bands[0] - 1]).kind not in "iuf":
+            raise SceneError(f"{label}: holds complex values; give a class raster")
+        return bands, False
+    rgb = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+    if len(bands) == 3 and {dataset.dtypes[i - 1] for i in bands} == {"uint8"}:
+        named = [c for c in dataset.colorinterp if c != ColorInterp.alpha]
+        order = [bands[named.index(c)] for c in rgb] if set(named) == set(rgb) else bands
+        return order, True
+    raise SceneError(
+        f"{label}: has {len(bands)} bands; give one band of class codes, "
+        "or an 8-bit RGB picture in the classes' colours"
+    )
+
+
+def _alike(a: SceneGrid, b: SceneGrid) -> bool:
+    def points(grid: SceneGrid) -> list[tuple[float, ...]]:
+        return [(p.row, p.col, p.x, p.y) for p in grid.gcps] if grid.transform.is_identity else []
+
+    return same_grid(a, b) and points(a) == points(b)
+
+
+def _rect(window: Window) -> RioWindow:
+    return RioWindow(window.col, window.row, window.width, window.height)
+
+
+def _centres(
+    window: Window, onto: Geolocation, own: Geolocation
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the centres of a window's pixels lie among the pixels of a raster.
+
+    The splines are evaluated on a lattice and interpolated in between, as GDAL does.
+    """
+    rows, top, down = _knots(window.row, window.height)
+    cols, left, along = _knots(window.col, window.width)
+    knot_cols, knot_rows = np.meshgrid(cols, rows)
+    x, y = transformed(*onto.to_map(knot_cols, knot_rows), onto.crs, own.crs)
+
+    def between(knots: NDArray[np.float64]) -> NDArray[np.float64]:
+        lines = knots[top] * (1 - down[:, None]) + knots[top + 1] * down[:, None]
+        return lines[:, left] * (1 - along) + lines[:, left + 1] * along
+
+    with np.errstate(invalid="ignore"):
+        place = own.to_pixels(x, y)
+        return between(place[0]), between(place[1])
+
+
+def _knots(
+    start: int, length: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Knots along one axis; for each pixel centre the knot before it and the way to the next."""
+    count = -(-length // _LATTICE) + 1
+    centres: NDArray[np.float64] = np.arange(float(length)) / _LATTICE
+    before = centres.astype(np.int64)
+    knots: NDArray[np.float64] = start + 0.5 + np.arange(float(count)) * _LATTICE
+    return knots, before, centres - before

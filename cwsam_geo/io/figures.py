@@ -1,0 +1,76 @@
+"""Pictures for reports, drawn with matplotlib, which is an optional dependency."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.atomic import atomic_output
+
+_LONGEST_NAME = 24
+_MOST_NUMBERS = 24
+
+
+def new_figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure, in inches, that needs no display.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError(
+            "pictures need matplotlib, which is not installed: pip install 'cwsam-geo[report]'"
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def write_confusion_png(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    matrix: ArrayLike,
+    title: str,
+    overwrite: bool = False,
+) -> None:
+    """Draws a confusion matrix: shares of each reference class (its row), in per cent.
+
+    Args:
+        path: The PNG.
+        names: Class names.
+        matrix: Counts or proportions, shape (K, K); rows reference, columns map.
+        title: Line above the picture.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        UsageError: matplotlib is not installed, or see ``check_output``.
+        OutputError: The file cannot be written.
+    """
+    counts = np.asarray(matrix, np.float64)
+    sums = counts.sum(1, keepdims=True)
+    share = np.divide(counts, sums, out=np.full_like(counts, np.nan), where=sums > 0)
+    k = len(names)
+    side = min(3.0 + 0.55 * k, 30.0)
+    figure = new_figure(side + 1.0, side)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, vmin=0, vmax=1, cmap="Blues")
+    shown = [n if len(n) <= _LONGEST_NAME else f"{n[: _LONGEST_NAME - 1]}…" for n in names]
+    # A dollar sign would start a formula.
+    shown = [n.replace("$", r"\$") for n in shown]
+    axes.set_xticks(range(k), shown, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(k), shown)
+    axes.set(xlabel="map", ylabel="reference")
+    axes.set_title(title.replace("$", r"\$"), fontsize=10)
+    if k <= _MOST_NUMBERS:
+        for i, j in np.argwhere(share >= 0.0005):
+            color = "white" if share[i, j] > 0.55 else "black"
+            text = f"{100 * share[i, j]:.1f}"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+    figure.colorbar(image, label="share of the reference class", shrink=0.8)
+    with atomic_output(path, overwrite) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

@@ -1,0 +1,194 @@
+"""Where pixels lie on the map, and where map coordinates lie among the pixels."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.transform import GCPTransformer
+
+from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.grid import SceneGrid, Window
+
+Floats = NDArray[np.float64]
+
+_EDGE_STEPS = 64
+
+
+class Geolocation:
+    """Pixel coordinates to map coordinates and back.
+
+    Pixel coordinates are (column, row), continuous, with (0, 0) at the outer corner of the first
+    pixel. Control points are joined by thin-plate splines: polynomials through them are off by
+    hundreds of metres in relief. A grid without georeferencing maps pixels to themselves.
+
+    Args:
+        grid: The grid.
+        label: What to call it in messages.
+
+    Raises:
+        SceneError: The geotransform is degenerate.
+    """
+
+    def __init__(self, grid: SceneGrid, label: str) -> None:
+        self.grid, self.label = grid, label
+        # A file may carry both; GDAL goes by the transform where there is one.
+        bent = bool(grid.gcps) and grid.transform.is_identity
+        self.crs: CRS | None = (grid.gcp_crs if bent else grid.crs) or None
+        self._splines = GCPTransformer(grid.gcps, tps=True) if bent else None
+        if grid.transform.is_degenerate:
+            raise SceneError(f"{label}: its geotransform is degenerate; georeference it anew")
+
+    @property
+    def bent(self) -> bool:
+        """True where control points stand for a transform."""
+        return self._splines is not None
+
+    def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Map coordinates (x, y) of pixel coordinates, in ``crs``."""
+        if self._splines is None:
+            return self._apply(self.grid.transform, cols, rows)
+        x, y = self._splines.xy(rows.ravel(), cols.ravel(), offset="ul")
+        return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
+
+    def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Pixel coordinates (column, row) of map coordinates in ``crs``."""
+        if self._splines is None:
+            return self._apply(~self.grid.transform, x, y)
+        rows, cols = self._splines.rowcol(x.ravel(), y.ravel(), op=_unrounded)
+        return np.reshape(cols, x.shape), np.reshape(rows, x.shape)
+
+    @staticmethod
+    def _apply(transform: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        t = transform
+        return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+
+    def outline(self) -> tuple[Floats, Floats]:
+        """Map coordinates of points along the edge of the grid."""
+        steps = np.linspace(0, 1, _EDGE_STEPS + 1)
+        zero, one = np.zeros_like(steps), np.ones_like(steps)
+        cols = np.concatenate([steps, one, steps[::-1], zero]) * self.grid.width
+        rows = np.concatenate([zero, steps, one, steps[::-1]]) * self.grid.height
+        return self.to_map(cols, rows)
+
+    def bounds_in(self, crs: CRS | None) -> tuple[float, float, float, float]:
+        """West, south, east, north of the grid in another CRS."""
+        x, y = transformed(*self.outline(), self.crs, crs)
+        good = np.isfinite(x) & np.isfinite(y)
+        if not good.any():
+            return (np.nan, np.nan, np.nan, np.nan)
+        x, y = x[good], y[good]
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+
+    def shapes_to_pixels(self, shapes: NDArray[Any], crs: CRS | None, label: str) -> NDArray[Any]:
+        """Geometries in pixel coordinates.
+
+        Long edges are straight in the file's CRS, so they get vertices before they are bent.
+
+        Args:
+            shapes: Shapely geometries, shape (N,).
+            crs: Their CRS; see ``check_crs``.
+            label: Their file, for messages.
+
+        Raises:
+            UsageError: See ``check_crs``.
+        """
+        self.check_crs(crs, label)
+        if crs != self.crs or self._splines is not None:
+            west, south, east, north = self.bounds_in(crs)
+            longest = max(east - west, north - south) / _EDGE_STEPS
+            if np.isfinite(longest) and longest > 0:
+                shapes = shapely.segmentize(shapes, longest)
+        if not self.grid.georeferenced and self.crs is None:
+            shapes = _upright(shapes)
+
+        def move(points: Floats) -> Floats:
+            x, y = transformed(points[:, 0], points[:, 1], crs, self.crs)
+            return np.column_stack(self.to_pixels(x, y))
+
+        moved: NDArray[Any] = shapely.transform(shapely.force_2d(shapes), move)
+        return moved
+
+    def check_crs(self, crs: CRS | None, label: str) -> None:
+        """Makes sure that a file with this CRS can be placed on the grid.
+
+        Raises:
+            UsageError: One of the two has a CRS and the other has not.
+        """
+        if self.crs and not crs:
+            raise UsageError(
+                f"{label}: has no CRS, but {self.label} has {name_of(self.crs)}, so the two cannot "
+                "be laid over each other; assign the CRS first (rasters: rio edit-info --like "
+                "SCENE --all FILE; vectors: ogr2ogr -a_srs)"
+            )
+        if crs and not self.crs:
+            raise UsageError(
+                f"{label}: has the CRS {name_of(crs)}, but {self.label} has none, so the two "
+                "cannot be laid over each other; georeference the latter first"
+            )
+
+
+def transformed(
+    x: Floats, y: Floats, source: CRS | None, target: CRS | None
+) -> tuple[Floats, Floats]:
+    """Coordinates in another CRS, x or longitude first; inf where there are none."""
+    if source == target or source is None or target is None:
+        return x, y
+    transformer = pyproj.Transformer.from_crs(
+        pyproj.CRS.from_wkt(source.to_wkt()), pyproj.CRS.from_wkt(target.to_wkt()), always_xy=True
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        moved = transformer.transform(x, y)
+    return np.asarray(moved[0], np.float64), np.asarray(moved[1], np.float64)
+
+
+def name_of(crs: CRS | None) -> str:
+    """A short name of a CRS, such as ``EPSG:32633``."""
+    if not crs:
+        return "no CRS"
+    code = crs.to_epsg()
+    return f"EPSG:{code}" if code else str(pyproj.CRS.from_wkt(crs.to_wkt()).name)
+
+
+def window_around(shapes: NDArray[Any], grid: SceneGrid) -> Window:
+    """Pixels of a grid that geometries in its pixel coordinates may touch."""
+    if not len(shapes):
+        return Window(0, 0, 0, 0)
+    left, top, right, bottom = shapely.total_bounds(shapes)
+    return pixel_window((left, top, right, bottom), grid)
+
+
+def pixel_window(bounds: tuple[float, float, float, float], grid: SceneGrid) -> Window:
+    """Pixels that touch a rectangle of pixel coordinates (left, top, right, bottom)."""
+    left, top, right, bottom = bounds
+    if not np.isfinite(bounds).all():
+        return Window(0, 0, 0, 0)
+    first_col, first_row = max(0, int(np.floor(left))), max(0, int(np.floor(top)))
+    last_col, last_row = (
+        min(grid.width, int(np.ceil(right))),
+        min(grid.height, int(np.ceil(bottom))),
+    )
+    return Window(first_row, first_col, max(0, last_row - first_row), max(0, last_col - first_col))
+
+
+def _unrounded(value: Any) -> Any:
+    return value
+
+
+def _upright(shapes: NDArray[Any]) -> NDArray[Any]:
+    """Mirrors shapes drawn over a picture without georeferencing: QGIS counts its rows down from 0.
+
+    Pixels are never at negative rows, so negative coordinates cannot mean anything else.
+    """
+    if not len(shapes):
+        return shapes
+    _, south, _, north = shapely.total_bounds(shapes)
+    if south < 0 and north <= 0:
+        return np.asarray(shapely.transform(shapes, lambda p: p * np.array([1.0, -1.0])))
+    return shapes

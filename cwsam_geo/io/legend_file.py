@@ -1,0 +1,35 @@
+"""Legends as YAML files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from cwsam_geo.errors import LegendError
+from cwsam_geo.legend import Legend
+
+
+def read_legend(path: str | os.PathLike[str]) -> Legend:
+    """Reads ``classes:``, a list of ``{code, name, color: "#rrggbb"}``, from a YAML file.
+
+    The list's order is that of the model's channels. ``ignore:`` may name the class that does not
+    count.
+
+    Raises:
+        LegendError: The file cannot be read, or is no legend.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "is not text"
+        raise LegendError(f"{path}: cannot be read ({why}); give a YAML file") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        why = " ".join(str(error).split())
+        raise LegendError(f"{path}: is not YAML: {why}") from None
+    if not isinstance(data, dict) or "classes" not in data:
+        raise LegendError(f"{path}: needs `classes:`, a list of {{code, name, color}}")
+    return Legend.from_list(data["classes"], str(path), data.get("ignore"))
