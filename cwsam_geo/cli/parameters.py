@@ -37,3 +37,19 @@ def creation_options(
             raise click.BadParameter(f"{value!r} is not NAME=VALUE")
         options[name.upper()] = text
     return options
+
+
+def class_pairs(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """``A=B,C=D``, any number of times; a comma belongs to a name where no ``=`` follows it."""
+    pairs: dict[str, str] = {}
+    for value in values:
+        parts = value.split(",")
+        for part in parts if all("=" in p for p in parts) else [value]:
+            left, equals, right = (text.strip() for text in part.rpartition("="))
+            if not left or not equals or not right:
+                raise click.BadParameter(f"{part!r} is not FROM=TO")
+            if pairs.setdefault(left, right) != right:
+                raise click.BadParameter(f"{left!r} is given twice")
+    return pairs

@@ -1,0 +1,130 @@
+"""``cwsam-geo evaluate``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from cwsam_geo.cli.options import json_option, overwrite_option, quiet_option
+from cwsam_geo.cli.parameters import class_pairs
+
+
+@click.command("evaluate")
+@click.argument("map_path", metavar="MAP")
+@click.argument("reference", metavar="REFERENCE")
+@click.option(
+    "--map",
+    "mapping",
+    callback=class_pairs,
+    multiple=True,
+    metavar="REF=CLASS,...",
+    help="Which class of the map a code, name or colour (#rrggbb) of the reference is, or "
+    '"ignore"; repeatable. What is not named keeps its code or name.',
+)
+@click.option(
+    "--merge",
+    callback=class_pairs,
+    multiple=True,
+    metavar="CLASS=CLASS,...",
+    help="Count one class of the map as another, where the reference has fewer; repeatable.",
+)
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="CODE|NAME",
+    help="Class that does not count, such as a background; repeatable.",
+)
+@click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file.")
+@click.option("--column", metavar="NAME", help="Column of a vector reference with the classes.")
+@click.option("--layer", metavar="NAME", help="Layer of a vector reference.")
+@click.option(
+    "--legend",
+    metavar="FILE",
+    help="The map's classes, a YAML file, instead of what the map carries.",
+)
+@click.option("-o", "--output", metavar="PATH", help="Write the report as JSON.")
+@click.option("--html", metavar="PATH", help="Write the report as an HTML page.")
+@click.option("--png", metavar="PATH", help="Write the confusion matrix as a picture.")
+@overwrite_option
+@json_option
+@quiet_option
+def command(map_path: str, reference: str, as_json: bool, quiet: bool, **given: Any) -> None:
+    """Say how good a map is.
+
+    MAP is a raster of class codes. REFERENCE is a class raster on any grid and in any CRS, an RGB
+    picture in the colours of the map's classes, or polygons with class names or codes (gpkg,
+    geojson, shp, fgb, parquet).
+
+    REFERENCE may also be points, a random sample: accuracy and class areas are then estimated
+    with 95 % confidence intervals, after Olofsson et al. (2014).
+    """
+    from cwsam_geo.assessment import evaluate
+    from cwsam_geo.correspondence import Wishes
+    from cwsam_geo.errors import UsageError
+    from cwsam_geo.evaluation import EvaluateOptions
+    from cwsam_geo.io.atomic import check_output
+    from cwsam_geo.io.features import Layer
+    from cwsam_geo.io.figures import new_figure, write_confusion_png
+    from cwsam_geo.io.legend_file import read_legend
+    from cwsam_geo.report import text_report, write_html, write_json
+
+    targets = [path for path in (given["output"], given["html"], given["png"]) if path]
+    if len(set(targets)) != len(targets):
+        raise UsageError("-o, --html and --png need different files")
+    for path in targets:
+        check_output(path, given["overwrite"])
+    if given["png"]:
+        new_figure(1, 1)
+    options = EvaluateOptions(
+        wishes=Wishes(given["mapping"], given["merge"], given["ignore"]),
+        layer=Layer(given["column"], given["layer"]),
+        aoi=given["aoi"],
+        legend=read_legend(given["legend"]) if given["legend"] else None,
+    )
+    with _Bar(shown=not (quiet or as_json)) as bar:
+        result = evaluate(map_path, reference, options, bar)
+    if given["output"]:
+        write_json(result, given["output"], given["overwrite"])
+    if given["html"]:
+        write_html(result, given["html"], given["overwrite"])
+    if given["png"]:
+        names = result.classes.legend.names
+        title = (
+            f"mIoU {result.scores.miou:.4f}, overall accuracy {result.scores.overall_accuracy:.4f}"
+        )
+        write_confusion_png(given["png"], names, result.scores.matrix, title, given["overwrite"])
+    if as_json:
+        click.echo(json.dumps({"event": "report", **result.to_dict()}, ensure_ascii=False))
+    elif not quiet:
+        click.echo(text_report(result))
+    if not quiet:
+        for remark in result.remarks:
+            click.echo(f"Warning: {remark}", err=True)
+
+
+class _Bar:
+    """A progress bar on standard error, once there is something to wait for."""
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._shown:
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=total, unit="px", unit_scale=True, dynamic_ncols=True, delay=1, leave=False
+            )
+        self._bar.update(done - self._bar.n)

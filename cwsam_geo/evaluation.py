@@ -1,0 +1,219 @@
+"""What a comparison of a map with a reference takes and gives."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo import __version__
+from cwsam_geo.correspondence import Classes, Wishes
+from cwsam_geo.io.features import Layer
+from cwsam_geo.legend import Legend
+from cwsam_geo.metrics import AreaEstimates, Estimates, Scores
+
+Kind = Literal["raster", "picture", "polygons", "points"]
+
+DEFINITIONS = {
+    "matrix": "rows are the reference, columns the map",
+    "iou": "TP / (TP + FP + FN)",
+    "precision": "TP / (TP + FP), the user's accuracy",
+    "recall": "TP / (TP + FN), the producer's accuracy",
+    "f1": "2 TP / (2 TP + FP + FN)",
+    "means": "over the classes that are in the reference or in the map where the two were "
+    "compared; a class absent from both does not count, a class absent from one counts as 0",
+    "ignored": "pixels whose reference is an ignored class or value are left out; pixels of "
+    "another class that the map gives to an ignored class are errors",
+    "fwiou": "IoU weighted by the classes' frequency in the reference",
+    "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
+    "strata are the classes of the map; they hold if the points were drawn at random, or on a "
+    "grid, within the strata or over the whole map; ci95 is half the interval's width",
+}
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How to compare.
+
+    Attributes:
+        wishes: What the user says of codes and classes.
+        layer: Column and layer of a vector reference.
+        aoi: Vector file: only what lies inside its polygons counts.
+        legend: The map's legend, where the map carries none or another shall hold.
+    """
+
+    wishes: Wishes = field(default_factory=Wishes)
+    layer: Layer = field(default_factory=Layer)
+    aoi: str | os.PathLike[str] | None = None
+    legend: Legend | None = None
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One class of the map, as a stratum of a sample of points.
+
+    Attributes:
+        name: The class.
+        area: Its area in the map.
+        points: Points in it.
+    """
+
+    name: str
+    area: float
+    points: int
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """What a sample of points says of the map.
+
+    Attributes:
+        estimates: Area-adjusted accuracy and areas.
+        mapped: Area of each class in the map, shape (K,), in ``unit``, strata with points only.
+        unit: ``m2``, or ``pixels`` where the map has no CRS.
+        strata: The classes of the map, before merging.
+    """
+
+    estimates: AreaEstimates
+    mapped: NDArray[np.float64]
+    unit: str
+    strata: tuple[Stratum, ...]
+
+    @property
+    def total(self) -> float:
+        """Area that the estimates speak of: that of the strata with points."""
+        return sum(s.area for s in self.strata if s.points)
+
+    @property
+    def unsampled(self) -> float:
+        """Area of the strata without a point, which no estimate covers."""
+        return sum(s.area for s in self.strata if not s.points)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The comparison of a map with a reference.
+
+    Attributes:
+        map: The map.
+        reference: The reference.
+        kind: What the reference is.
+        classes: The classes that were compared.
+        counts: Pixels, or points, by reference class (rows) and mapped class (columns), (K, K).
+        scores: Scores of the counts; of points, of the estimated proportions of area.
+        coverage: Pixels, or points, by what became of them.
+        sample: What a sample of points says, or None.
+        remarks: What the user should know.
+        options: How it was compared.
+    """
+
+    map: str
+    reference: str
+    kind: Kind
+    classes: Classes
+    counts: NDArray[np.int64]
+    scores: Scores
+    coverage: Mapping[str, int]
+    sample: SampleResult | None
+    remarks: tuple[str, ...]
+    options: EvaluateOptions
+
+    @property
+    def unit(self) -> str:
+        """What ``counts`` counts."""
+        return "points" if self.kind == "points" else "pixels"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, for JSON; scores without a value are None."""
+        names = self.classes.legend.names
+        options, scores = self.options, self.scores
+        report: dict[str, Any] = {
+            "cwsam_geo": __version__,
+            "map": self.map,
+            "reference": self.reference,
+            "reference_kind": self.kind,
+            "settings": {
+                "map": dict(options.wishes.map),
+                "merge": dict(options.wishes.merge),
+                "ignore": list(options.wishes.ignore),
+                "aoi": os.fspath(options.aoi) if options.aoi else None,
+                "column": options.layer.column,
+                "layer": options.layer.layer,
+            },
+            "coverage": dict(self.coverage),
+            "overall": {
+                "miou": number(scores.miou),
+                "mean_f1": number(scores.mean_f1),
+                "overall_accuracy": number(scores.overall_accuracy),
+                "kappa": number(scores.kappa),
+                "fwiou": number(scores.fwiou),
+                "classes_in_means": [n for n, c in zip(names, scores.counted, strict=True) if c],
+            },
+            "classes": self._classes(),
+            "matrix": {"unit": self.unit, "classes": names, "counts": self.counts.tolist()},
+        }
+        if self.sample is not None:
+            report["sample"] = self._sample(self.sample)
+        return report | {"remarks": list(self.remarks), "definitions": DEFINITIONS}
+
+    def _classes(self) -> list[dict[str, Any]]:
+        scores = self.scores
+        columns = {
+            "iou": scores.iou,
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "f1": scores.f1,
+        }
+        support, mapped = self.counts.sum(1), self.counts.sum(0)
+        return [
+            {
+                **entry,
+                "ignored": bool(scores.ignored[i]),
+                "counted": bool(scores.counted[i]),
+                **{name: number(values[i]) for name, values in columns.items()},
+                "support": int(support[i]),
+                "mapped": int(mapped[i]),
+            }
+            for i, entry in enumerate(self.classes.legend.to_list())
+        ]
+
+    def _sample(self, sample: SampleResult) -> dict[str, Any]:
+        e, total = sample.estimates, sample.total
+        areas = Estimates(e.area.value * total, e.area.error * total)
+        return {
+            "area_unit": sample.unit,
+            "area": total,
+            "area_of_strata_without_points": sample.unsampled,
+            "overall_accuracy": _estimate(e.overall, ()),
+            "classes": [
+                {
+                    "name": name,
+                    "users_accuracy": _estimate(e.users, i),
+                    "producers_accuracy": _estimate(e.producers, i),
+                    "area_proportion": _estimate(e.area, i),
+                    "area": _estimate(areas, i),
+                    "mapped_area": float(sample.mapped[i]),
+                }
+                for i, name in enumerate(self.classes.legend.names)
+            ],
+            "strata": [{"name": s.name, "area": s.area, "points": s.points} for s in sample.strata],
+            "proportions": e.matrix.tolist(),
+        }
+
+
+def number(value: float) -> float | None:
+    """A value for JSON: None where there is none."""
+    return None if math.isnan(value) else float(value)
+
+
+def _estimate(estimates: Estimates, place: int | tuple[()]) -> dict[str, float | None]:
+    return {
+        "value": number(float(estimates.value[place])),
+        "standard_error": number(float(estimates.error[place])),
+        "ci95": number(float(estimates.margin[place])),
+    }

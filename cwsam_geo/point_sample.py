@@ -1,0 +1,163 @@
+"""What a sample of points says of a map: area-adjusted accuracy and areas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from cwsam_geo.comparison import Comparison
+from cwsam_geo.correspondence import Classes, Value, channels_of_values, comparable_classes
+from cwsam_geo.errors import UsageError
+from cwsam_geo.evaluation import Evaluation, SampleResult, Stratum
+from cwsam_geo.io.features import Features
+from cwsam_geo.io.pixel_areas import PixelAreas
+from cwsam_geo.legend import NODATA, Legend
+from cwsam_geo.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
+
+
+@dataclass(frozen=True)
+class _Census:
+    """The whole map: pixels and area of each code, and the code at each point."""
+
+    pixels: dict[int, int]
+    areas: dict[int, float]
+    unit: str
+    at_points: NDArray[np.uint8]
+
+
+def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
+    """Compares a map with a sample of points, whose strata are the map's classes.
+
+    Points with an ignored class or value stay in the sample: they say that a part of their
+    stratum is none of the classes that count.
+
+    Args:
+        comparison: The opened map; it is read whole, or over the area of interest, for the
+            strata's areas.
+        features: The points.
+
+    Raises:
+        UsageError: No point lies on a class of the map.
+        LegendError: A point's class is unknown, or the map shows codes that its legend has not.
+    """
+    census = _census(comparison, features)
+    on_map = census.at_points != NODATA
+    if not on_map.any():
+        raise UsageError(
+            f"{features.label}: none of its points lies on a class of {comparison.map.label}; "
+            "check that both show the same place"
+        )
+    wishes = comparison.options.wishes
+    labels = [features.names[v] for v in features.values[on_map]]
+    met: dict[Value, int] = {}
+    for label in labels:
+        met[label] = met.get(label, 0) + 1
+    legend = comparison.legend(census.pixels, [v for v in met if isinstance(v, int)])
+    classes = comparable_classes(legend, wishes)
+    channels = channels_of_values(met, legend, classes, wishes, features.label)
+    k = len(classes.legend)
+    # One class more: reference values that are none of the map's.
+    points = np.zeros((256, k + 1, k + 1), np.int64)
+    for label, code in zip(labels, census.at_points[on_map].tolist(), strict=True):
+        channel = channels[label]
+        points[code, k if channel is None else channel, classes.by_code[code]] += 1
+    counts = points.sum(0)
+    counts[[k, *classes.ignored]] = 0
+    if not counts.any():
+        raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
+    sample, matrix = _estimated(legend, classes, points, census)
+    return Evaluation(
+        map=comparison.map.label,
+        reference=features.label,
+        kind="points",
+        classes=classes,
+        counts=counts[:k, :k],
+        scores=Scores.of(matrix, classes.ignored),
+        coverage={
+            "compared": int(counts.sum()),
+            "ignored": int(on_map.sum() - counts.sum()),
+            "without_map": int((~on_map).sum()),
+        },
+        sample=sample,
+        remarks=_remarks(features, sample),
+        options=comparison.options,
+    )
+
+
+def _census(comparison: Comparison, features: Features) -> _Census:
+    cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
+    rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
+    at_points = np.full(len(cols), NODATA, np.uint8)
+    pixel_areas = PixelAreas(comparison.location)
+    pixels, areas = np.zeros(256, np.int64), np.zeros(256)
+    for part in comparison.parts(comparison.area()):
+        w = part.window
+        here = (rows >= w.row) & (rows < w.bottom) & (cols >= w.col) & (cols < w.right)
+        place = rows[here] - w.row, cols[here] - w.col
+        at_points[here] = np.where(part.shown[place], part.codes[place], NODATA)
+        codes = part.codes[part.shown]
+        pixels += np.bincount(codes, minlength=256)
+        areas += np.bincount(codes, pixel_areas.of(w)[part.shown], minlength=256)
+    found = np.flatnonzero(pixels).tolist()
+    return _Census(
+        pixels={c: int(pixels[c]) for c in found},
+        areas={c: float(areas[c]) for c in found},
+        unit=pixel_areas.unit,
+        at_points=at_points,
+    )
+
+
+def _estimated(
+    legend: Legend, classes: Classes, points: NDArray[np.int64], census: _Census
+) -> tuple[SampleResult, NDArray[np.float64]]:
+    k = len(classes.legend)
+    strata = [e for e in legend.entries if e.code in census.areas]
+    sampled = [e.code for e in strata if points[e.code].any()]
+    sizes = [census.areas[c] for c in sampled]
+    estimates = stratified_estimates(points[sampled], sizes, (k, *classes.ignored))
+    mapped = np.zeros(k)
+    for code, size in zip(sampled, sizes, strict=True):
+        mapped[classes.by_code[code]] += size
+    matrix = estimates.matrix[:k, :k]
+    result = SampleResult(
+        estimates=AreaEstimates(
+            matrix=matrix,
+            overall=estimates.overall,
+            users=_first(estimates.users, k),
+            producers=_first(estimates.producers, k),
+            area=_first(estimates.area, k),
+        ),
+        mapped=mapped,
+        unit=census.unit,
+        strata=tuple(
+            Stratum(e.name, census.areas[e.code], int(points[e.code].sum())) for e in strata
+        ),
+    )
+    return result, matrix
+
+
+def _first(estimates: Estimates, k: int) -> Estimates:
+    return Estimates(estimates.value[:k], estimates.error[:k])
+
+
+def _remarks(features: Features, sample: SampleResult) -> tuple[str, ...]:
+    remarks = list(features.remarks)
+    missed = [s.name for s in sample.strata if not s.points]
+    if missed:
+        share = sample.unsampled / (sample.unsampled + sample.total)
+        remarks.append(
+            f"no point lies on {', '.join(missed)} ({share:.2%} of the map): the estimates say "
+            "nothing of that part; add points there"
+        )
+    single = [s.name for s in sample.strata if s.points == 1]
+    if single:
+        remarks.append(
+            f"only one point lies on {', '.join(single)}: no confidence interval where that "
+            "matters; two points a class are the least, 50 and more are better"
+        )
+    if sample.unit == "pixels":
+        remarks.append("the map has no CRS: areas are in pixels")
+    return tuple(remarks)

@@ -1,0 +1,220 @@
+"""``cwsam-geo evaluate`` as a user calls it: tables, JSON, HTML, pictures, exit codes."""
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from cwsam_geo.cli import main as entry
+from cwsam_geo.legend import Legend
+
+LEGEND = Legend.from_list(
+    [
+        {"code": 0, "name": "land & <sea>", "color": "#996633"},
+        {"code": 3, "name": "water", "color": "#0000ff"},
+    ]
+)
+PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    mapped = rng.choice(np.array([0, 3], np.uint8), (40, 50))
+    truth = np.where(rng.random(mapped.shape) < 0.9, mapped, 3).astype(np.uint8)
+    profile = {
+        "driver": "GTiff",
+        "height": 40,
+        "width": 50,
+        "count": 1,
+        "dtype": "uint8",
+        "crs": "EPSG:32633",
+        "transform": PLACE,
+    }
+    for name, array in (("map.tif", mapped), ("truth.tif", truth)):
+        with rasterio.open(tmp_path / name, "w", **profile) as out:
+            out.write(array, 1)
+            out.update_tags(LEGEND=LEGEND.to_json())
+    rows, cols = rng.integers(0, 40, 150), rng.integers(0, 50, 150)
+    x, y = PLACE * (cols + 0.5, rows + 0.5)
+    points = geopandas.GeoDataFrame(
+        {"cls": truth[rows, cols]}, geometry=geopandas.points_from_xy(x, y), crs="EPSG:32633"
+    )
+    points.to_file(tmp_path / "points.gpkg")
+    return tmp_path
+
+
+@pytest.fixture
+def run(monkeypatch, capfd, files):
+    monkeypatch.setitem(entry.COMMANDS, "evaluate", ("evaluate", "Say how good a map is."))
+    monkeypatch.chdir(files)
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            entry.main(["evaluate", *arguments])
+        out, err = capfd.readouterr()
+        return stop.value.code, out, err
+
+    return call
+
+
+def test_table_on_the_terminal(run):
+    code, out, err = run("map.tif", "truth.tif")
+    assert (code, err) == (0, "")
+    assert re.search(r"^3 water +0\.\d{4} +[01]\.\d{4}", out, re.MULTILINE)
+    assert "mIoU" in out
+    assert "2000 compared" in out
+
+
+def test_json_line_and_file_agree(run, files):
+    code, out, _ = run("map.tif", "truth.tif", "--json", "-o", "report.json")
+    event = json.loads(out)
+    assert code == 0
+    assert event.pop("event") == "report"
+    assert json.loads((files / "report.json").read_text()) == event
+    assert np.sum(event["matrix"]["counts"]) == 2000
+    assert event["overall"]["classes_in_means"] == LEGEND.names
+
+
+def test_quiet_prints_nothing(run, files):
+    assert run("map.tif", "truth.tif", "-q", "-o", "report.json") == (0, "", "")
+    assert (files / "report.json").exists()
+
+
+class Page(HTMLParser):
+    """Collects text and whatever a page would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.fetched, self.stack = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("script", "link", "img", "iframe"):
+            self.fetched.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+@pytest.mark.parametrize("reference", ["truth.tif", "points.gpkg"])
+def test_html_stands_alone(run, files, reference):
+    code, _, _ = run("map.tif", reference, "--html", "report.html")
+    text = (files / "report.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert code == 0
+    assert page.stack == []
+    assert page.fetched == []
+    assert "url(" not in text
+    assert "land & <sea>" in page.texts
+    assert ("Area-adjusted accuracy and areas" in page.texts) == (reference == "points.gpkg")
+
+
+def test_points_print_areas_with_intervals(run):
+    code, out, _ = run("map.tif", "points.gpkg")
+    assert code == 0
+    assert re.search(r"^water +[01]\.\d{4} ± 0\.\d{4} +.*± ", out, re.MULTILINE)
+    assert "areas in ha" in out
+    assert "150 compared" in out
+
+
+def test_picture_of_the_matrix(run, files):
+    pytest.importorskip("matplotlib")
+    code, _, _ = run("map.tif", "truth.tif", "--png", "matrix.png")
+    assert code == 0
+    assert (files / "matrix.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_nothing_is_computed(run, files, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, out, err = run("map.tif", "truth.tif", "--png", "matrix.png")
+    assert (code, out) == (2, "")
+    assert "pip install 'cwsam-geo[report]'" in err
+    assert not (files / "matrix.png").exists()
+
+
+def test_nothing_is_overwritten_unasked(run, files):
+    (files / "report.json").write_text("mine")
+    code, _, err = run("map.tif", "truth.tif", "-o", "report.json")
+    assert code == 2
+    assert "--overwrite" in err
+    assert (files / "report.json").read_text() == "mine"
+    assert run("map.tif", "truth.tif", "-o", "report.json", "--overwrite")[0] == 0
+
+
+def test_outputs_need_different_files(run):
+    code, _, err = run("map.tif", "truth.tif", "-o", "a.html", "--html", "a.html")
+    assert code == 2
+    assert "different files" in err
+
+
+def test_mapping_on_the_command_line(run):
+    arguments = ("--map", "0=water,3=ignore", "--json")
+    report = json.loads(run("map.tif", "truth.tif", *arguments)[1])
+    assert report["settings"]["map"] == {"0": "water", "3": "ignore"}
+    assert report["matrix"]["counts"][0] == [0, 0]
+
+
+@pytest.mark.parametrize("pairs", ["1", "=2", "1="])
+def test_malformed_pairs(run, pairs):
+    code, _, err = run("map.tif", "truth.tif", "--map", pairs)
+    assert code == 2
+    assert "--map" in err
+
+
+def test_a_comma_without_a_pair_belongs_to_the_name(run):
+    code, _, err = run("map.tif", "truth.tif", "--map", "1=2,3")
+    assert code == 1
+    assert "no class '2,3'" in err
+
+
+def test_a_code_given_twice(run):
+    code, _, err = run("map.tif", "truth.tif", "--map", "1=2", "--map", "1=3")
+    assert code == 2
+    assert "given twice" in err
+
+
+def test_errors_are_one_line(run):
+    code, out, err = run("gone.tif", "truth.tif")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "gone.tif" in err
+
+
+def test_legend_of_a_file(run, files):
+    (files / "legend.yaml").write_text(
+        "classes:\n  - {code: 0, name: dry, color: '#000000'}\n"
+        "  - {code: 3, name: wet, color: '#0000ff'}\n"
+    )
+    code, out, _ = run("map.tif", "truth.tif", "--legend", "legend.yaml")
+    assert code == 0
+    assert "3 wet" in out
+
+
+@pytest.mark.parametrize("text", ["classes: 3", "[1, 2]", "a: [", "classes: [{code: 1}]"])
+def test_what_is_no_legend(run, files, text):
+    (files / "legend.yaml").write_text(text)
+    code, _, err = run("map.tif", "truth.tif", "--legend", "legend.yaml")
+    assert code == 1
+    assert "legend.yaml" in err
+    assert err.count("\n") == 1
+
+
+def test_remarks_go_to_standard_error(run, files):
+    with rasterio.open(files / "truth.tif", "r+") as file:
+        file.update_tags(LEGEND=LEGEND.to_json().replace("water", "snow"))
+    _, out, err = run("map.tif", "truth.tif", "--json")
+    assert json.loads(out)["remarks"]
+    assert err.startswith("Warning: ")
