@@ -1,0 +1,1 @@
+"""Training: labelled scenes to a model bundle."""

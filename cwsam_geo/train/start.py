@@ -1,0 +1,163 @@
+"""What training starts from: fresh weights, SAM's checkpoint, or a model bundle."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.legend import Legend
+from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
+from cwsam_geo.model.bundle import ModelBundle, read_header
+from cwsam_geo.model.checkpoints import CHECKPOINTS
+from cwsam_geo.model.convert import convert, fresh_tensors
+from cwsam_geo.model.header import BaseReference
+from cwsam_geo.model.store import find_model, load_full, weight_folders
+from cwsam_geo.model.tensors import assemble, check_tensors, expected_shapes
+from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.train.recipe import Scope
+
+_HEAD = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from.
+
+    Attributes:
+        name: What to call it: a backbone, or a file's name.
+        architecture: Of the model to train.
+        tensors: All its tensors, by name; positions may be of another tile size.
+        base: What the frozen tensors are, for a bundle of adapters; None where they are fresh.
+        preprocess: What a model bundle was trained with; None for other starts.
+        licence: Of the weights, as their source states it, or None.
+        remarks: What was decided, a sentence each.
+    """
+
+    name: str
+    architecture: Architecture
+    tensors: Mapping[str, Tensor]
+    base: BaseReference | None
+    preprocess: PreprocessSpec | None
+    licence: str | None
+    remarks: tuple[str, ...]
+
+    def build(self, scope: Scope) -> Cwsam:
+        """The model, on the CPU; what the scope does not train needs no gradient.
+
+        Raises:
+            UsageError: The scope is ``adapters``, but the other weights are fresh.
+        """
+        if scope == "adapters" and self.base is None:
+            raise UsageError(
+                f"init {self.name}: has random weights, and adapters need a trained model "
+                "underneath; use --scope full, or another --init such as sam_vit_b"
+            )
+        model = assemble(self.tensors, self.architecture)
+        if scope == "adapters":
+            model.freeze()
+        else:
+            model.requires_grad_(True)
+        return model
+
+
+def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, seed: int) -> Start:
+    """What ``init`` names.
+
+    Args:
+        init: A backbone (fresh weights), a name of SAM's checkpoints, the path of one, or the
+            name or path of a model bundle.
+        legend: The classes of the model to train.
+        tile_size: Its tiles, in pixels.
+        seed: Decides fresh weights.
+
+    Raises:
+        ModelError: It is missing or damaged, or of sizes that do not fit.
+    """
+    name = os.fspath(init)
+    if name in BACKBONES:
+        architecture = Architecture(BACKBONES[name], len(legend), tile_size)
+        remark = f"{name}: starts from random weights"
+        tensors = fresh_tensors(architecture, seed)
+        return Start(name, architecture, tensors, None, None, None, (remark,))
+    path = _sam_checkpoint(name) if name in CHECKPOINTS else find_model(name)
+    if path.suffix.lower() in {".pth", ".pt", ".ckpt"}:
+        conversion = convert(path, legend)
+        if conversion.source != "sam":
+            raise ModelError(
+                f"{path}: a checkpoint of CWSAM; make a bundle of it with cwsam-geo convert, and "
+                "start from that"
+            )
+        return _from_bundle(path, conversion.bundle, legend, tile_size, seed)
+    start = _from_bundle(path, load_full(path), legend, tile_size, seed)
+    # Adapters trained on others' adapters need the base of those, not them.
+    return replace(start, base=read_header(path).base or start.base)
+
+
+def _sam_checkpoint(name: str) -> Path:
+    file_name = CHECKPOINTS[name].file_name
+    folders = weight_folders()
+    for folder in folders:
+        for candidate in (folder / file_name, folder / f"{name}.safetensors"):
+            if candidate.is_file():
+                return candidate
+    raise ModelError(f"init {name}: {file_name} is not here; run: cwsam-geo models download {name}")
+
+
+def _from_bundle(
+    path: Path, bundle: ModelBundle, legend: Legend, tile_size: int, seed: int
+) -> Start:
+    official = next((c.url for c in CHECKPOINTS.values() if c.file_name == path.name), None)
+    base = BaseReference(bundle.frozen_sha256(), path.name, official or str(path.resolve()))
+    architecture = replace(bundle.architecture, num_classes=len(legend), tile_size=tile_size)
+    tensors, remark = _with_classes(bundle, architecture, legend, seed)
+    trained = bool(bundle.provenance["trained"])
+    return Start(
+        name=path.name,
+        architecture=architecture,
+        tensors=tensors,
+        base=base,
+        preprocess=bundle.preprocess if trained else None,
+        licence=bundle.provenance.get("licence"),
+        remarks=(f"starts from {path.name}; {remark}",),
+    )
+
+
+def _with_classes(
+    bundle: ModelBundle, architecture: Architecture, legend: Legend, seed: int
+) -> tuple[dict[str, Tensor], str]:
+    """The bundle's tensors for other classes: those of the same name keep their weights."""
+    old, new = bundle.legend.names, legend.names
+    tensors = dict(bundle.tensors)
+    if old == new:
+        return tensors, "its classes are the same"
+    fresh = fresh_tensors(architecture, seed)
+    kept = [name for name in new if name in old] if bundle.provenance["trained"] else []
+    for key in _HEAD:
+        target = _by_class(fresh[key], len(new), architecture)
+        source = _by_class(tensors[key].float(), len(old), architecture)
+        for name in kept:
+            target[new.index(name)] = source[old.index(name)]
+        tensors[key] = _joined(target, architecture)
+    check_tensors(tensors, architecture, expected_shapes(architecture))
+    told = f"of its classes it keeps {', '.join(kept)}" if kept else "its classes are new"
+    return tensors, told
+
+
+def _by_class(tensor: Tensor, classes: int, architecture: Architecture) -> Tensor:
+    """The class convolution's weights with the class as the first axis, a copy."""
+    rest = tensor.shape[1:]
+    if architecture.classes_fastest:
+        return tensor.reshape(-1, classes, *rest).transpose(0, 1).clone()
+    return tensor.reshape(classes, -1, *rest).clone()
+
+
+def _joined(tensor: Tensor, architecture: Architecture) -> Tensor:
+    """The way back from ``_by_class``."""
+    if architecture.classes_fastest:
+        tensor = tensor.transpose(0, 1)
+    return tensor.flatten(0, 1).contiguous()

@@ -1,0 +1,169 @@
+"""The state of a training run, and its checkpoint file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.io.atomic import atomic_output
+
+FORMAT = 1
+_PARTS = frozenset({"format", "settings", "batch_size", "history", "best", "tensors", "machinery"})
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What an epoch came to.
+
+    Attributes:
+        epoch: From 1.
+        loss: Mean training loss.
+        lr: Learning rate of its last step.
+        miou: Mean IoU on the validation tiles; None where it has no value.
+        overall_accuracy: Share of the validation pixels that are right; None likewise.
+        iou: IoU of each class, None where it has none.
+        seconds: Time it took.
+    """
+
+    epoch: int
+    loss: float
+    lr: float
+    miou: float | None
+    overall_accuracy: float | None
+    iou: list[float | None]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch with the highest validation mIoU.
+
+    Attributes:
+        epoch: From 1.
+        miou: That mIoU.
+        matrix: Its confusion matrix, shape (K, K), int64; rows reference.
+        tensors: The model's tensors after it, by name, on the CPU: those that are saved.
+    """
+
+    epoch: int
+    miou: float
+    matrix: NDArray[np.int64]
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass
+class RunState:
+    """A run between two epochs.
+
+    Attributes:
+        batch_size: Tiles of a step and process.
+        history: One record for every epoch that is done.
+        best: The best of them.
+        tensors: The model's tensors, by name, on the CPU; empty before the first epoch.
+        machinery: States of the optimizer, the loss scaler and the random generators.
+    """
+
+    batch_size: int
+    history: list[EpochRecord] = field(default_factory=list)
+    best: Best | None = None
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    machinery: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that are done."""
+        return len(self.history)
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs since the best one."""
+        return self.epochs_done - self.best.epoch if self.best else self.epochs_done
+
+
+def save_checkpoint(
+    path: str | os.PathLike[str], state: RunState, settings: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint, whole or not at all, over an older one.
+
+    Args:
+        path: Where to.
+        state: The run.
+        settings: All that must be the same for the run to go on, for JSON.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    best = state.best
+    content = {
+        "format": FORMAT,
+        "settings": json.dumps(settings, sort_keys=True),
+        "batch_size": state.batch_size,
+        "history": [vars(record) for record in state.history],
+        "best": best and {**vars(best), "matrix": torch.from_numpy(best.matrix)},
+        "tensors": dict(state.tensors),
+        "machinery": dict(state.machinery),
+    }
+    with atomic_output(path, overwrite=True) as temporary:
+        torch.save(content, temporary)
+
+
+def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> RunState:
+    """Reads a checkpoint, without running any code in it.
+
+    Args:
+        path: The file.
+        settings: Of the run that is to go on.
+
+    Raises:
+        UsageError: There is no checkpoint, or it was made with other settings.
+        ModelError: The file is damaged.
+    """
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no checkpoint to resume from; leave out --resume to start")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if set(content) != _PARTS or content["format"] != FORMAT:
+            raise ModelError(f"{path}: a checkpoint of another version; start anew")
+        made_with = json.loads(content["settings"])
+        best = content["best"]
+        state = RunState(
+            batch_size=content["batch_size"],
+            history=[EpochRecord(**record) for record in content["history"]],
+            best=best and Best(**{**best, "matrix": best["matrix"].numpy()}),
+            tensors=content["tensors"],
+            machinery=content["machinery"],
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # on damaged files torch raises errors of every kind
+        raise ModelError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}); leave out --resume and "
+            "pass --overwrite to start anew"
+        ) from None
+    _compare(path, made_with, json.loads(json.dumps(settings)))
+    return state
+
+
+def _compare(path: str | os.PathLike[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
+    if changed:
+        told = ", ".join(f"{k} ({_short(then.get(k))}, now {_short(now.get(k))})" for k in changed)
+        raise UsageError(
+            f"{path}: the run was started with other settings: {told}; give the same ones, or "
+            "start anew with --overwrite and without --resume"
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
