@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Literal, get_args
 
 import torch
@@ -77,24 +75,8 @@ def _has_bf16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-@contextlib.contextmanager
-def memory_errors(device: torch.device) -> Iterator[None]:
-    """Turns torch's ways to say that memory ran out into ``MemoryError``."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        message = f"out of memory on {device}"
-    else:
-        return
-    # Outside the handler: its traceback would keep the batch's tensors alive.
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    raise MemoryError(message)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is one of torch's ways to say that memory ran out."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in text for words in ("can't allocate memory", "not enough memory", "out of memory")

@@ -16,7 +16,7 @@ from cwsam_geo.blend import Decision
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture
 from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.device import Precision, memory_errors, resolve_device, resolve_precision
+from cwsam_geo.model.device import Precision, is_out_of_memory, resolve_device, resolve_precision
 from cwsam_geo.model.store import load_full
 from cwsam_geo.preprocess import PreprocessSpec
 
@@ -190,11 +190,22 @@ class TorchPredictor:
         Raises:
             MemoryError: The device's memory does not suffice for a batch of this size.
         """
-        with memory_errors(self.device), torch.inference_mode():
-            images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
-            total: Tensor | None = None
-            for axes in self._flips:
-                logits = self.model(images.flip(axes)).flip(axes)
-                total = logits if total is None else total.add_(logits)
-            assert total is not None
-            return total.div_(len(self._flips))
+        try:
+            return self._logits(batch)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: the error's traceback would keep the batch's tensors alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise MemoryError(f"out of memory on {self.device} with {len(batch)} tiles at once")
+
+    @torch.inference_mode()
+    def _logits(self, batch: NDArray[np.float32]) -> Tensor:
+        images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+        total: Tensor | None = None
+        for axes in self._flips:
+            logits = self.model(images.flip(axes)).flip(axes)
+            total = logits if total is None else total.add_(logits)
+        assert total is not None
+        return total.div_(len(self._flips))
