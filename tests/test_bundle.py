@@ -78,6 +78,21 @@ def test_saving_is_deterministic_and_never_overwrites_unasked(bundle, tmp_path):
         bundle.save(tmp_path / "no" / "m.safetensors")
 
 
+def test_a_write_that_fails_leaves_the_earlier_file(bundle, tmp_path):
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(b"earlier")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"m\.safetensors: .* write elsewhere"):
+            bundle.save(path, overwrite=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == ["m.safetensors"]
+    assert path.read_bytes() == b"earlier"
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     quirks=st.tuples(st.booleans(), st.booleans(), st.booleans()),

@@ -12,7 +12,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from cwsam_geo.errors import CwsamGeoError, ModelError
+from cwsam_geo.errors import CwsamGeoError, ModelError, OutputError
 from cwsam_geo.io.atomic import atomic_output
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture, Cwsam
@@ -146,7 +146,7 @@ class ModelBundle:
 
         Raises:
             UsageError: The file exists and ``overwrite`` is False.
-            OutputError: The folder is missing or cannot be written to.
+            OutputError: The folder is missing or cannot be written to, or the disk is full.
         """
         header = self.header
         if self.kind == "full":
@@ -154,7 +154,13 @@ class ModelBundle:
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
         with atomic_output(path, overwrite) as temporary:
             # One key only: safetensors writes several in an order that changes from run to run.
-            safetensors.torch.save_file(tensors, temporary, {_METADATA_KEY: header.to_json()})
+            metadata = {_METADATA_KEY: header.to_json()}
+            try:
+                safetensors.torch.save_file(tensors, temporary, metadata)
+            except safetensors.SafetensorError as error:
+                is_full = "no space" in str(error).lower()
+                why = "the disk is full" if is_full else f"it could not be written: {error}"
+                raise OutputError(f"{path}: {why}; free some space or write elsewhere") from None
         return Path(path)
 
     @classmethod
