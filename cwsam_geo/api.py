@@ -28,13 +28,8 @@ from cwsam_geo.io.raster_sink import (
 from cwsam_geo.io.source import Source, open_source
 from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.predictor import (
-    LoadedModel,
-    TorchPredictor,
-    auto_batch_size,
-    resolve_device,
-    resolve_precision,
-)
+from cwsam_geo.model.device import auto_batch_size, resolve_device, resolve_precision
+from cwsam_geo.model.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.predict import MapJob, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.reading import Reading, plan_reading
@@ -156,7 +151,7 @@ def predict_scene(
             if options.overlap is None
             else options.overlap,
             blend=options.blend,
-            batch_size=options.batch_size or auto_batch_size(model),
+            batch_size=options.batch_size or auto_batch_size(bundle.architecture, device),
         )
         tags = _tags(bundle.legend, model_path, source, _settings(job, predictor, options.tta))
         on_event(_start_event(source, predictor, job))

@@ -110,7 +110,9 @@ def test_tiled_logits_are_those_of_the_whole_scene_brought_to_full_resolution(
     whole = np.random.default_rng(seed).normal(size=(classes, rows, cols)).astype(np.float32)
 
     def cut(tile):
-        w = Window(*(v // s for v in (tile.window.row, tile.window.col)), *[plan.tile_size // s] * 2)
+        w = Window(
+            *(v // s for v in (tile.window.row, tile.window.col)), *[plan.tile_size // s] * 2
+        )
         return whole[(slice(None), *w.slices)]
 
     last_row, last_col = (
