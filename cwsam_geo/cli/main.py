@@ -18,6 +18,9 @@ from cwsam_geo.errors import CwsamGeoError
 
 COMMANDS = {
     "predict": ("predict", "Map a scene: class raster out of a SAR GeoTIFF."),
+    "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
+    "finetune": ("finetune", "Train a model for a region on labelled scenes."),
+    "evaluate": ("evaluate", "Compare a class raster with a reference."),
     "info": ("info", "Say what a scene or model is, and what would happen to it."),
     "convert": ("convert", "Turn an upstream SAM or CWSAM checkpoint into a model bundle."),
     "models": ("models", "List and download SAM's checkpoints."),
