@@ -1,0 +1,308 @@
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training_doubles import (
+    CLASSES,
+    SETS,
+    TILE,
+    FixedTiles,
+    MadeUpTiles,
+    cpu,
+    made_up_data,
+    micro_model,
+    run_with_checkpoint,
+)
+
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.metrics import Scores, confusion_matrix
+from cwsam_geo.train.loop import Trainer, saved_names
+from cwsam_geo.train.losses import SegmentationLoss, upsampled
+from cwsam_geo.train.optim import kernels, learning_rate, make_optimizer
+from cwsam_geo.train.recipe import Recipe
+from cwsam_geo.train.samples import EpochBatches, Share, TileBatches, batch_loader
+from cwsam_geo.train.state import RunState, load_checkpoint, save_checkpoint
+from cwsam_geo.train.validation import validation_matrix
+
+QUICK = Recipe(epochs=2, lr=1e-3, scope="full")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def train(recipe=QUICK, data=None, place=None, state=None, model=None):
+    events = []
+    model = model or micro_model(scope=recipe.scope)
+    trainer = Trainer(model, recipe, data or made_up_data(), place or cpu(), events.append)
+    return trainer.run(state or RunState(2)), events
+
+
+def assert_same(one, two):
+    assert set(one) == set(two)
+    for name in one:
+        assert torch.equal(one[name], two[name]), name
+
+
+def test_loss_falls_and_the_classes_are_learned():
+    recipe = replace(QUICK, epochs=8, lr=4e-3)
+    state, _ = train(recipe, made_up_data(training=16))
+    assert state.history[-1].loss < 0.6 * state.history[0].loss
+    assert state.best.miou > 0.5
+
+
+@pytest.mark.parametrize("scope", ["adapters", "full"])
+def test_gradients_reach_every_trained_tensor_and_no_other(scope):
+    model = micro_model(scope=scope)
+    # Zero layers of fresh adapters let no gradient through to those before them.
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    images, labels = torch.randn(2, 3, TILE, TILE), torch.randint(1, 4, (2, TILE, TILE))
+    SegmentationLoss("ce+dice", SETS, [1.0] * CLASSES)(model(images), labels).backward()
+    reached = {n for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    wanted = set(model.trainable_parameters())
+    assert reached == (wanted if scope == "adapters" else {n for n, _ in model.named_parameters()})
+
+
+def test_adapters_alone_are_trained_and_kept():
+    model = micro_model(scope="adapters")
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    state, _ = train(replace(QUICK, scope="adapters"), model=model)
+    trained = set(model.trainable_parameters())
+    assert set(state.best.tensors) == set(state.tensors) == trained
+    changed = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed <= trained
+    assert {n for n in changed if "adapter" in n}
+    assert {n for n in changed if n.startswith("decoder.")}
+
+
+def test_a_scope_that_the_model_does_not_follow_is_refused():
+    with pytest.raises(AssertionError, match="other parameters"):
+        saved_names(micro_model(), replace(QUICK, scope="adapters"))
+
+
+@pytest.mark.parametrize("option", [{}, {"loss": "focal+dice+lovasz"}, {"accumulate": 2}])
+def test_batches_without_labels_change_nothing_but_by_decay(option):
+    recipe = replace(QUICK, weight_decay=0.0, **option)
+    model = micro_model()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    state, _ = train(recipe, made_up_data(labelled=False), model=model)
+    assert [r.loss for r in state.history] == [0, 0]
+    assert_same(before, state.tensors)
+
+
+def test_validation_without_labels_is_one_clear_error():
+    data = replace(made_up_data(), validation=MadeUpTiles(2, labelled=False))
+    with pytest.raises(UsageError, match="validation area has no pixel"):
+        train(data=data)
+
+
+def test_a_loss_that_is_no_number_stops_the_run():
+    model = micro_model()
+    model.encoder.pos_embed.data.fill_(math.nan)
+    with pytest.raises(ModelError, match=r"epoch 1; lower --lr"):
+        train(model=model)
+
+
+@pytest.mark.parametrize("option", [{"checkpointing": True}, {"workers": 1}])
+def test_checkpointing_and_workers_change_nothing_in_the_result(option):
+    plain, _ = train()
+    workers = option.pop("workers", 0)
+    other, _ = train(replace(QUICK, **option), place=cpu(workers=workers))
+    for name, tensor in plain.tensors.items():
+        torch.testing.assert_close(other.tensors[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_accumulated_batches_are_one_large_batch():
+    one, _ = train(state=RunState(4))
+    two, _ = train(replace(QUICK, accumulate=2), state=RunState(2))
+    for name, tensor in one.tensors.items():
+        torch.testing.assert_close(two.tensors[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_bf16_trains_too_and_fp16_needs_a_gpu():
+    state, _ = train(place=cpu(precision="bf16"))
+    assert {t.dtype for t in state.tensors.values()} == {torch.float32}
+    with pytest.raises(UsageError, match="fp16"):
+        train(place=cpu(precision="fp16"))
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_run():
+    # A rate that destroys what it learned: later epochs are not better.
+    recipe = Recipe(epochs=30, lr=0.5, lr_end=0.5, scope="full", patience=3, clip_norm=0)
+    state, events = train(recipe)
+    mious = [r.miou for r in state.history]
+    assert state.best.miou == max(mious) == mious[state.best.epoch - 1]
+    assert state.epochs_done == state.best.epoch + 3 < 30
+    told = [e for e in events if e["event"] == "epoch"]
+    assert [e["epoch"] for e in told if e["best"]][-1] == state.best.epoch
+    model = micro_model()
+    model.load_state_dict(state.best.tensors)
+    tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, Share()), 0)
+    matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), None)
+    assert (matrix == state.best.matrix).all()
+    assert Scores.of(matrix).miou == state.best.miou
+
+
+def test_validation_counts_single_class_pixels_at_full_resolution():
+    sets = np.vstack([SETS, [[True, True, False]]])
+    random = np.random.default_rng(0)
+    tiles = [random.integers(0, 5, (2, TILE, TILE)) for _ in range(2)]
+    images = [torch.randn(2, 3, TILE, TILE) for _ in tiles]
+    model = micro_model().eval()
+    batches = [(i, torch.from_numpy(t)) for i, t in zip(images, tiles, strict=True)]
+    found = validation_matrix(model, batches, sets, torch.device("cpu"), None)
+    with torch.no_grad():
+        mapped = upsampled(model(torch.cat(images)), (TILE, TILE)).argmax(1).numpy()
+    labels = np.concatenate(tiles)
+    expected = confusion_matrix(labels - 1, mapped, CLASSES, (labels > 0) & (labels < 4))
+    assert (found == expected).all()
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
+    whole = run_with_checkpoint(tmp_path / "whole.pt")
+    stopped = tmp_path / "stopped.pt"
+    code = [sys.executable, str(Path(__file__).with_name("training_doubles.py"))]
+    done = subprocess.run([*code, str(stopped), "3"], env=ONE_THREAD)
+    assert done.returncode == -9
+    assert load_checkpoint(stopped, {"seed": 3}).epochs_done == 2
+    resumed = run_with_checkpoint(stopped)
+    assert_same(whole.tensors, resumed.tensors)
+    assert_same(whole.best.tensors, resumed.best.tensors)
+    without_time = [[replace(r, seconds=0) for r in s.history] for s in (whole, resumed)]
+    assert without_time[0] == without_time[1]
+    assert whole.best.miou == resumed.best.miou
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    pytest.importorskip("lightning_fabric")
+    one = run_with_checkpoint(tmp_path / "one.pt", batch_size=4)
+    script = str(Path(__file__).with_name("training_doubles.py"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [*torchrun, "--nproc-per-node", "2", script, str(tmp_path / "two.pt"), "together"]
+    subprocess.run(command, env=ONE_THREAD, check=True)
+    two = load_checkpoint(tmp_path / "two.pt", {"seed": 3})
+    assert two.epochs_done == 4
+    assert (two.best.matrix.sum(), two.batch_size) == (one.best.matrix.sum(), 2)
+    for name, tensor in one.tensors.items():
+        torch.testing.assert_close(two.tensors[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_resuming_a_run_that_is_done_does_nothing(tmp_path):
+    run_with_checkpoint(tmp_path / "c.pt")
+    again = run_with_checkpoint(tmp_path / "c.pt")
+    assert again.epochs_done == 4
+
+
+def test_checkpoints_of_other_settings_and_damaged_ones_are_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    state, _ = train(place=cpu(checkpoint=path, settings={"lr": 1.0, "seed": 1}))
+    assert load_checkpoint(path, {"lr": 1.0, "seed": 1}).epochs_done == state.epochs_done
+    with pytest.raises(UsageError, match=r"other settings: lr \(1.0, now 2.0\)"):
+        load_checkpoint(path, {"lr": 2.0, "seed": 1})
+    with pytest.raises(UsageError, match="no checkpoint to resume"):
+        load_checkpoint(tmp_path / "none.pt", {})
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        load_checkpoint(path, {"lr": 1.0, "seed": 1})
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "c.pt"
+    save_checkpoint(path, RunState(2), {})
+    state, _ = train()
+    state.tensors = {"encoder.nothing": torch.zeros(1)}
+    with pytest.raises(ModelError, match="another model"):
+        train(state=state)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("samples", [1, 7, 16])
+def test_processes_share_an_epoch_without_doubles(world, samples):
+    shares = [EpochBatches(samples, 2, 2, Share(rank, world)) for rank in range(world)]
+    for share in shares:
+        share.epoch = 5
+    batches = [list(share) for share in shares]
+    assert len({len(b) for b in batches}) == 1
+    assert len(batches[0]) % 2 == 0
+    keys = sorted(key for own in batches for batch in own for key in batch)
+    assert keys == [(5, i) for i in range(len(keys))]
+    assert samples <= len(keys) < samples + 2 * 2 * world
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_processes_share_validation_tiles_each_once(world):
+    shares = [list(TileBatches(7, 2, Share(rank, world))) for rank in range(world)]
+    assert sorted(i for own in shares for b in own for _, i in b) == list(range(7))
+    assert max(len(b) for own in shares for b in own) <= 2
+
+
+def test_samples_become_tensors():
+    samples = FixedTiles(3)
+    images, labels = next(iter(batch_loader(samples, TileBatches(3, 3, Share()), 0)))
+    assert images.shape == (3, 3, TILE, TILE)
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
+    assert (labels[2].numpy() == samples.sample(0, 2)[1]).all()
+
+
+def test_the_learning_rate_rises_and_falls_as_published():
+    recipe = Recipe(epochs=1)
+    rates = [learning_rate(i, 100, recipe) for i in range(100)]
+    assert rates[0] == recipe.lr == 2e-4
+    assert rates[-1] == pytest.approx(1e-7)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[33] == pytest.approx(1e-7 + (2e-4 - 1e-7) * 0.75)
+    warm = [learning_rate(i, 100, replace(recipe, warmup=0.1)) for i in range(100)]
+    assert warm[:11] == sorted(warm[:11])
+    assert max(warm) == warm[10] == recipe.lr
+    assert learning_rate(0, 1, recipe) == recipe.lr
+
+
+def test_weight_decay_is_for_kernels_only():
+    model = micro_model(scope="adapters")
+    optimizer = make_optimizer(model, QUICK)
+    names = {id(p): n for n, p in model.named_parameters()}
+    decayed, others = ([names[id(p)] for p in g["params"]] for g in optimizer.param_groups)
+    assert {*decayed, *others} == set(model.trainable_parameters())
+    assert "decoder.mask_tokens.weight" in others
+    assert "decoder.class_upscaling.3.weight" in decayed
+    assert not [n for n in decayed if n.endswith("bias")]
+    assert "encoder.pos_embed" not in kernels(model)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"lr": 0.0},
+        {"lr": math.nan},
+        {"lr_end": 1.0},
+        {"warmup": 1.0},
+        {"batch_size": 0},
+        {"accumulate": 0},
+        {"loss": "mse"},
+        {"class_weights": "some"},
+        {"scope": "head"},
+        {"patience": -1},
+        {"seed": -1},
+        {"clip_norm": -1.0},
+        {"weight_decay": -0.1},
+    ],
+    ids=str,
+)
+def test_recipes_out_of_bounds_are_refused(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Recipe(**wrong)
