@@ -107,7 +107,7 @@ def _remarks(
         found.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
     if zeros and stats.zeros:
         found.append(
-            f"{stats.zeros:.1%} of the pixels are 0 in every band: nodata "
+            f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata "
             "(--nodata none keeps them)"
         )
     return found

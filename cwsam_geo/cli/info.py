@@ -1,0 +1,166 @@
+"""``cwsam-geo info``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from cwsam_geo.cli.parameters import band_list
+from cwsam_geo.cli.predict import UNITS
+
+_FIRST_COLUMN = 10
+_LONGEST_CRS = 60
+
+
+@click.command("info")
+@click.argument("paths", nargs=-1, required=True, metavar="SCENE...|MODEL")
+@click.option("-m", "--model", metavar="NAME|PATH", help="Say what predict would do with it.")
+@click.option(
+    "--overlap",
+    type=click.IntRange(min=0),
+    metavar="PX",
+    help="Pixels that neighbouring tiles share.  [default: an eighth of a tile]",
+)
+@click.option(
+    "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
+)
+@click.option(
+    "--units",
+    type=click.Choice(UNITS),
+    default="auto",
+    show_default=True,
+    help="What the scene's values are.",
+)
+@click.option("--nodata", metavar="V", help='Value that is nodata; "none" where nothing is.')
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(paths: tuple[str, ...], as_json: bool, nodata: str | None, **given: Any) -> None:
+    """Say what a scene or model is, and what would happen to it.
+
+    Give a scene (one raster, a URL, or several single-band files) or one model (a path or the
+    name of a known one). With -m, a scene is looked at as predict would: bands, units, nodata,
+    tiles, and the memory it would take.
+    """
+    from cwsam_geo.info import InfoOptions, describe
+
+    found = describe(paths, InfoOptions(nodata=_nodata(nodata), **given))
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    for name, text in _model(found) if found["kind"] == "model" else _scene(found):
+        click.echo(f"{name:<{_FIRST_COLUMN}}  {text}".rstrip())
+
+
+def _nodata(value: str | None) -> Any:
+    if value is None or value == "none":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f'{value!r} is neither a number, "nan" nor "none"') from None
+
+
+Lines = Iterator[tuple[str, str]]
+
+
+def _scene(found: Mapping[str, Any]) -> Lines:
+    blocks = " x ".join(map(str, found["block_shape"]))
+    bands = [f"{i} {n or '(no name)'}" for i, n in enumerate(found["names"], 1)]
+    yield "scene", found["path"]
+    yield (
+        "file",
+        f"{found['driver']}, {found['height']} x {found['width']} px, {found['dtype']}, blocks of "
+        f"{blocks} px, {found['compression'] or 'not compressed'}",
+    )
+    yield "bands", ", ".join(bands)
+    yield "place", _place(found)
+    yield "nodata", _nodata_words(found)
+    looked = "all pixels" if found["complete"] else f"a sample of {found['sampled']:,} pixels"
+    zeros = f", {found['zeros']:.2%} of them 0 in every band" if found["zeros"] else ""
+    yield "data", f"{found['valid']:.1%} of {looked}{zeros}"
+    for band, label in zip(found["statistics"], bands, strict=False):
+        yield (
+            "values",
+            f"{label}: median {band['p50']:.4g}, 1 to 99 % {band['p1']:.4g} to {band['p99']:.4g}, "
+            f"range {band['minimum']:.4g} to {band['maximum']:.4g}",
+        )
+    units = found["units"]
+    yield "units", f"{units['units']}: {units['reason']}" if units["units"] else units["reason"]
+    if "predict" in found:
+        yield from _predict(found["predict"])
+
+
+def _predict(plan: Mapping[str, Any]) -> Lines:
+    yield "", ""
+    yield "model", plan["model"]
+    yield "classes", ", ".join(plan["classes"])
+    if "refuses" in plan:
+        yield "predict", f"would refuse: {plan['refuses']}"
+        return
+    yield "tiles", f"{plan['tiles']:,} of {plan['tile_size']} px, overlap {plan['overlap']} px"
+    yield "memory", f"about {plan['memory'] / 1e9:.1f} GB on a CPU"
+    for text in plan["decisions"]:
+        yield "predict", text
+    for text in plan["warnings"]:
+        yield "warning", text
+
+
+def _place(found: Mapping[str, Any]) -> str:
+    crs = found["crs"] or found["gcp_crs"] or "no CRS"
+    crs = crs if len(crs) <= _LONGEST_CRS else f"{crs[:_LONGEST_CRS]}..."
+    if found["gcps"]:
+        return f"{crs}, {found['gcps']} ground control points"
+    if not found["transform"]:
+        return f"{crs}, no georeferencing: the map will have none either"
+    size = " x ".join(f"{s:.6g}" for s in found["pixel_size"])
+    rotation = found["rotation"]
+    turned = f", rotated by {rotation:.2f} degrees" if abs(rotation) > 1e-9 else ""
+    x, y = found["transform"][2], found["transform"][5]
+    return f"{crs}, pixels of {size}{turned}, origin {x:.10g}, {y:.10g}"
+
+
+def _nodata_words(found: Mapping[str, Any]) -> str:
+    values = {v for v in found["nodata"] if v is not None}
+    words = [f"{v:g}" for v in sorted(values)]
+    words += ["mask or alpha band"] if found["masked"] else []
+    return ", ".join(words) or "NaN only" + ("" if found["declares_nodata"] else " (none declared)")
+
+
+def _model(found: Mapping[str, Any]) -> Lines:
+    spec = found["preprocess"]
+    base = f" on {found['base']}" if found["base"] else ""
+    yield "model", f"{found['path']} ({found['bytes'] / 1e6:,.1f} MB)"
+    yield "kind", f"{found['bundle']}{base}"
+    yield (
+        "backbone",
+        f"{found['backbone']}: {found['blocks']} blocks of {found['dim']} channels, "
+        f"{found['parameters'] / 1e6:,.2f} M parameters, "
+        f"{found['trained_parameters'] / 1e6:,.2f} M of them trained",
+    )
+    yield "tiles", f"{found['tile_size']} px, logits every {found['stride']} px"
+    yield "bands", _bands(spec)
+    yield "channels", ", ".join(spec["channels"])
+    for entry in found["classes"]:
+        ignored = ", ignored" if entry["code"] == found["ignore"] else ""
+        yield "class", f"{entry['code']} {entry['name']} {entry['color']}{ignored}"
+    if found["quirks"]:
+        yield "quirks", ", ".join(found["quirks"])
+    for name, value in found["provenance"].items():
+        yield "origin", f"{name}: {_plain(value)}"
+
+
+def _bands(spec: Mapping[str, Any]) -> str:
+    words = {"db": "dB", "linear": "power", "amplitude8": "8-bit amplitude"}
+    bands = []
+    for name, (low, high), fill in zip(spec["bands"], spec["clip"], spec["fill"], strict=True):
+        lacking = "" if fill is None else f", {fill:g} where missing"
+        bands.append(f"{name} ({low:g} to {high:g}{lacking})")
+    return f"{', '.join(bands)} in {words[spec['scaling']]}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)

@@ -1,0 +1,266 @@
+"""What a scene or a model is, and what ``predict`` would do with them."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cwsam_geo.errors import CwsamGeoError, ModelError, SceneError, UsageError
+from cwsam_geo.grid import SceneGrid, TilePlan
+from cwsam_geo.io.bands import Nodata
+from cwsam_geo.io.opening import is_remote
+from cwsam_geo.io.sample import sample_statistics
+from cwsam_geo.io.source import RasterSource, open_source
+from cwsam_geo.reading import Reading, plan_reading
+from cwsam_geo.units import SceneStats, UnitsOption, decide_units
+
+if TYPE_CHECKING:
+    from cwsam_geo.model.header import BundleHeader
+
+_BUNDLE = ".safetensors"
+_CHECKPOINTS = (".pth", ".pt", ".ckpt")
+_SHOWN_PERCENTS = (1.0, 50.0, 99.0)
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """What to look at a scene with; as for ``predict``.
+
+    Attributes:
+        model: Name or path of a model, or None for the scene alone.
+        overlap: Pixels shared by neighbouring tiles, or None for an eighth of a tile.
+        bidx: Bands of the scene to take, from 1, or None.
+        units: What the scene's values are.
+        nodata: Value that is nodata, ``"none"``, or None for what the scene declares.
+    """
+
+    model: str | os.PathLike[str] | None = None
+    overlap: int | None = None
+    bidx: Sequence[int] | None = None
+    units: UnitsOption = "auto"
+    nodata: Nodata = None
+
+
+def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[str, Any]:
+    """Describes a scene or a model.
+
+    Args:
+        paths: A scene (one raster, or several single-band ones), or one model by path or name.
+        options: What to look at a scene with.
+
+    Returns:
+        Plain values, for JSON; ``kind`` is ``scene`` or ``model``.
+
+    Raises:
+        SceneError: The scene cannot be read.
+        ModelError: The model cannot be read.
+        UsageError: The options do not fit.
+    """
+    options = options or InfoOptions()
+    models = [p for p in paths if _is_model(p)]
+    if not models:
+        return describe_scene(paths, options)
+    if len(paths) > 1 or options != InfoOptions():
+        raise UsageError(
+            f"{models[0]}: is a model; give it alone, or as -m beside a scene to see what "
+            "predict would do"
+        )
+    return describe_model(models[0])
+
+
+def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Describes a model bundle, without reading its weights.
+
+    Args:
+        name_or_path: A path, or the name of a known model.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be read.
+    """
+    path, header = _header(name_or_path)
+    architecture = header.architecture
+    backbone = architecture.backbone
+    return {
+        "kind": "model",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "bundle": header.kind,
+        "base": header.base.name if header.base else None,
+        "backbone": backbone.name,
+        "blocks": backbone.depth,
+        "dim": backbone.dim,
+        "patch_size": backbone.patch_size,
+        "tile_size": architecture.tile_size,
+        "stride": architecture.stride,
+        "parameters": _parameters(header, trained=False),
+        "trained_parameters": _parameters(header, trained=True),
+        "quirks": [
+            name
+            for name in ("scrambled_prompt", "attend_padding", "classes_fastest")
+            if getattr(architecture, name)
+        ],
+        "classes": header.legend.to_list(),
+        "ignore": header.legend.ignore,
+        "preprocess": header.preprocess.to_dict(),
+        "provenance": dict(header.provenance),
+    }
+
+
+def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
+    """Describes a scene; with a model, also what ``predict`` would do with it.
+
+    Args:
+        paths: One raster, or several single-band ones.
+        options: What to look at it with.
+
+    Raises:
+        SceneError: The scene cannot be read.
+        ModelError: The model cannot be read.
+    """
+    with open_source(list(paths), options.bidx, options.nodata) as source:
+        stats = sample_statistics(source)
+        found = {
+            "kind": "scene",
+            "path": source.label,
+            **_file(source),
+            **_place(source.grid),
+            **_values(source, stats),
+            "units": _units(source, stats, options.units),
+        }
+        if options.model is not None:
+            found["predict"] = _plan(source, options)
+    return found
+
+
+def _is_model(path: str) -> bool:
+    suffix = Path(path).suffix.lower()
+    if suffix == _BUNDLE or suffix in _CHECKPOINTS:
+        return True
+    if is_remote(path) or os.path.exists(path) or suffix or ":" in path:
+        return False
+    # A bare name that is no file: slow to look up, as the store needs torch.
+    from cwsam_geo.model.store import known_models
+
+    return path in known_models()
+
+
+def _header(name_or_path: str | os.PathLike[str]) -> tuple[Path, BundleHeader]:
+    from cwsam_geo.model.bundle import read_header
+    from cwsam_geo.model.store import find_model
+
+    path = find_model(name_or_path)
+    if path.suffix.lower() in _CHECKPOINTS:
+        raise ModelError(f"{path}: a checkpoint, not a model bundle; run cwsam-geo convert on it")
+    return path, read_header(path)
+
+
+def _parameters(header: BundleHeader, trained: bool) -> int:
+    from cwsam_geo.model.tensors import expected_shapes, trainable_names
+
+    names = trainable_names(header.architecture) if trained else header.tensor_names()
+    shapes = expected_shapes(header.architecture)
+    return sum(math.prod(shapes[name]) for name in names)
+
+
+def _file(source: RasterSource) -> dict[str, Any]:
+    grid, first = source.grid, source.datasets[0]
+    return {
+        "driver": first.driver,
+        "width": grid.width,
+        "height": grid.height,
+        "count": grid.count,
+        "dtype": grid.dtype,
+        "names": list(source.names),
+        "block_shape": list(grid.block_shape),
+        "compression": first.compression.value if first.compression else None,
+        "nodata": list(source.nodata),
+        "declares_nodata": source.tells_nodata,
+        "masked": source.masked,
+    }
+
+
+def _place(grid: SceneGrid) -> dict[str, Any]:
+    t = grid.transform
+    place = grid.georeferenced and not grid.gcps
+    return {
+        "crs": _crs_name(grid.crs),
+        "transform": list(t)[:6] if place else None,
+        "pixel_size": [math.hypot(t.a, t.d), math.hypot(t.b, t.e)] if place else None,
+        "rotation": math.degrees(math.atan2(t.d, t.a)) if place else None,
+        "gcps": len(grid.gcps),
+        "gcp_crs": _crs_name(grid.gcp_crs),
+    }
+
+
+def _crs_name(crs: Any) -> str | None:
+    if not crs:
+        return None
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.to_wkt())
+
+
+def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
+    return {
+        "sampled": stats.pixels,
+        "complete": stats.complete,
+        "valid": stats.valid,
+        "zeros": stats.zeros,
+        "statistics": [
+            {
+                "name": name,
+                "minimum": band.minimum,
+                "maximum": band.maximum,
+                **{f"p{p:g}": band.quantile(p) for p in _SHOWN_PERCENTS},
+            }
+            for name, band in zip(source.names, stats.bands, strict=False)
+        ],
+    }
+
+
+def _units(source: RasterSource, stats: SceneStats, option: UnitsOption) -> dict[str, Any]:
+    try:
+        decision = decide_units(stats, source.hints, source.label, option)
+    except SceneError as error:
+        return {"units": None, "reason": str(error)}
+    return {"units": decision.units, "reason": decision.reason}
+
+
+def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
+    """What ``predict`` would decide, or why it would refuse."""
+    from cwsam_geo.memory import expected_memory
+
+    path, header = _header(options.model or "")
+    architecture = header.architecture
+    size = architecture.tile_size
+    overlap = size // 8 if options.overlap is None else options.overlap
+    plan = TilePlan(source.grid.height, source.grid.width, size, overlap, architecture.stride)
+    found: dict[str, Any] = {"model": str(path), "classes": header.legend.names}
+    try:
+        reading = plan_reading(source, header.preprocess, options.units)
+    except CwsamGeoError as error:
+        return {**found, "refuses": str(error)}
+    return {
+        **found,
+        "tiles": len(plan),
+        "tile_size": size,
+        "overlap": overlap,
+        "memory": expected_memory(architecture, plan, reading.source.grid),
+        **_decisions(reading, header),
+    }
+
+
+def _decisions(reading: Reading, header: BundleHeader) -> dict[str, Any]:
+    scene = reading.scene_bands
+    taken = [None if p is None else reading.bands[p] + 1 for p in scene.positions]
+    return {
+        "bands": dict(zip(header.preprocess.bands, taken, strict=True)),
+        "units": scene.units,
+        "stretch": list(scene.stretch) if scene.stretch else None,
+        "zero_is_nodata": reading.zero_is_nodata,
+        "decisions": list(reading.remarks),
+        "warnings": list(reading.warnings),
+    }

@@ -1,0 +1,187 @@
+"""The info command: scenes, models, and what predict would do."""
+
+import json
+
+import numpy as np
+import pytest
+from doubles import legend
+from models import MICRO, gray_bundle, random_bundle
+from test_source import UTM, write
+
+from cwsam_geo.api import PredictOptions, predict_scene
+from cwsam_geo.cli.main import main
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.grid import SceneGrid, TilePlan
+from cwsam_geo.info import InfoOptions, describe
+from cwsam_geo.memory import expected_memory
+from cwsam_geo.model.build import BACKBONES, Architecture
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    full = random_bundle(legend(5))
+    full.save(folder / "s1.safetensors")
+    gray_bundle(legend(3)).save(folder / "gray.safetensors")
+    return folder
+
+
+@pytest.fixture
+def scene(tmp_path):
+    values = np.random.default_rng(0).normal(-12, 3, (2, 100, 130)).astype(np.float32)
+    values[1] -= 7
+    values[:, :10] = np.nan
+    return write(tmp_path / "scene.tif", values, ["VV", "VH"], nodata=np.nan, compress="deflate")
+
+
+def run(capfd, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(["info", *map(str, arguments)])
+    out, err = capfd.readouterr()
+    return stopped.value.code, out, err
+
+
+def test_a_scene(scene):
+    found = describe([str(scene)])
+    json.dumps(found)
+    assert found["kind"] == "scene"
+    assert (found["height"], found["width"], found["count"]) == (100, 130, 2)
+    assert (found["driver"], found["dtype"], found["compression"]) == (
+        "GTiff",
+        "float32",
+        "DEFLATE",
+    )
+    assert found["names"] == ["VV", "VH"]
+    assert found["crs"] == "EPSG:32633"
+    assert found["transform"] == list(UTM)[:6]
+    assert found["pixel_size"] == [10, 10]
+    assert found["rotation"] == 0
+    assert found["valid"] == pytest.approx(0.9)
+    assert found["complete"]
+    assert found["units"]["units"] == "db"
+    assert [s["name"] for s in found["statistics"]] == ["VV", "VH"]
+    assert found["statistics"][0]["p50"] == pytest.approx(-12, abs=0.2)
+    assert "predict" not in found
+
+
+def test_what_predict_would_do_is_what_it_does(scene, models, tmp_path):
+    model = models / "s1.safetensors"
+    plan = describe([str(scene)], InfoOptions(model=model, overlap=16))["predict"]
+    events = []
+    predict_scene(
+        scene,
+        tmp_path / "map.tif",
+        PredictOptions(model=model, overlap=16, device="cpu"),
+        on_event=events.append,
+    )
+    told = {kind: [e for e in events if e["event"] == kind] for kind in ("decision", "warning")}
+    assert plan["decisions"] == [e["text"] for e in told["decision"]]
+    assert plan["warnings"] == [e["text"] for e in told["warning"]]
+    done = next(e for e in events if e["event"] == "done")
+    assert plan["tiles"] == done["tiles"]
+    assert plan["bands"] == {"VV": 1, "VH": 2}
+    assert plan["tile_size"] == MICRO.tile_size
+    assert plan["memory"] > 2**28
+
+
+def test_refusals_are_part_of_the_answer(tmp_path, models, capfd):
+    numbers = np.random.default_rng(0).rayleigh(90, (2, 30, 30)).astype(np.uint16)
+    path = write(tmp_path / "s1_vv_vh.tif", numbers)
+    options = InfoOptions(model=models / "s1.safetensors")
+    assert "calibrate it first" in describe([str(path)], options)["predict"]["refuses"]
+    code, out, _ = run(capfd, path, "-m", models / "s1.safetensors")
+    assert code == 0
+    assert "would refuse" in out
+    code, out, _ = run(capfd, path, "-m", models / "s1.safetensors", "--units", "amplitude")
+    assert "far from the model's training data" in out
+    code, out, _ = run(capfd, path, "-m", models / "gray.safetensors", "-b", "2")
+    assert "stretch: amplitude 0 to" in out
+    assert "2 VH" not in out
+    assert "1 VH" in out
+
+
+def test_a_model(models, capfd):
+    path = models / "s1.safetensors"
+    found = describe([str(path)])
+    json.dumps(found)
+    assert found["kind"] == "model"
+    assert found["bundle"] == "full"
+    assert [c["name"] for c in found["classes"]] == legend(5).names
+    assert found["preprocess"]["bands"] == ("VV", "VH")
+    bundle = random_bundle(legend(5))
+    assert found["parameters"] == sum(t.numel() for t in bundle.tensors.values())
+    assert 0 < found["trained_parameters"] < found["parameters"]
+    code, out, _ = run(capfd, path)
+    assert code == 0
+    assert "VH (-40 to 5, -18 where missing) in dB" in out
+    assert "trained: True" in out
+
+
+def test_json_is_one_object(scene, models, capfd):
+    for arguments in (
+        (scene,),
+        (scene, "-m", models / "gray.safetensors"),
+        (models / "s1.safetensors",),
+    ):
+        code, out, err = run(capfd, *arguments, "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)["kind"] in ("scene", "model")
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ({"transform": UTM * UTM.rotation(30)}, "rotated by"),
+        ({"crs": None}, "no CRS, pixels of 10 x 10"),
+        ({"nodata": -9999}, "-9999"),
+        ({"tiled": True, "blockxsize": 16, "blockysize": 32}, "blocks of 32 x 16 px"),
+    ],
+)
+def test_quirks_of_scenes_are_shown(tmp_path, capfd, profile, said):
+    values = np.random.default_rng(0).normal(-12, 3, (1, 64, 64)).astype(np.float32)
+    code, out, _ = run(capfd, write(tmp_path / "vv.tif", values, **profile))
+    assert code == 0
+    assert said in out
+
+
+def test_units_that_cannot_be_told_are_said_so(tmp_path, capfd):
+    path = write(tmp_path / "labels.tif", np.arange(9, dtype=np.uint8).reshape(3, 3))
+    code, out, _ = run(capfd, path)
+    assert code == 0
+    assert "like a class map" in out
+
+
+def test_what_is_neither_scene_nor_model(tmp_path, models, capfd):
+    for path in ("missing.tif", "missing.safetensors", "no-such-model"):
+        code, out, err = run(capfd, tmp_path / path)
+        assert (code, out) == (1, "")
+        assert err.startswith("Error: ")
+        assert len(err.splitlines()) == 1
+    (tmp_path / "sam.pth").write_bytes(b"x")
+    with pytest.raises(ModelError, match="cwsam-geo convert"):
+        describe([str(tmp_path / "sam.pth")])
+    with pytest.raises(UsageError, match="give it alone"):
+        describe([str(models / "s1.safetensors"), "scene.tif"])
+    assert run(capfd, "a.tif", "--nodata", "x")[0] == 2
+
+
+def test_memory_does_not_grow_with_height():
+    architecture = Architecture(BACKBONES["small"], 9, 256)
+
+    def memory(height, width=26102, count=2):
+        grid = SceneGrid(height, width, UTM, None, count)
+        plan = TilePlan(height, width, 256, 32, architecture.stride)
+        return expected_memory(architecture, plan, grid)
+
+    assert memory(16705) == memory(100_000) < 2e9
+    assert memory(16705) > memory(16705, width=10_000)
+    assert memory(16705) > memory(16705, count=1)
+
+
+def test_every_real_scene_can_be_described(shared_data, models, capfd):
+    scenes = [*shared_data.glob("formats/*.tif"), *shared_data.glob("terramind/*.tif")]
+    scenes += [*shared_data.glob("sen1floods11/*S1Hand.tif"), *shared_data.glob("sf_airsar/*.tif")]
+    for path in scenes:
+        found = describe([str(path)], InfoOptions(model=models / "s1.safetensors"))
+        json.dumps(found)
+        assert ("refuses" in found["predict"]) != ("tiles" in found["predict"])
