@@ -1,0 +1,239 @@
+"""Polygons as rows of a table: well-known binary, areas and attributes."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from cwsam_geo.errors import OutputError
+from cwsam_geo.io.vectors.coverage import Polygons
+from cwsam_geo.io.vectors.placement import Placement
+
+GEOMETRY = "geometry"
+_POLYGON, _MULTIPOLYGON = 3, 6
+_LARGEST = (1 << 31) - 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """What rows of the output hold.
+
+    Attributes:
+        class_of: Value and name of a code.
+        placement: Where pixel corners lie.
+        multi: True where features are multipolygons.
+        confidence: True where there is a column ``mean_confidence``.
+        boxes: True where there is a column ``bbox``.
+        wide: True where values need 64 bits.
+    """
+
+    class_of: Callable[[int], tuple[int, str]]
+    placement: Placement
+    multi: bool = False
+    confidence: bool = False
+    boxes: bool = False
+    wide: bool = False
+
+    @property
+    def area_column(self) -> str:
+        """``area_m2``; ``area`` where the raster has no CRS and thus no metres."""
+        return "area_m2" if self.placement.area_unit else "area"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the output."""
+        columns = [
+            ("class_id", pa.int64() if self.wide else pa.int32()),
+            ("class_name", pa.string()),
+            (self.area_column, pa.float64()),
+        ]
+        if self.confidence:
+            columns.append(("mean_confidence", pa.float64()))
+        if self.boxes:
+            sides = [(side, pa.float64()) for side in ("xmin", "ymin", "xmax", "ymax")]
+            columns.append(("bbox", pa.struct(sides)))
+        fields = [pa.field(name, kind) for name, kind in columns]
+        wkb = {"ARROW:extension:name": "geoarrow.wkb"}
+        return pa.schema([*fields, pa.field(GEOMETRY, pa.binary(), metadata=wkb)])
+
+    def batch(self, rows: Rows) -> pa.RecordBatch:
+        """Rows as Arrow columns."""
+        classes = [self.class_of(int(code)) for code in rows.codes]
+        columns: dict[str, Any] = {
+            "class_id": [value for value, _ in classes],
+            "class_name": [name for _, name in classes],
+            self.area_column: rows.areas,
+        }
+        if self.confidence:
+            with np.errstate(invalid="ignore"):
+                mean = rows.sums / rows.counts
+            columns["mean_confidence"] = pa.array(mean, mask=rows.counts == 0)
+        if self.boxes:
+            names = ["xmin", "ymin", "xmax", "ymax"]
+            columns["bbox"] = pa.StructArray.from_arrays(
+                [pa.array(side) for side in rows.boxes.T], names=names
+            )
+        columns[GEOMETRY] = rows.geometry
+        schema = self.schema
+        arrays = [
+            value if isinstance(value, pa.Array) else pa.array(value, schema.field(name).type)
+            for name, value in columns.items()
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features ready to be written.
+
+    Attributes:
+        codes: Code of each, shape (F,).
+        areas: Area of each, shape (F,); see ``Placement.area_unit``.
+        sums: Sum of the confidence over its pixels.
+        counts: Pixels with confidence.
+        boxes: West, south, east, north of each, shape (F, 4).
+        geometry: Well-known binary, an Arrow binary array.
+    """
+
+    codes: NDArray[np.int64]
+    areas: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    geometry: pa.Array
+
+
+def rows_of(found: Polygons, table: Table) -> Iterator[Rows]:
+    """Features in map coordinates, in parts of bounded size."""
+    points_before = found.rings.offsets[found.polygons[found.features]]
+    start = 0
+    while start < len(found.codes):
+        bound = points_before[start] + (1 << 22)
+        stop = max(start + 1, int(np.searchsorted(points_before, bound, "right")) - 1)
+        yield _rows(found, table, start, stop)
+        start = stop
+
+
+def _rows(found: Polygons, table: Table, start: int, stop: int) -> Rows:
+    features = found.features[start : stop + 1]
+    polygons = found.polygons[features[0] : features[-1] + 1]
+    rings = found.rings.offsets[polygons[0] : polygons[-1] + 1]
+    vertices = found.rings.points[rings[0] : rings[-1]].astype(np.float64)
+    features, polygons, rings = features - features[0], polygons - polygons[0], rings - rings[0]
+    x, y = table.placement.in_own_crs(vertices[:, 0], vertices[:, 1])
+    signed = table.placement.ring_areas(x, y, rings)
+    outer = np.zeros(len(signed), np.bool_)
+    outer[polygons[:-1]] = True
+    areas = np.where(outer, np.abs(signed), -np.abs(signed))
+    first_ring = polygons[features]
+    points = table.placement.on_map(x, y)
+    corners = rings[first_ring[:-1]]
+    boxes = np.hstack([np.minimum.reduceat(points, corners), np.maximum.reduceat(points, corners)])
+    polygon_wkb = _polygons(points, rings, polygons)
+    return Rows(
+        found.codes[start:stop],
+        np.add.reduceat(areas, first_ring[:-1]),
+        found.sums[start:stop],
+        found.counts[start:stop],
+        boxes,
+        _binary(_multi(polygon_wkb, features) if table.multi else polygon_wkb),
+    )
+
+
+def _polygons(
+    points: NDArray[np.float64], rings: NDArray[np.int64], polygons: NDArray[np.int64]
+) -> list[bytes]:
+    """Well-known binary of each polygon.
+
+    Put together here rather than by a geometry library: the largest polygon of a scene can be a
+    good part of it, and would be held in several copies.
+    """
+    data = np.ascontiguousarray(points, "<f8").data.cast("B")
+    ends = (rings * 16).tolist()
+    heads = [struct.pack("<I", n) for n in np.diff(rings).tolist()]
+    bounds = polygons.tolist()
+    result = []
+    for first, last in itertools.pairwise(bounds):
+        parts: list[Any] = [struct.pack("<BII", 1, _POLYGON, last - first)]
+        for ring in range(first, last):
+            parts += heads[ring], data[ends[ring] : ends[ring + 1]]
+        result.append(b"".join(parts))
+    return result
+
+
+def _multi(polygons: list[bytes], features: NDArray[np.int64]) -> list[bytes]:
+    bounds = features.tolist()
+    return [
+        struct.pack("<BII", 1, _MULTIPOLYGON, last - first) + b"".join(polygons[first:last])
+        for first, last in itertools.pairwise(bounds)
+    ]
+
+
+def _binary(values: list[bytes]) -> pa.Array:
+    return pa.array(values, pa.binary())
+
+
+def dissolved(found: Iterable[Polygons], table: Table) -> Iterator[Rows]:
+    """One multipolygon for each class; parts wait in temporary files until the raster is read.
+
+    Raises:
+        OutputError: A class is too large for one geometry.
+    """
+    classes: dict[int, _Class] = {}
+    for some in found:
+        for rows in rows_of(some, table):
+            for i, code in enumerate(rows.codes.tolist()):
+                if code not in classes:
+                    classes[code] = _Class()
+                classes[code].add(rows, i)
+    for code in sorted(classes):
+        yield classes.pop(code).rows(code, table.class_of(code)[1])
+
+
+class _Class:
+    """The polygons of one class, in a temporary file."""
+
+    def __init__(self) -> None:
+        self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed in rows()
+        self._polygons = 0
+        self._numbers = np.zeros(3)
+        self._box = np.array([np.inf, np.inf, -np.inf, -np.inf])
+
+    def add(self, rows: Rows, i: int) -> None:
+        geometry = rows.geometry[i].as_py()
+        # A multipolygon's bytes are a header and its polygons' bytes.
+        self._polygons += struct.unpack_from("<I", geometry, 5)[0]
+        self._file.write(memoryview(geometry)[9:])
+        self._numbers += rows.areas[i], rows.sums[i], rows.counts[i]
+        box = rows.boxes[i]
+        self._box[:2] = np.minimum(self._box[:2], box[:2])
+        self._box[2:] = np.maximum(self._box[2:], box[2:])
+
+    def rows(self, code: int, name: str) -> Rows:
+        with self._file as file:
+            size = file.tell()
+            if size + 9 > _LARGEST:
+                raise OutputError(
+                    f"class {name!r}: its {self._polygons} polygons take {size / 1e9:.1f} GB, more "
+                    "than one geometry can hold; leave out --dissolve, or use --min-area or "
+                    "--simplify"
+                )
+            file.seek(0)
+            geometry = struct.pack("<BII", 1, _MULTIPOLYGON, self._polygons) + file.read()
+        area, total, count = self._numbers
+        return Rows(
+            np.array([code]),
+            np.array([area]),
+            np.array([total]),
+            np.array([count]),
+            self._box[None],
+            _binary([geometry]),
+        )

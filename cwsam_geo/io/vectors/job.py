@@ -1,0 +1,247 @@
+"""One run of ``vectorize``: from an open raster to a written file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.geolocation import name_of
+from cwsam_geo.io.vectors.coverage import ChosenStrips, Drawing, Polygons, polygons
+from cwsam_geo.io.vectors.features import Rows, Table, dissolved, rows_of
+from cwsam_geo.io.vectors.formats import Layer, write_layer
+from cwsam_geo.io.vectors.options import ClassTotal, VectorizeOptions, VectorizeResult
+from cwsam_geo.io.vectors.placement import Placement
+from cwsam_geo.io.vectors.sieve import SievedStrips
+from cwsam_geo.io.vectors.source import ClassSource, CodeStrips, ConfidenceSource
+
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+_WGS84 = CRS.from_epsg(4326)
+_MANY = 2_000_000
+
+
+@dataclass
+class _Totals:
+    counts: dict[int, int] = field(default_factory=dict)
+    areas: dict[int, float] = field(default_factory=dict)
+
+    def add(self, rows: Rows) -> None:
+        for code in np.unique(rows.codes).tolist():
+            mine = rows.codes == code
+            self.counts[code] = self.counts.get(code, 0) + int(mine.sum())
+            self.areas[code] = self.areas.get(code, 0.0) + float(rows.areas[mine].sum())
+
+
+class Job:
+    """One run of ``vectorize``."""
+
+    def __init__(
+        self,
+        source: ClassSource,
+        options: VectorizeOptions,
+        kind: str,
+        output: Path,
+        on_event: Listener,
+    ) -> None:
+        self._source, self._options, self._kind = source, options, kind
+        self._output, self._tell = output, on_event
+        self._placement = Placement(source.location, _target(source, options, kind))
+        self._wanted = None if options.classes is None else source.names.select(options.classes)
+        self.confidence: ConfidenceSource | None = None
+        self._totals = _Totals()
+        self._passes = 2 if options.min_area else 1
+        self._rows = 0
+        self._announced = False
+        self._warn_without_crs()
+
+    def run(self, overwrite: bool) -> None:
+        """Reads the raster and writes the polygons."""
+        options, placement = self._options, self._placement
+        self._tell(
+            {
+                "event": "start",
+                "width": self._source.width,
+                "height": self._source.height,
+                "classes": len(self._source.names.known) or None,
+                "crs": name_of(placement.crs) if placement.crs else None,
+            }
+        )
+        table = Table(
+            class_of=self._class_of,
+            placement=placement,
+            multi=options.dissolve or options.connectivity == 8,
+            confidence=self.confidence is not None,
+            boxes=self._kind == "Parquet",
+            wide=self._source.dtype.itemsize > 2,
+        )
+        layer = Layer(
+            name=options.layer or self._output.stem,
+            crs=placement.crs,
+            multi=table.multi,
+            classes=self._categories(),
+            precision=placement.pixel_side(),
+        )
+        write_layer(self._output, layer, table.schema, self._batches(table), overwrite)
+        self._check_wanted()
+
+    def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
+        found = self._watched(
+            polygons(
+                self._codes(),
+                self._drawing(),
+                self.confidence.read if self.confidence is not None else None,
+            )
+        )
+        parts = (
+            dissolved(found, table)
+            if self._options.dissolve
+            else (rows for some in found for rows in rows_of(some, table))
+        )
+        for rows in parts:
+            self._totals.add(rows)
+            yield table.batch(rows)
+
+    def _codes(self) -> CodeStrips:
+        source: CodeStrips = self._source
+        if self._options.min_area:
+            source = SievedStrips(
+                source,
+                self._placement.pixel_areas(np.arange(source.height, dtype=np.float64)),
+                self._options.min_area,
+                self._options.connectivity == 8,
+                self._progress,
+            )
+        if self._wanted is not None:
+            source = ChosenStrips(source, [self._source.code(v) for v in sorted(self._wanted)])
+        return source
+
+    def _drawing(self) -> Drawing:
+        options = self._options
+        return Drawing(
+            diagonal=options.connectivity == 8,
+            limits=self._limits() if options.simplify else None,
+            smooth=options.smooth,
+            dense=self._placement.bends,
+            reverse=self._placement.reverse,
+        )
+
+    def _limits(self) -> NDArray[np.float64]:
+        """Largest triangle to simplify away at each row of corners, in square pixels."""
+        rows = np.minimum(np.arange(self._source.height + 1.0), self._source.height - 1)
+        return np.asarray(self._options.simplify**2 / self._placement.pixel_areas(rows))
+
+    def _watched(self, found: Iterator[Polygons]) -> Iterator[Polygons]:
+        count = 0
+        for some in found:
+            count += len(some.codes)
+            self._announce(count, some.rows)
+            self._progress(some.rows, count)
+            yield some
+
+    def _progress(self, rows: int, count: int = 0) -> None:
+        self._rows += rows
+        self._tell(
+            {
+                "event": "progress",
+                "rows": self._rows,
+                "total": self._passes * self._source.height,
+                "polygons": count,
+            }
+        )
+
+    def _announce(self, count: int, rows: int) -> None:
+        """Warns early of a raster that is more noise than map."""
+        done = self._rows + rows - (self._passes - 1) * self._source.height
+        expected = count / max(done, 1) * self._source.height
+        if expected > _MANY and not self._announced:
+            self._announced = True
+            self._warn(
+                f"{self._source.label}: about {expected / 1e6:.1f} million polygons are to be "
+                "expected, which take long to write and to open; --min-area hands small regions "
+                "to their neighbours"
+            )
+
+    def _warn_without_crs(self) -> None:
+        if self._placement.crs is not None:
+            return
+        where = "map units" if self._source.grid.georeferenced else "pixels"
+        text = (
+            f"{self._source.label}: has no CRS, so coordinates are in {where} and areas "
+            f"(column area) in square {where}"
+        )
+        if self._kind == "GeoJSON":
+            text += "; GeoJSON demands longitude and latitude, and other programs will misplace it"
+        self._warn(text)
+
+    def _check_wanted(self) -> None:
+        there = {self._source.value(code) for code in self._totals.counts}
+        absent = sorted((self._wanted or frozenset()) - there)
+        if absent:
+            names = ", ".join(self._source.names.name(value) for value in absent)
+            self._warn(f"{self._source.label}: no pixel of {names}")
+
+    def _warn(self, text: str) -> None:
+        self._tell({"event": "warning", "text": text})
+
+    def _class_of(self, code: int) -> tuple[int, str]:
+        value = self._source.value(code)
+        return value, self._source.names.name(value)
+
+    def _categories(self) -> Callable[[], list[tuple[int, str, str]]]:
+        """Classes of the style, known once everything is written."""
+
+        def categories() -> list[tuple[int, str, str]]:
+            names = self._source.names
+            there = {self._source.value(code) for code in self._totals.counts}
+            listed = there | (set(names.known) if names.named else set())
+            if self._wanted is not None:
+                listed &= self._wanted
+            return [(v, names.name(v), names.color(v)) for v in sorted(listed)]
+
+        return categories
+
+    def result(self, seconds: float) -> VectorizeResult:
+        """Totals of what was written."""
+        totals = self._totals
+        classes = [
+            ClassTotal(*self._class_of(code), totals.counts[code], totals.areas[code])
+            for code in sorted(totals.counts)
+        ]
+        return VectorizeResult(
+            self._output,
+            sum(totals.counts.values()),
+            tuple(classes),
+            self._placement.area_unit,
+            self._placement.crs,
+            seconds,
+        )
+
+
+def _target(source: ClassSource, options: VectorizeOptions, kind: str) -> CRS | None:
+    """CRS of the output where it is not the raster's."""
+    target: CRS | None = None
+    if options.t_srs is not None:
+        try:
+            target = CRS.from_user_input(options.t_srs)
+        except CRSError:
+            raise UsageError(
+                f"--t-srs {options.t_srs!r}: is no CRS; give for example EPSG:4326"
+            ) from None
+    if kind == "GeoJSON":
+        if target is not None and target != _WGS84:
+            raise UsageError(
+                f"GeoJSON is always in WGS84, not {name_of(target)}; leave out --t-srs, "
+                "or write *.gpkg"
+            )
+        return _WGS84 if source.location.crs is not None else None
+    return target

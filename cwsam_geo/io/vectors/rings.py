@@ -1,0 +1,128 @@
+"""Rings and polygons from arcs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.io.vectors.arcs import Arcs
+from cwsam_geo.io.vectors.chains import Flags, Ints, offsets_of, order_chains
+from cwsam_geo.io.vectors.regions import StripRegions
+
+
+@dataclass(frozen=True)
+class Rings:
+    """Closed rings, sorted by feature and region, the outer ring of a region before its holes.
+
+    Attributes:
+        points: Pixel coordinates (column, row), each ring closed, shape (N, 2).
+        offsets: Where each ring starts, shape (R + 1,).
+        region: Region of each ring, shape (R,).
+    """
+
+    points: NDArray[Any]
+    offsets: Ints
+    region: Ints
+
+
+@dataclass(frozen=True)
+class _HalfArcs:
+    """Arcs as seen by the region on their right."""
+
+    arc: Ints
+    backward: Flags
+    region: Ints
+    start: Ints
+    end: Ints
+    leaves: Ints
+    arrives: Ints
+
+
+def assemble(arcs: Arcs, regions: StripRegions, width: int, reverse: bool) -> Rings:
+    """Rings of the complete regions.
+
+    Rings do not touch themselves: where a region meets itself at a pixel corner, a ring goes on
+    around the region that it came along, so that a pinch becomes a hole that touches.
+
+    Args:
+        arcs: All arcs that bound complete regions, each once.
+        regions: The strip's regions.
+        width: Columns of the scene.
+        reverse: Run outer rings counterclockwise as the picture shows them; else clockwise.
+    """
+    half = _half_arcs(arcs, regions.complete, width)
+    chains = order_chains(_following(half))
+    arc, backward = half.arc[chains.order], half.backward[chains.order]
+    # Each half-arc leaves its last vertex to the next one; the ring's first vertex closes it.
+    steps = arcs.lengths[arc] - 1
+    begins = np.where(backward, arcs.offsets[arc + 1] - 1, arcs.offsets[arc])
+    ends = offsets_of(steps)
+    along = np.arange(ends[-1]) - np.repeat(ends[:-1], steps)
+    vertices = np.repeat(begins, steps) + np.where(np.repeat(backward, steps), -along, along)
+    offsets = ends[chains.offsets]
+    points = arcs.points[vertices]
+    areas = _doubled_areas(points, offsets)
+    region = half.region[chains.first]
+    order = np.lexsort([areas < 0, region, regions.feature[region]])
+    return _closed(points, offsets, region, order, reverse)
+
+
+def _half_arcs(arcs: Arcs, complete: Flags, width: int) -> _HalfArcs:
+    wanted = np.append(complete, False)[arcs.sides]
+    forward, backward = np.flatnonzero(wanted[:, 1]), np.flatnonzero(wanted[:, 0])
+    x, y = arcs.points[:, 0], arcs.points[:, 1]
+    first, last = arcs.offsets[:-1], arcs.offsets[1:] - 1
+    starts = x[first] + y[first].astype(np.int64) * (width + 1)
+    stops = x[last] + y[last].astype(np.int64) * (width + 1)
+    leaves, arrives = arcs.directions.astype(np.int64).T
+    return _HalfArcs(
+        arc=np.concatenate([forward, backward]),
+        backward=np.arange(len(forward) + len(backward)) >= len(forward),
+        region=np.concatenate([arcs.sides[forward, 1], arcs.sides[backward, 0]]),
+        start=np.concatenate([starts[forward], stops[backward]]),
+        end=np.concatenate([stops[forward], starts[backward]]),
+        leaves=np.concatenate([leaves[forward], (arrives[backward] + 2) % 4]),
+        arrives=np.concatenate([arrives[forward], (leaves[backward] + 2) % 4]),
+    )
+
+
+def _following(half: _HalfArcs) -> Ints:
+    """The half-arc with which each one's region goes on where it ends."""
+    size = int(max(half.start.max(initial=0), half.end.max(initial=0))) + 1
+    keys = half.region * size + half.start
+    order = np.argsort(keys)
+    ordered = np.append(keys[order], -1)
+    wanted = half.region * size + half.end
+    place = np.searchsorted(ordered[:-1], wanted)
+    # A region that meets itself at the corner leaves it twice: turn left, away from the pixel
+    # on the right that the ring came along.
+    twice = np.flatnonzero(ordered[place + 1] == wanted)
+    turned = (half.arrives[twice] + 3) % 4
+    place[twice] += half.leaves[order[place[twice]]] != turned
+    return order[place]
+
+
+def _doubled_areas(points: NDArray[Any], offsets: Ints) -> NDArray[Any]:
+    """Twice the signed area of open rings; positive where the region is inside."""
+    if len(offsets) == 1:
+        return np.zeros(0)
+    kind = np.int64 if points.dtype.kind == "i" else np.float64
+    x, y = points[:, 0].astype(kind), points[:, 1].astype(kind)
+    following = np.arange(1, len(points) + 1)
+    following[offsets[1:] - 1] = offsets[:-1]
+    return np.add.reduceat(x * y[following] - x[following] * y, offsets[:-1])
+
+
+def _closed(points: NDArray[Any], offsets: Ints, region: Ints, order: Ints, reverse: bool) -> Rings:
+    """Rings in the given order, with the first vertex repeated at the end."""
+    lengths = np.diff(offsets)[order]
+    first = offsets[:-1][order]
+    new = offsets_of(lengths + 1)
+    along = np.arange(new[-1]) - np.repeat(new[:-1], lengths + 1)
+    if reverse:
+        along = np.repeat(lengths, lengths + 1) - along
+    along[along == np.repeat(lengths, lengths + 1)] = 0
+    return Rings(points[np.repeat(first, lengths + 1) + along], new, region[order])

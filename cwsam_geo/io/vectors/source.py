@@ -1,0 +1,248 @@
+"""Reading class and confidence rasters in strips of rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RioWindow
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.grid import SceneGrid, same_grid
+from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.georef import grid_of
+from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
+from cwsam_geo.io.vectors.classes import ClassNames, class_names
+from cwsam_geo.legend import NODATA
+
+STRIP_PIXELS = 6 << 20
+"""Pixels of a strip, about: large enough to amortise its cost, small enough for the caches."""
+
+STRIP_CHANGES = 1 << 20
+"""Changes of code along the rows of a strip, at most; a strip takes about 400 bytes for each."""
+
+
+class CodeStrips(Protocol):
+    """Rows of codes from top to bottom; 0 belongs to no class."""
+
+    height: int
+    width: int
+    dtype: np.dtype[Any]
+
+    def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """First row and codes (n, W) of each strip; may be asked for again."""
+        ...
+
+
+class ClassSource:
+    """A raster of whole numbers as codes: value minus the type's least value, plus one; 0 nodata.
+
+    Args:
+        path: The raster.
+        strip_rows: Rows of a strip, or None for what suits the width.
+
+    Attributes:
+        grid: Its grid.
+        location: Where its pixels lie.
+        names: What its values mean.
+
+    Raises:
+        SceneError: It cannot be opened, or is no class raster.
+        LegendError: Its ``LEGEND`` tag is malformed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], strip_rows: int | None = None) -> None:
+        self.label = shown(path)
+        self._remote = is_remote(path)
+        self._file = open_dataset(path)
+        try:
+            self._band = _class_band(self._file, self.label)
+            self.grid: SceneGrid = grid_of(self._file)
+            self.location = Geolocation(self.grid, self.label)
+            self.names: ClassNames = class_names(self._file, self.label)
+            self._nodata = self._declared_nodata()
+        except BaseException:
+            self.close()
+            raise
+        self.height, self.width = self.grid.height, self.grid.width
+        stored = np.dtype(self._file.dtypes[self._band - 1])
+        self._least = int(np.iinfo(stored).min)
+        # There is one code more than values, unless one of the values is nodata.
+        size = stored.itemsize * (2 if self._nodata is None else 1)
+        self.dtype = np.dtype(f"u{size}")
+        self._rows = strip_rows or strip_height(self.grid)
+
+    def _declared_nodata(self) -> int | None:
+        nodata = self._file.nodatavals[self._band - 1]
+        limits = np.iinfo(self._file.dtypes[self._band - 1])
+        if nodata is None and self.names.named and limits.max == NODATA:
+            return None if NODATA in self.names.known else NODATA
+        if nodata is None or nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+            return None
+        return int(nodata)
+
+    def value(self, code: int) -> int:
+        """The raster's value of a code."""
+        value = int(code) - 1 + self._least
+        # Codes close up over nodata, so that all of them fit into the type.
+        return value + 1 if self._nodata is not None and value >= self._nodata else value
+
+    def code(self, value: int) -> int:
+        """The code of a value; 0 for values that the raster cannot hold."""
+        place = value - self._least
+        if not 0 <= place < 1 << 8 * np.dtype(self.grid.dtype).itemsize or value == self._nodata:
+            return 0
+        return place + (self._nodata is None or value < self._nodata)
+
+    def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """First row and codes (n, W) of each strip, read one ahead.
+
+        Raises:
+            SceneError: The file is damaged.
+        """
+        return read_ahead(self.height, self._rows, self._read)
+
+    def _read(self, top: int, rows: int) -> NDArray[Any]:
+        window = RioWindow(0, top, self.width, rows)
+        try:
+            with environment(self._remote):
+                stored = self._file.read(self._band, window=window)
+                masked = _has_mask(self._file, self._band)
+                mask = self._file.read_masks(self._band, window=window) if masked else None
+        except (RasterioError, OSError) as error:
+            raise SceneError(
+                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+            ) from None
+        codes = self._codes(stored)
+        if mask is not None:
+            codes[mask == 0] = 0
+        return codes
+
+    def _codes(self, stored: NDArray[Any]) -> NDArray[Any]:
+        # Signed numbers are moved up to start at 0; the arithmetic wraps, as it shall.
+        unsigned = np.dtype(f"u{stored.dtype.itemsize}")
+        codes = stored.view(unsigned) - np.array(self._least).astype(unsigned)
+        if self._nodata is None:
+            return np.asarray(codes.astype(self.dtype) + self.dtype.type(1))
+        nodata = unsigned.type(self._nodata - self._least)
+        is_nodata = codes == nodata
+        codes += codes < nodata
+        codes[is_nodata] = 0
+        return np.asarray(codes)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class ConfidenceSource:
+    """A raster of one value a pixel on the grid of a class raster.
+
+    Args:
+        path: The raster; its first band is read, with its scale and offset applied.
+        like: The class raster.
+
+    Raises:
+        SceneError: It cannot be opened, or lies on another grid.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
+        self.label = shown(path)
+        self._remote = is_remote(path)
+        self._file = open_dataset(path)
+        grid = grid_of(self._file)
+        if np.dtype(grid.dtype).kind == "c" or not same_grid(grid, like.grid):
+            self.close()
+            raise SceneError(
+                f"{self.label}: is not on the grid of {like.label}; give the confidence raster "
+                "that belongs to it"
+            )
+        self._scale, self._offset = self._file.scales[0], self._file.offsets[0]
+
+    def read(self, top: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Values and where there are any, each (rows, W).
+
+        Raises:
+            SceneError: The file is damaged.
+        """
+        window = RioWindow(0, top, self._file.width, rows)
+        try:
+            with environment(self._remote):
+                stored = self._file.read(1, window=window)
+                valid = self._file.read_masks(1, window=window) > 0
+        except (RasterioError, OSError) as error:
+            raise SceneError(
+                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+            ) from None
+        if stored.dtype.kind == "f":
+            valid &= np.isfinite(stored)
+        values = np.where(valid, stored, 0) * self._scale + self._offset
+        return np.where(valid, values, 0.0), valid
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def bounded(
+    strips: Iterator[tuple[int, NDArray[Any]]],
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """The same strips, cut where they hold so many changes of code that memory would grow."""
+    for top, codes in strips:
+        changes = np.count_nonzero(codes[:, 1:] != codes[:, :-1]) + 2 * len(codes)
+        rows = max(1, len(codes) // -(-int(changes) // STRIP_CHANGES))
+        for start in range(0, len(codes), rows):
+            yield top + start, codes[start : start + rows]
+
+
+def strip_height(grid: SceneGrid) -> int:
+    """Rows of a strip: about ``STRIP_PIXELS``, and whole storage blocks where they are small."""
+    rows = max(1, STRIP_PIXELS // grid.width)
+    block = grid.block_shape[0]
+    return rows // block * block if block <= rows else rows
+
+
+def read_ahead(
+    height: int, rows: int, read: Callable[[int, int], NDArray[Any]]
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Strips of a raster, the next of which is read while the last one is worked on."""
+    tops = range(0, height, rows)
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(read, 0, min(rows, height))
+        for top in tops:
+            strip = ahead.result()
+            following = top + rows
+            if following < height:
+                ahead = reader.submit(read, following, min(rows, height - following))
+            yield top, strip
+
+
+def _class_band(dataset: Any, label: str) -> int:
+    bands = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
+    if len(bands) != 1:
+        raise SceneError(
+            f"{label}: has {len(bands)} bands; polygons are made from one band of class codes"
+        )
+    dtype = np.dtype(dataset.dtypes[bands[0] - 1])
+    if dtype.kind not in "iu" or dtype.itemsize > 4:
+        why = (
+            "a continuous raster would give a polygon for nearly every pixel"
+            if dtype.kind in "fc"
+            else "class codes have at most 32 bits"
+        )
+        raise SceneError(
+            f"{label}: holds {dtype.name} values, not classes ({why}); "
+            "classify it first, or convert the codes (gdal_translate -ot Byte)"
+        )
+    return bands[0]
+
+
+def _has_mask(dataset: Any, band: int) -> bool:
+    """Whether pixels are left out by a mask or alpha band besides the nodata value."""
+    return MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]
