@@ -242,7 +242,9 @@ def _by_values(stats: SceneStats, label: str) -> UnitsDecision:
     if stats.whole_numbers and max(b.maximum for b in bands) <= 65535:
         return UnitsDecision("amplitude", f"digital numbers ({levels})")
     if max(b.median for b in bands) < _LINEAR_MEDIAN:
-        return UnitsDecision("power", f"small and not negative ({levels})")
+        return UnitsDecision(
+            "power", f"small and not negative ({levels}; else pass --units amplitude)"
+        )
     raise _ambiguous(label, f"too large for calibrated power ({levels})")
 
 

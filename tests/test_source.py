@@ -451,7 +451,7 @@ def test_truncated_file_without_its_directory(tmp_path, noise):
         out.update_tags(NOTE="x" * 100)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(SceneError, match="check that the file is complete"):
+    with pytest.raises(SceneError, match="that the file is complete"):
         open_source(path)
 
 

@@ -149,6 +149,8 @@ def _large_blocks(dataset: Any) -> bool:
 
 
 def _check_local(text: str) -> None:
+    if not text:
+        raise SceneError("an empty path was given for a scene; give a file or a URL")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
         raise SceneError(f"{text}: is a folder; give the raster file inside it")
@@ -167,7 +169,7 @@ def _why_not(text: str, why: str) -> str:
                 f"is not a raster that GDAL can read{_looks_like(text)}; "
                 "give a GeoTIFF or another GDAL raster"
             )
-        return f"cannot be opened ({why}); check that the file is complete"
+        return f"cannot be opened ({why}); check the path, and that the file is complete"
     if "CREDENTIALS" in why.upper() or "AWS_SECRET" in why:
         return (
             f"needs credentials ({why}); set the storage's keys in the environment, "
