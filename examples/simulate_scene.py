@@ -75,7 +75,7 @@ class Storage:
         if self.compress != "none":
             predictor = 3 if grid.dtype == "float32" else 2
             profile |= {"compress": self.compress, "predictor": predictor}
-            profile |= {"zlevel": 9} if self.compress == "deflate" else {"zstd_level": 1}
+            profile |= {"zlevel": 6} if self.compress == "deflate" else {"zstd_level": 1}
         if self.layout == "tiled":
             return profile | {"tiled": True, "blockxsize": 256, "blockysize": 256}
         return profile | {"tiled": False, "blockysize": 1}
