@@ -22,12 +22,13 @@ from training_doubles import (
 
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.metrics import Scores, confusion_matrix
-from cwsam_geo.train.loop import Trainer, saved_names
+from cwsam_geo.train.loop import Trainer
 from cwsam_geo.train.losses import SegmentationLoss, upsampled
 from cwsam_geo.train.optim import kernels, learning_rate, make_optimizer
 from cwsam_geo.train.recipe import Recipe
 from cwsam_geo.train.samples import EpochBatches, Share, TileBatches, batch_loader
 from cwsam_geo.train.state import RunState, load_checkpoint, save_checkpoint
+from cwsam_geo.train.steps import saved_names
 from cwsam_geo.train.validation import validation_matrix
 
 QUICK = Recipe(epochs=2, lr=1e-3, scope="full")
@@ -111,7 +112,7 @@ def test_validation_without_labels_is_one_clear_error():
 def test_a_loss_that_is_no_number_stops_the_run():
     model = micro_model()
     model.encoder.pos_embed.data.fill_(math.nan)
-    with pytest.raises(ModelError, match=r"epoch 1; lower --lr"):
+    with pytest.raises(ModelError, match=r"epoch 1, step 1: the loss is nan; lower --lr"):
         train(model=model)
 
 

@@ -14,7 +14,8 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.io.atomic import atomic_output, check_output
 from cwsam_geo.io.figures import new_figure, write_confusion_png
 from cwsam_geo.legend import Legend
-from cwsam_geo.train.report import Training, model_card
+from cwsam_geo.train.card import model_card
+from cwsam_geo.train.report import Training
 from cwsam_geo.train.state import EpochRecord
 
 SUFFIX = ".safetensors"
@@ -69,24 +70,33 @@ class OutputPaths:
             events=named("_events"),
         )
 
-    def check(self, overwrite: bool, resume: bool) -> None:
+    def check(self, overwrite: bool, resume: bool, tensorboard: bool) -> None:
         """Makes sure, before hours of work, that all can be put in place.
+
+        Args:
+            overwrite: Whether files that are there are replaced.
+            resume: Whether an interrupted run goes on; it may have written all but the bundle.
+            tensorboard: Whether events will be written.
 
         Raises:
             UsageError: A file exists and ``overwrite`` is False, or an interrupted run's
                 checkpoint is there and it is neither resumed nor overwritten.
             OutputError: The folder is missing or cannot be written to.
         """
-        for path in (self.bundle, self.card, self.metrics, self.curves, self.confusion):
-            check_output(path, overwrite)
-        # A run that is resumed has written its split before.
-        check_output(self.split, overwrite or resume)
-        check_output(self.checkpoint, overwrite=True)
-        if self.checkpoint.exists() and not (overwrite or resume):
+        check_output(self.bundle, overwrite)
+        again = overwrite or resume
+        if self.checkpoint.exists() and not again:
             raise UsageError(
                 f"{self.checkpoint}: a run was interrupted here; pass --resume to go on with it, "
                 "or --overwrite to start anew"
             )
+        for path in (self.card, self.metrics, self.curves, self.confusion, self.split):
+            check_output(path, again)
+        if tensorboard and not again and self.events.exists():
+            raise UsageError(f"{self.events}: exists already; pass --overwrite to replace it")
+        if tensorboard and overwrite and not resume:
+            for old in self.events.glob("events.out.tfevents.*"):
+                old.unlink()
 
 
 def can_draw() -> bool:

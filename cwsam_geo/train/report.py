@@ -1,11 +1,14 @@
-"""What a training run came to: metrics for JSON, and the model card."""
+"""What a training run came to, for JSON and for the bundle."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cwsam_geo import __version__
 from cwsam_geo.legend import Legend
@@ -16,14 +19,17 @@ from cwsam_geo.preprocess import PreprocessSpec
 from cwsam_geo.train.recipe import Recipe
 from cwsam_geo.train.state import Best, EpochRecord
 
-_OVERALL = (
-    ("miou", "mIoU"),
-    ("mean_f1", "mean F1"),
-    ("overall_accuracy", "overall accuracy"),
-    ("kappa", "kappa"),
-    ("fwiou", "FWIoU"),
-)
-_SCORES = ("iou", "precision", "recall", "f1")
+OVERALL = {
+    "miou": "mIoU",
+    "mean_f1": "mean F1",
+    "overall_accuracy": "overall accuracy",
+    "kappa": "kappa",
+    "fwiou": "FWIoU",
+}
+"""Scores of all classes together: their names in ``Scores``, and in print."""
+
+SCORES = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
+"""Scores of each class."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,15 @@ class Training:
         architecture: Its sizes and options.
         preprocess: From a scene's bands to its input.
         recipe: How it was trained.
+        class_weights: Weight of each class in the loss.
         start: What it was trained from, in words.
         base: The weights that its adapters need; None for a full model.
         history: One record an epoch.
         best: The epoch whose weights are the model's.
+        test_matrix: The model's confusion matrix on the test tiles, or None where there are none.
         data: What it was trained on, for JSON.
         run: Device, precision, processes and time, for JSON.
-        licence: What its makers say of its licence.
+        licence: What can be said of its licence.
     """
 
     name: str
@@ -52,10 +60,12 @@ class Training:
     architecture: Architecture
     preprocess: PreprocessSpec
     recipe: Recipe
+    class_weights: tuple[float, ...]
     start: str
     base: BaseReference | None
     history: Sequence[EpochRecord]
     best: Best
+    test_matrix: NDArray[np.int64] | None
     data: Mapping[str, Any]
     run: Mapping[str, Any]
     licence: str
@@ -65,44 +75,48 @@ class Training:
         """Scores of the best epoch on the validation tiles."""
         return Scores.of(self.best.matrix, self.ignore)
 
-    def overall(self) -> dict[str, float | None]:
-        """The scores of all classes together."""
-        scores = self.scores
-        return {key: _number(getattr(scores, key)) for key, _ in _OVERALL}
+    def report(self, matrix: NDArray[np.int64]) -> dict[str, Any]:
+        """A confusion matrix and its scores, for JSON; scores without a value are None.
 
-    def classes(self) -> list[dict[str, Any]]:
-        """The scores of each class."""
-        scores, matrix = self.scores, self.best.matrix
-        return [
-            {
-                **entry,
-                "ignored": i in self.ignore,
-                **{key: _number(getattr(scores, key)[i]) for key in _SCORES},
-                "support": int(matrix[i].sum()),
-                "mapped": int(matrix[:, i].sum()),
-            }
-            for i, entry in enumerate(self.legend.to_list())
-        ]
+        Args:
+            matrix: Shape (K, K); rows are the labels, columns the model.
+        """
+        scores = Scores.of(matrix, self.ignore)
+        return {
+            "overall": {key: _number(getattr(scores, key)) for key in OVERALL},
+            "classes": [
+                {
+                    **entry,
+                    "ignored": i in self.ignore,
+                    **{key: _number(getattr(scores, key)[i]) for key in SCORES},
+                    "support": int(matrix[i].sum()),
+                    "mapped": int(matrix[:, i].sum()),
+                }
+                for i, entry in enumerate(self.legend.to_list())
+            ],
+            "matrix": {
+                "rows": "labels",
+                "columns": "model",
+                "classes": self.legend.names,
+                "counts": matrix.tolist(),
+            },
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Scores on the validation tiles, and on the test tiles where there are any."""
+        tested = {} if self.test_matrix is None else {"test": self.report(self.test_matrix)}
+        validation = {"epoch": self.best.epoch, **self.report(self.best.matrix)}
+        return {"validation": validation, **tested}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON; scores without a value are None."""
+        """Everything as plain values, for JSON."""
         return {
             "cwsam_geo": __version__,
             "model": self.name,
-            "validation": {
-                "epoch": self.best.epoch,
-                "overall": self.overall(),
-                "classes": self.classes(),
-                "matrix": {
-                    "rows": "labels",
-                    "columns": "model",
-                    "classes": self.legend.names,
-                    "counts": self.best.matrix.tolist(),
-                },
-            },
+            **self.metrics(),
             "start": self.start,
             "base": asdict(self.base) if self.base else None,
-            "recipe": asdict(self.recipe),
+            "recipe": {**asdict(self.recipe), "class_weights": list(self.class_weights)},
             "data": dict(self.data),
             "run": dict(self.run),
             "history": [asdict(record) for record in self.history],
@@ -118,116 +132,10 @@ class Training:
             "licence": self.licence,
             "start": self.start,
             "data": report["data"],
-            "metrics": report["validation"],
+            "metrics": self.metrics(),
             "recipe": report["recipe"],
             "run": report["run"],
         }
-
-
-def model_card(training: Training) -> str:
-    """The model card, Markdown."""
-    return "\n".join(_card(training)) + "\n"
-
-
-def _card(t: Training) -> Iterable[str]:
-    spec, recipe = t.preprocess, t.recipe
-    size = t.architecture.backbone.name
-    yield f"# {t.name}"
-    yield ""
-    yield (
-        f"A CWSAM land-cover model ({size}, {len(t.legend)} classes, tiles of {spec.tile_size} px) "
-        f"made with cwsam-geo {__version__}; it {t.start}."
-    )
-    if t.base:
-        yield ""
-        yield (
-            f"It holds adapters only: to use it, `{t.base.name}` must be there too "
-            f"(sha256 of the tensors it needs: `{t.base.sha256[:12]}...`)."
-        )
-    yield from (
-        "",
-        "## Use",
-        "",
-        "```",
-        f"cwsam-geo predict SCENE -m {t.name}.safetensors -o MAP.tif",
-    )
-    yield from ("```", "", "## Accuracy", "")
-    yield (
-        f"On {_thousands(t.scores.total)} labelled pixels of validation areas that training never "
-        f"saw, after epoch {t.best.epoch} of {len(t.history)}, the best by mIoU. These areas chose "
-        "the epoch, so that the figures are a little too good; for an independent account run "
-        "`cwsam-geo evaluate` on labels that were not used here."
-    )
-    overall = t.overall()
-    yield ""
-    yield from _table(["score", "value"], [[name, _share(overall[key])] for key, name in _OVERALL])
-    yield ""
-    head = ["class", "IoU", "precision", "recall", "F1", "labelled pixels"]
-    yield from _table(
-        head,
-        [
-            [
-                f"{c['code']} {c['name']}" + (" (not counted)" if c["ignored"] else ""),
-                *(_share(c[key]) for key in _SCORES),
-                _thousands(c["support"]),
-            ]
-            for c in t.classes()
-        ],
-    )
-    yield from ("", "## Input", "")
-    units = {"db": "decibels", "linear": "power", "amplitude8": "8-bit amplitude"}[spec.scaling]
-    yield (
-        f"Bands {', '.join(spec.bands)}, turned into {units}, clipped to "
-        f"{', '.join(f'{low:g} to {high:g}' for low, high in spec.clip)}; channels "
-        f"{', '.join(spec.channels)}, less {_numbers(spec.mean)}, divided by {_numbers(spec.std)}."
-    )
-    yield from ("", "## Data", "")
-    yield from _data_lines(t.data)
-    yield from ("", "## Training", "")
-    weights = recipe.class_weights
-    shown = weights if isinstance(weights, str) else _numbers(weights)
-    yield (
-        f"Scope {recipe.scope}; AdamW, learning rate {recipe.lr:g} by a cosine to "
-        f"{recipe.lr_end:g}; loss {recipe.loss}; class weights {shown}; "
-        f"{len(t.history)} of {recipe.epochs} epochs; seed {recipe.seed}."
-    )
-    yield from ("", "; ".join(f"{k} {v}" for k, v in t.run.items()) + ".")
-    yield from ("", "## Licence", "", t.licence)
-
-
-def _data_lines(data: Mapping[str, Any]) -> Iterable[str]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{k} {_plain(v)}" for k, v in value.items() if k != "coordinates")
-        elif isinstance(value, (list, tuple)):
-            value = ", ".join(_plain(v) for v in value)
-        yield f"- {key.replace('_', ' ')}: {_plain(value)}"
-
-
-def _plain(value: Any) -> str:
-    return _thousands(value) if isinstance(value, int) else str(value)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    def line(cells: Iterable[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
-
-    yield line(head)
-    yield line("---" if i == 0 else "---:" for i in range(len(head)))
-    for row in rows:
-        yield line(row)
-
-
-def _thousands(value: float) -> str:
-    return f"{int(value):,}"
-
-
-def _numbers(values: Iterable[float]) -> str:
-    return ", ".join(f"{v:.4g}" for v in values)
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _number(value: float) -> float | None:

@@ -1,0 +1,184 @@
+"""Steps of training: a model with its loss, optimizer and number format."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.model.build import Cwsam
+from cwsam_geo.model.device import Precision
+from cwsam_geo.model.tensors import tensors_sha256
+from cwsam_geo.train.losses import SegmentationLoss
+from cwsam_geo.train.optim import make_optimizer, set_learning_rate
+from cwsam_geo.train.processes import Processes
+from cwsam_geo.train.recipe import Recipe
+
+AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Stepper:
+    """A model in training.
+
+    Args:
+        model: With everything frozen that is not to be trained.
+        loss: Logits and labels to a loss.
+        recipe: How it is trained.
+        processes: This process, and the others if there are any.
+        precision: Number format of the arithmetic.
+
+    Attributes:
+        model: The model, on its device.
+        device: Where that is.
+        autocast: Number format for torch's autocast; None for float32.
+        names: The tensors that training may change and that are saved.
+
+    Raises:
+        UsageError: The precision does not serve for training on this device.
+    """
+
+    def __init__(
+        self,
+        model: Cwsam,
+        loss: SegmentationLoss,
+        recipe: Recipe,
+        processes: Processes,
+        precision: Precision,
+    ) -> None:
+        self.device = processes.device
+        if precision == "fp16" and self.device.type != "cuda":
+            raise UsageError(f"--precision fp16: training on {self.device} needs fp32 or bf16")
+        self.autocast = AUTOCAST.get(precision)
+        self.model = model.to(self.device)
+        self.model.encoder.checkpointing = recipe.checkpointing
+        self.names = saved_names(model, recipe)
+        self._recipe, self._processes = recipe, processes
+        self._loss = loss.to(self.device)
+        self._net = processes.wrap(self.model)
+        self._optimizer = make_optimizer(self.model, recipe)
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the last step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def backward(self, images: Tensor, labels: Tensor, shared: bool) -> float:
+        """Adds a batch's gradients.
+
+        Args:
+            images: Shape (B, 3, T, T).
+            labels: Shape (B, T, T).
+            shared: Whether the processes add up their gradients now: before a step.
+
+        Returns:
+            The loss.
+
+        Raises:
+            ModelError: It is not a finite number.
+        """
+        with self._processes.local_gradients(self._net, not shared):
+            with self._arithmetic():
+                logits = self._net(images.to(self.device, non_blocking=True))
+            loss = self._loss(logits, labels.to(self.device, non_blocking=True))
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise ModelError(f"the loss is {value}; lower --lr, or use --precision fp32")
+            self._scaler.scale(loss / self._recipe.accumulate).backward()
+        return value
+
+    def step(self, rate: float) -> None:
+        """Moves the weights along the gradients, and forgets these."""
+        set_learning_rate(self._optimizer, rate)
+        if self._recipe.clip_norm:
+            self._scaler.unscale_(self._optimizer)
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            torch.nn.utils.clip_grad_norm_(trained, self._recipe.clip_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def attempt(self, batch_size: int) -> None:
+        """A forward and backward pass on blank tiles, to see whether the memory suffices.
+
+        Args:
+            batch_size: How many tiles.
+        """
+        size = self.model.architecture.tile_size
+        images = torch.zeros(batch_size, 3, size, size, device=self.device)
+        labels = torch.ones(batch_size, size, size, dtype=torch.int64, device=self.device)
+        self.model.train()
+        # Not the wrapped model: processes may try different sizes.
+        with self._arithmetic():
+            logits = self.model(images)
+        self._scaler.scale(self._loss(logits, labels)).backward()
+        self._optimizer.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is saved of the model, copied to the CPU."""
+        values = self.model.state_dict()
+        return {n: values[n].detach().to("cpu", copy=True) for n in self.names}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Gives the model what ``tensors`` gave.
+
+        Raises:
+            ModelError: They are of another model.
+        """
+        if set(tensors) != self.names:
+            raise ModelError("the checkpoint is of another model; start anew")
+        own = self.model.state_dict()
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                own[name].copy_(tensor)
+
+    def machinery(self) -> dict[str, Any]:
+        """States of the optimizer, the loss scaler and the random generators."""
+        cuda = self.device.type == "cuda"
+        return {
+            "optimizer": self._optimizer.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+        }
+
+    def restore(self, machinery: Mapping[str, Any]) -> None:
+        """Takes what ``machinery`` gave."""
+        self._optimizer.load_state_dict(machinery["optimizer"])
+        self._scaler.load_state_dict(machinery["scaler"])
+        torch.set_rng_state(machinery["random"])
+        if machinery["random_cuda"] is not None and self.device.type == "cuda":
+            torch.cuda.set_rng_state(machinery["random_cuda"], self.device)
+
+    def frozen_hash(self) -> str:
+        """Hash of the tensors that training must not change."""
+        values = self.model.state_dict()
+        return tensors_sha256({n: t for n, t in values.items() if n not in self.names})
+
+    def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(
+            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        )
+
+
+def saved_names(model: Cwsam, recipe: Recipe) -> frozenset[str]:
+    """Names of the tensors that training may change and that are saved.
+
+    Args:
+        model: With everything frozen that is not to be trained.
+        recipe: Its scope says what must be trained.
+
+    Raises:
+        AssertionError: The model needs gradients for other parameters than the scope says.
+    """
+    needing = {name for name, p in model.named_parameters() if p.requires_grad}
+    everything = {name for name, _ in model.named_parameters()}
+    wanted = everything if recipe.scope == "full" else set(model.trainable_parameters())
+    if needing != wanted:
+        raise AssertionError(f"trains other parameters than its scope: {sorted(needing ^ wanted)}")
+    return frozenset(model.state_dict()) if recipe.scope == "full" else frozenset(wanted)
