@@ -13,16 +13,20 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "load_model": "cwsam_geo.model.predictor",
-    "PredictOptions": "cwsam_geo.api",
-    "PredictOutputs": "cwsam_geo.api",
+    "PredictOptions": "cwsam_geo.options",
+    "PredictOutputs": "cwsam_geo.options",
+    "VectorizeOptions": "cwsam_geo.vectorize",
+    "evaluate": "cwsam_geo.evaluate",
     "predict_scene": "cwsam_geo.api",
+    "vectorize": "cwsam_geo.vectorize",
 }
 
 __all__ = ["PredictOptions", "PredictOutputs", "__version__", "load_model", "predict_scene"]
 
 if TYPE_CHECKING:
-    from cwsam_geo.api import PredictOptions, PredictOutputs, predict_scene
+    from cwsam_geo.api import predict_scene
     from cwsam_geo.model.predictor import load_model
+    from cwsam_geo.options import PredictOptions, PredictOutputs
 
 
 def __getattr__(name: str) -> Any:

@@ -9,101 +9,33 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from cwsam_geo import __version__
-from cwsam_geo.blend import BLENDS, BlendName
 from cwsam_geo.errors import UsageError
+from cwsam_geo.io.atomic import check_output
 from cwsam_geo.io.crop import crop_to_aoi, crop_to_bounds
 from cwsam_geo.io.raster_sink import (
-    FORMATS,
-    RasterFormat,
     RasterLayout,
     check_raster_output,
     raster_sink,
 )
 from cwsam_geo.io.source import Source, open_source
+from cwsam_geo.io.vectors.formats import format_of
 from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.model.bundle import ModelBundle
 from cwsam_geo.model.device import auto_batch_size, resolve_device, resolve_precision
 from cwsam_geo.model.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
+from cwsam_geo.options import PredictOptions, PredictOutputs
 from cwsam_geo.predict import MapJob, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.reading import Reading, plan_reading
-from cwsam_geo.units import UnitsOption
-
-DEFAULT_MODEL = "s1-landcover"
-"""The bundled model that ``predict`` takes unless told otherwise."""
+from cwsam_geo.vectorize import VectorizeOptions, vectorize
 
 Scene = str | os.PathLike[str]
 Event = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How a scene is mapped.
-
-    Attributes:
-        model: Name of a bundled model, or path of a model bundle.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        batch_size: Tiles at once, or None for what suits the device.
-        overlap: Pixels shared by neighbouring tiles, or None for an eighth of a tile.
-        blend: How they share them.
-        bidx: Bands of the scene to take, from 1, or None for those the model wants.
-        units: What the scene's values are; ``auto`` decides from the whole scene.
-        nodata: Value that is nodata, ``"none"``, or None for what the scene declares.
-        bounds: West, south, east, north in the scene's CRS: map only this part.
-        aoi: Vector file: map only what lies in its polygons.
-        tta: Average over four flips, at four times the cost.
-    """
-
-    model: str | os.PathLike[str] = DEFAULT_MODEL
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int | None = None
-    overlap: int | None = None
-    blend: BlendName = "cosine"
-    bidx: Sequence[int] | None = None
-    units: UnitsOption = "auto"
-    nodata: float | str | None = None
-    bounds: tuple[float, float, float, float] | None = None
-    aoi: str | os.PathLike[str] | None = None
-    tta: bool = False
-
-    def __post_init__(self) -> None:
-        if self.bounds is not None and self.aoi is not None:
-            raise UsageError("give --bounds or --aoi, not both")
-        if self.blend not in BLENDS:
-            raise UsageError(f"blend {self.blend!r} is none of {', '.join(BLENDS)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: at least 1")
-
-
-@dataclass(frozen=True)
-class PredictOutputs:
-    """What ``predict_scene`` writes besides the classes, and how.
-
-    Attributes:
-        confidence: Raster of the winning class's probability in per cent.
-        probabilities: Raster of every class's probability in per cent, a band each.
-        format: ``COG`` or ``GTiff``.
-        creation_options: GDAL creation options for all rasters.
-        overwrite: Replace files that are there.
-    """
-
-    confidence: str | os.PathLike[str] | None = None
-    probabilities: str | os.PathLike[str] | None = None
-    format: RasterFormat = "COG"
-    creation_options: Mapping[str, str] = field(default_factory=dict)
-    overwrite: bool = False
-
-    def __post_init__(self) -> None:
-        if self.format not in FORMATS:
-            raise UsageError(f"format {self.format!r} is none of {', '.join(FORMATS)}")
 
 
 def predict_scene(
@@ -121,7 +53,7 @@ def predict_scene(
         options: How the scene is mapped.
         outputs: What else is written, and how.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress`` or ``done``.
+            ``progress`` or ``done``; those of ``vectorize`` have ``stage: vectors`` besides.
 
     Returns:
         Counts and times.
@@ -161,6 +93,14 @@ def predict_scene(
                 source, predictor, job, sinks, lambda p: on_event(_progress_event(p))
             )
     on_event(_done_event(Path(output), bundle.legend, summary))
+    if outputs.vectors is not None:
+        vectorize(
+            output,
+            outputs.vectors,
+            VectorizeOptions(confidence=outputs.confidence),
+            overwrite=outputs.overwrite,
+            on_event=lambda event: on_event({"stage": "vectors", **event}),
+        )
     return summary
 
 
@@ -175,6 +115,10 @@ def _check_paths(scenes: Sequence[Scene], output: Path, outputs: PredictOutputs)
     taken = {os.path.realpath(s): "the scene" for s in scenes}
     for target in targets:
         check_raster_output(target, outputs.overwrite)
+    if outputs.vectors is not None:
+        format_of(outputs.vectors)
+        targets.append(check_output(outputs.vectors, outputs.overwrite))
+    for target in targets:
         real = os.path.realpath(target)
         if real in taken:
             raise UsageError(f"{target}: is {taken[real]} too; choose another output")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cwsam_geo"
-BASE = {"errors", "grid", "legend", "preprocess", "blend", "metrics", "units"}
+BASE = {"errors", "grid", "legend", "preprocess", "blend", "metrics", "units", "matching"}
 FORBIDDEN_FILES = {"utils.py", "helpers.py", "misc.py"}
 
 
@@ -54,6 +54,7 @@ ALLOWED = {
     "io": {"base"},
     "model": {"base"},
     "stream": {"base", "io"},
+    "reading": {"base", "io"},
     "predict": {"base", "io", "stream"},
     "vectorize": {"base", "io"},
     "train": {"base", "io", "model"},

@@ -97,7 +97,8 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
     as the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's own grid,
     with the class names and colours of the model.
     """
-    from cwsam_geo.api import DEFAULT_MODEL, PredictOptions, PredictOutputs, predict_scene
+    from cwsam_geo.api import predict_scene
+    from cwsam_geo.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
 
     options = PredictOptions(
         model=given["model"] or DEFAULT_MODEL,
