@@ -31,7 +31,7 @@ def _head(t: Training) -> Iterable[str]:
     yield (
         f"A land-cover model for SAR scenes: CWSAM, backbone {t.architecture.backbone.name}, "
         f"{len(t.legend)} classes, tiles of {t.preprocess.tile_size} px; made with cwsam-geo "
-        f"{__version__}. {t.start}."
+        f"{__version__}; {t.start}."
     )
     if t.base:
         yield ""

@@ -81,7 +81,7 @@ def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, see
     name = os.fspath(init)
     if name in BACKBONES:
         architecture = Architecture(BACKBONES[name], len(legend), tile_size)
-        remark = f"{name}: starts from random weights"
+        remark = f"training starts from random weights (backbone {name})"
         tensors = fresh_tensors(architecture, seed)
         return Start(name, architecture, tensors, None, None, None, (remark,))
     path = _sam_checkpoint(name) if name in CHECKPOINTS else find_model(name)
@@ -123,7 +123,7 @@ def _from_bundle(
         base=base,
         preprocess=bundle.preprocess if trained else None,
         licence=bundle.provenance.get("licence"),
-        remarks=(f"starts from {path.name}; {remark}",),
+        remarks=(f"training starts from {path.name}; {remark}",),
     )
 
 

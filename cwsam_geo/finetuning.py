@@ -1,4 +1,7 @@
-"""Fine-tuning: a region's configuration to a model bundle with its report."""
+"""Fine-tuning: a region's configuration to a model bundle with its report.
+
+Not called ``finetune``: ``cwsam_geo.finetune`` is the function.
+"""
 
 from __future__ import annotations
 

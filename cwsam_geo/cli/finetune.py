@@ -1,0 +1,196 @@
+"""``cwsam-geo finetune``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
+
+_TRAIN = (
+    "epochs",
+    "lr",
+    "batch_size",
+    "tile_size",
+    "loss",
+    "scope",
+    "seed",
+    "device",
+    "precision",
+    "workers",
+)
+
+
+@click.command("finetune")
+@click.argument("region", required=False, metavar="[REGION.yaml]")
+@output_option("Model bundle to write, *.safetensors; its report goes beside it.")
+@click.option("--scene", metavar="PATH", help="Without REGION.yaml: the scene to train on.")
+@click.option("--labels", metavar="PATH", help="Its labels: a raster, picture or polygons.")
+@click.option("--column", metavar="NAME", help="Column of polygons with the class.")
+@click.option("--legend", metavar="FILE", help="The classes, a YAML file with `classes:`.")
+@click.option(
+    "--init",
+    metavar="NAME|PATH",
+    help="What to start from: sam_vit_b, a model bundle, or small (random weights).",
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate of AdamW.")
+@click.option("--batch-size", metavar="auto|N", help="Tiles of a step.")
+@click.option("--tile-size", type=click.IntRange(min=16), metavar="PX", help="Side of a tile.")
+@click.option("--loss", metavar="NAME", help="ce, focal, dice, lovasz, or a sum such as ce+dice.")
+@click.option(
+    "--scope",
+    type=click.Choice(["adapters", "full"]),
+    help="Train what CWSAM adds to SAM, or everything.",
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Decides all that is random.")
+@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic."
+)
+@click.option(
+    "--workers", type=click.IntRange(min=0), metavar="N", help="Processes that read samples ahead."
+)
+@click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
+@click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard.")
+@overwrite_option
+@json_option
+@quiet_option
+def command(region: str | None, output: str, as_json: bool, quiet: bool, **given: Any) -> None:
+    """Train a model for a region on labelled scenes.
+
+    REGION.yaml names classes, scenes, labels and settings; options win over it. Without it, give
+    --scene, --labels and --legend.
+
+    Several GPUs: torchrun --nproc-per-node N -m cwsam_geo.cli.main finetune ...
+    """
+    from cwsam_geo.errors import UsageError
+    from cwsam_geo.finetuning import finetune
+    from cwsam_geo.train.job import FinetuneOptions
+    from cwsam_geo.train.region_file import load_region, parse_region
+
+    train = {key: given[key] for key in _TRAIN if given[key] is not None}
+    if region is not None:
+        extra = [f"--{k}" for k in ("scene", "labels", "column", "legend") if given[k]]
+        if extra:
+            raise UsageError(f"{', '.join(extra)}: give these or {region}, not both")
+        overrides: dict[str, Any] = {"train": train} if train else {}
+        if given["init"]:
+            overrides["init"] = _absolute(given["init"])
+        config = load_region(region, overrides)
+    else:
+        config = parse_region(_region_of(given, train), Path.cwd(), "options")
+    options = FinetuneOptions(
+        overwrite=given["overwrite"], resume=given["resume"], tensorboard=given["tensorboard"]
+    )
+    with Reporter(as_json, quiet) as report:
+        finetune(config, output, options, report)
+
+
+def _absolute(init: str) -> str:
+    """A path given on the command line starts at the current folder, not at the region's."""
+    return str(Path(init).absolute()) if Path(init).is_file() else init
+
+
+def _region_of(given: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    from cwsam_geo.errors import UsageError
+    from cwsam_geo.io.legend_file import read_legend
+
+    missing = [f"--{k}" for k in ("scene", "labels", "legend") if not given[k]]
+    if missing:
+        raise UsageError(f"give REGION.yaml, or {', '.join(missing)} too")
+    legend = read_legend(given["legend"])
+    scene = {k: given[k] for k in ("scene", "labels", "column") if given[k]}
+    region: dict[str, Any] = {"classes": legend.to_list(), "scenes": [scene], "train": dict(train)}
+    if legend.ignore is not None:
+        region["ignore"] = legend.ignore
+    if given["init"]:
+        region["init"] = given["init"]
+    return region
+
+
+class Reporter:
+    """Prints what ``finetune`` tells: a progress bar on stderr, or NDJSON on stdout.
+
+    Args:
+        as_json: One JSON object a line on standard output, and no bar.
+        quiet: Neither bar nor remarks.
+    """
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        self._as_json, self._quiet = as_json, quiet
+        self._bar: Any = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Prints one event."""
+        kind = event["event"]
+        if self._as_json:
+            click.echo(json.dumps(event, ensure_ascii=False))
+        if self._quiet:
+            return
+        if kind in ("decision", "warning"):
+            prefix = "Warning: " if kind == "warning" else ""
+            self._say(f"{prefix}{event['text']}")
+        elif not self._as_json:
+            getattr(self, f"_{kind}")(event)
+
+    def _start(self, event: Mapping[str, Any]) -> None:
+        done = event["epochs_done"]
+        several = f", {event['processes']} processes" if event["processes"] > 1 else ""
+        self._say(
+            f"{'Goes on after' if done else 'Trains'} "
+            f"{f'epoch {done} of ' if done else ''}{event['epochs']} epochs "
+            f"({event['scope']}) on {event['device']} ({event['precision']}{several}): "
+            f"{event['training_samples']} tiles of {event['tile_size']} px an epoch, "
+            f"{event['batch_size']} a step; {event['validation_tiles']} to validate"
+        )
+
+    def _progress(self, event: Mapping[str, Any]) -> None:
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=event["steps"],
+                desc=f"epoch {event['epoch']}/{event['epochs']}",
+                unit="step",
+                dynamic_ncols=True,
+                leave=False,
+            )
+        self._bar.set_postfix_str(f"loss {event['loss']:.4f}", refresh=False)
+        self._bar.update(event["step"] - self._bar.n)
+
+    def _epoch(self, event: Mapping[str, Any]) -> None:
+        self._close()
+        miou = "-" if event["miou"] is None else f"{event['miou']:.4f}"
+        self._say(
+            f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.4f}, "
+            f"validation mIoU {miou}{' (best)' if event['best'] else ''}, "
+            f"{event['seconds']:.1f} s"
+        )
+
+    def _done(self, event: Mapping[str, Any]) -> None:
+        test = event["test_miou"]
+        tested = "" if test is None else f", test mIoU {test:.4f}"
+        self._say(
+            f"{event['bundle']}: {event['kind']}, epoch {event['epoch']}, validation mIoU "
+            f"{event['miou']:.4f}{tested} ({event['seconds']:.1f} s)"
+        )
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    @staticmethod
+    def _say(text: str) -> None:
+        click.echo(text, err=True)
