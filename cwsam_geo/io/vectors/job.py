@@ -82,7 +82,7 @@ class Job:
             multi=options.dissolve or options.connectivity == 8,
             confidence=self.confidence is not None,
             boxes=self._kind == "Parquet",
-            wide=self._source.dtype.itemsize > 2,
+            wide=self._source.wide,
         )
         layer = Layer(
             name=options.layer or self._output.stem,

@@ -63,6 +63,8 @@ class ClassSource:
         self._file = open_dataset(path)
         try:
             self._band = _class_band(self._file, self.label)
+            self._stored = np.dtype(self._file.dtypes[self._band - 1])
+            self._least = int(np.iinfo(self._stored).min)
             self.grid: SceneGrid = grid_of(self._file)
             self.location = Geolocation(self.grid, self.label)
             self.names: ClassNames = class_names(self._file, self.label)
@@ -71,21 +73,24 @@ class ClassSource:
             self.close()
             raise
         self.height, self.width = self.grid.height, self.grid.width
-        stored = np.dtype(self._file.dtypes[self._band - 1])
-        self._least = int(np.iinfo(stored).min)
         # There is one code more than values, unless one of the values is nodata.
-        size = stored.itemsize * (2 if self._nodata is None else 1)
+        size = self._stored.itemsize * (2 if self._nodata is None else 1)
         self.dtype = np.dtype(f"u{size}")
         self._rows = strip_rows or strip_height(self.grid)
 
     def _declared_nodata(self) -> int | None:
         nodata = self._file.nodatavals[self._band - 1]
-        limits = np.iinfo(self._file.dtypes[self._band - 1])
+        limits = np.iinfo(self._stored)
         if nodata is None and self.names.named and limits.max == NODATA:
-            return None if NODATA in self.names.known else NODATA
-        if nodata is None or nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+            return NODATA  # a legend has no class of this code
+        if nodata is None or not limits.min <= nodata <= limits.max or nodata % 1:
             return None
         return int(nodata)
+
+    @property
+    def wide(self) -> bool:
+        """Whether values need more than 32 bits with a sign."""
+        return self._stored.itemsize > 2
 
     def value(self, code: int) -> int:
         """The raster's value of a code."""
@@ -96,7 +101,7 @@ class ClassSource:
     def code(self, value: int) -> int:
         """The code of a value; 0 for values that the raster cannot hold."""
         place = value - self._least
-        if not 0 <= place < 1 << 8 * np.dtype(self.grid.dtype).itemsize or value == self._nodata:
+        if not 0 <= place < 1 << 8 * self._stored.itemsize or value == self._nodata:
             return 0
         return place + (self._nodata is None or value < self._nodata)
 
