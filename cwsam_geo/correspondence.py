@@ -17,7 +17,7 @@ IGNORE = "ignore"
 
 _INTEGER = re.compile(r"-?\d+")
 _LISTED = 12
-_MANY_COLOURS = 64
+_MANY_COLOURS = 16
 
 Value = int | str
 

@@ -16,21 +16,25 @@ _MOST_VALUES = 100_000
 _CODES = 256
 
 
-def windows_over(area: Window, block_shape: tuple[int, int]) -> Iterator[Window]:
-    """Windows that cover an area, in rows of storage blocks, of about four million pixels each.
+def windows_over(
+    area: Window, block_shape: tuple[int, int], pixels: int | None = None
+) -> Iterator[Window]:
+    """Windows that cover an area, in rows of storage blocks.
 
     Args:
         area: The pixels to cover.
         block_shape: Rows and columns of a storage block; windows keep to its edges.
+        pixels: Pixels of a window, about; four million when None.
     """
+    pixels = pixels or _WINDOW_PIXELS
     if area.empty:
         return
     block_rows, block_cols = block_shape
-    cols = max(1, _WINDOW_PIXELS // block_rows // block_cols) * block_cols
+    cols = max(1, pixels // block_rows // block_cols) * block_cols
     cols = min(cols, area.right)
-    rows = max(1, _WINDOW_PIXELS // cols // block_rows) * block_rows
+    rows = max(1, pixels // cols // block_rows) * block_rows
     if rows * cols > 2 * _WINDOW_PIXELS:
-        rows, cols = max(1, _WINDOW_PIXELS // cols), min(cols, _WINDOW_PIXELS)
+        rows, cols = max(1, pixels // cols), min(cols, _WINDOW_PIXELS)
     for row in range(area.row // rows * rows, area.bottom, rows):
         for col in range(area.col // cols * cols, area.right, cols):
             window = Window(row, col, rows, cols).intersect(area)
