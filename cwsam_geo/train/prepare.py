@@ -1,0 +1,266 @@
+"""From a region's configuration to tiles: scenes planned, labels checked, ground divided."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.grid import Window
+from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.source import open_source
+from cwsam_geo.legend import Legend
+from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.reading import plan_reading
+from cwsam_geo.tally import windows_over
+from cwsam_geo.train.class_sets import CELL, CellCounts, ClassSets, count_cells, joined
+from cwsam_geo.train.config import LabelledScene, RegionConfig
+from cwsam_geo.train.dataset import FixedTiles, TrainingLabels, TrainingTiles
+from cwsam_geo.train.inputs import SpecScene, measured_spec, open_spec
+from cwsam_geo.train.labels import LabelRaster, scan_labels
+from cwsam_geo.train.regions import TEST, TRAIN, VAL, SceneRegions
+from cwsam_geo.train.scene_files import SceneFile, SceneReader, TileScene
+from cwsam_geo.train.split import SpatialSplit, SplitScene, draw_split
+
+Tell = Callable[[str], None]
+"""Called with a sentence for the user."""
+
+_WINDOW_PIXELS = 1 << 20
+_BLOCK = 256
+_LISTED = 5
+
+ByRole = dict[int, CellCounts]
+
+
+@dataclass(frozen=True)
+class RegionData:
+    """All that training needs of a region's data.
+
+    Attributes:
+        training: Tiles to train on.
+        validation: Tiles to validate on.
+        test: Tiles to test on, or None.
+        sets: Which classes each label row allows, shape (S, K), bool.
+        ignore: Channels that do not count in scores.
+        class_pixels: Training pixels of each class, shape (K,), int64.
+        spec: What the model takes, with statistics of the training pixels.
+        split: Who is for what.
+        locations: The scenes' grids, in the order of ``split.names``.
+    """
+
+    training: TrainingTiles
+    validation: FixedTiles
+    test: FixedTiles | None
+    sets: NDArray[np.bool_]
+    ignore: tuple[int, ...]
+    class_pixels: NDArray[np.int64]
+    spec: PreprocessSpec
+    split: SpatialSplit
+    locations: tuple[Geolocation, ...]
+
+
+@contextlib.contextmanager
+def region_data(
+    config: RegionConfig, base: PreprocessSpec | None = None, tell: Tell = lambda _: None
+) -> Iterator[RegionData]:
+    """Reads all labels once, divides the ground and measures the scenes.
+
+    The labels are kept, on the scenes' pixels, in a temporary folder until the block ends.
+
+    Args:
+        config: The region.
+        base: What the model that training starts from takes, where that shall stay; None to
+            decide and measure it anew.
+        tell: Called with remarks as they come up.
+
+    Raises:
+        CwsamGeoError: A scene or its labels cannot be used; the message says why.
+    """
+    sets = ClassSets.of(config.legend, [scene.map for scene in config.scenes])
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cwsam-geo-")))
+        spec = replace(base or _open_spec(config), tile_size=config.tiles.tile_size)
+        scanned = _scan(config, spec, sets, folder, tell)
+        locations = tuple(Geolocation(s.file.grid, s.file.label) for s in scanned)
+        split = draw_split(
+            [
+                SplitScene(w, s.cells, s.scene.split)
+                for w, s in zip(locations, scanned, strict=True)
+            ],
+            sets.table,
+            config.blocks,
+            (config.tiles.tile_size, config.tiles.shared),
+            config.recipe.seed,
+        )
+        for remark in split.remarks:
+            tell(remark)
+        pairs = list(zip(scanned, split.scenes, strict=True))
+        roles = [_by_role(scene, regions) for scene, regions in pairs]
+        labels = TrainingLabels(
+            cells=tuple(cells[TRAIN] for cells in roles),
+            sets=sets.table,
+            usable=tuple(_usable(s.cells.shape, regions) for s, regions in pairs),
+        )
+        _check_classes(labels, [cells[VAL] for cells in roles], config.legend, tell)
+        spec = _measured(spec, base, pairs, config)
+        tiles = [TileScene(s.file, s.labels, regions) for s, regions in pairs]
+        reader = stack.enter_context(contextlib.closing(SceneReader(tiles)))
+
+        def fixed(role: int) -> FixedTiles:
+            return FixedTiles(reader, [cells[role] for cells in roles], role, spec, config.tiles)
+
+        test = fixed(TEST)
+        ignored = config.legend.ignore
+        yield RegionData(
+            training=TrainingTiles(reader, labels, spec, config.tiles, config.recipe.seed),
+            validation=fixed(VAL),
+            test=test if len(test) else None,
+            sets=sets.table,
+            ignore=() if ignored is None else (config.legend.channel(ignored),),
+            class_pixels=labels.per_class,
+            spec=spec,
+            split=split,
+            locations=locations,
+        )
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """A scene with labels."""
+
+    scene: LabelledScene
+    file: SceneFile
+    labels: Path
+    cells: CellCounts
+
+
+def _open_spec(config: RegionConfig) -> PreprocessSpec:
+    training = [s for s in config.scenes if s.split in (None, "train")]
+    if not training:
+        raise UsageError(f"{config.label}: no scene is for training; give one `split: train`")
+    first = training[0]
+    with open_source(first.pair.scene, first.bands, first.nodata) as source:
+        return open_spec(config.inputs, source, config.tiles.tile_size)
+
+
+def _scan(
+    config: RegionConfig, spec: PreprocessSpec, sets: ClassSets, folder: Path, tell: Tell
+) -> list[_Scanned]:
+    scanned, empty = [], []
+    for number, scene in enumerate(config.scenes):
+        target = folder / f"labels_{number}.tif"
+        with open_source(scene.pair.scene, scene.bands, scene.nodata) as source:
+            reading = plan_reading(source, spec, scene.units)
+            cells = scan_labels(scene, reading.source, config.legend, sets, target)
+            file = SceneFile(
+                paths=scene.pair.scene,
+                selected=scene.bands,
+                nodata=scene.nodata,
+                kept=reading.bands,
+                zero_is_nodata=reading.zero_is_nodata,
+                bands=reading.scene_bands,
+                grid=reading.source.grid,
+                label=source.label,
+            )
+        for warning in reading.warnings:
+            tell(f"{scene.name}: {warning}")
+        if len(cells.cells):
+            scanned.append(_Scanned(scene, file, target, cells))
+        else:
+            empty.append(scene.name)
+    if not scanned:
+        raise UsageError(
+            f"{config.label}: no scene has a labelled pixel: all labels are ignored, or lie where "
+            "the scenes have no data"
+        )
+    if empty:
+        listed = ", ".join(empty[:_LISTED]) + (", ..." if len(empty) > _LISTED else "")
+        tell(f"{len(empty)} of {len(config.scenes)} scenes have no label, so not used: {listed}")
+    return scanned
+
+
+def _by_role(scene: _Scanned, regions: SceneRegions) -> ByRole:
+    """The scene's labels by what their pixels are for."""
+    shape = scene.cells.shape
+    if not len(regions.shapes):
+        nothing = joined([], shape)
+        return {r: scene.cells if r == regions.rest else nothing for r in (TRAIN, VAL, TEST)}
+    parts: dict[int, list[CellCounts]] = {TRAIN: [], VAL: [], TEST: []}
+    labels = LabelRaster(scene.labels)
+    try:
+        for window in windows_over(_labelled_area(scene), (_BLOCK, _BLOCK), _WINDOW_PIXELS):
+            rows = labels.read(window)
+            roles = regions.of(window)
+            for role, counts in parts.items():
+                counts.append(count_cells(np.where(roles == role, rows, 0), window, shape))
+    finally:
+        labels.close()
+    return {role: joined(counts, shape) for role, counts in parts.items()}
+
+
+def _labelled_area(scene: _Scanned) -> Window:
+    rows, cols = np.divmod(scene.cells.cells, scene.cells.shape[1])
+    top, left = int(rows.min()), int(cols.min())
+    height, width = int(rows.max()) + 1 - top, int(cols.max()) + 1 - left
+    area = Window(top * CELL, left * CELL, height * CELL, width * CELL)
+    return area.intersect(scene.file.grid.window)
+
+
+def _usable(shape: tuple[int, int], regions: SceneRegions) -> NDArray[np.float32]:
+    """1 for the cells whose centre is for training, else 0, shape ``shape``."""
+    small = replace(regions, shapes=shapely.transform(regions.shapes, lambda p: p / CELL))
+    roles = small.of(Window(0, 0, *shape))
+    return np.asarray(roles == TRAIN, np.float32)
+
+
+def _check_classes(
+    labels: TrainingLabels, validation: Sequence[CellCounts], legend: Legend, tell: Tell
+) -> None:
+    """Remarks on classes without labels; no training without two classes.
+
+    Raises:
+        LegendError: All labels to train on are of one class.
+        UsageError: There is nothing to train or to validate on.
+    """
+    per_set = labels.per_set
+    if not per_set.any():
+        raise UsageError(
+            "no labelled pixel is left for training between the blocks and their gaps; set a "
+            "smaller gap_px, tile_size or block size, or give scenes their `split:`"
+        )
+    trained = np.logical_or.reduce(labels.sets[per_set > 0], axis=0)
+    if trained.sum() < 2:
+        raise LegendError(
+            f"all labels to train on are {legend.names[int(trained.argmax())]}: two classes are "
+            "the least; add scenes, or draw other blocks (validation.block_size_m, train.seed)"
+        )
+    checked = np.zeros(len(labels.sets), np.int64)
+    for cells in validation:
+        checked += cells.per_set(len(labels.sets))
+    single = labels.sets.sum(1) == 1
+    validated = np.logical_or.reduce(labels.sets[(checked > 0) & single], axis=0)
+    if not validated.any():
+        raise UsageError("no labelled pixel is left for validation; give scenes their `split:`")
+    for found, purpose in ((trained, "training"), (validated, "validation")):
+        missing = [name for name, there in zip(legend.names, found, strict=True) if not there]
+        if missing:
+            tell(f"no label for {purpose} is {', '.join(missing)}")
+
+
+def _measured(
+    spec: PreprocessSpec,
+    base: PreprocessSpec | None,
+    pairs: Sequence[tuple[_Scanned, SceneRegions]],
+    config: RegionConfig,
+) -> PreprocessSpec:
+    scenes = [SpecScene(s.file, regions) for s, regions in pairs if regions.rest == TRAIN]
+    measured = measured_spec(spec, scenes, config.inputs)
+    # A model that goes on keeps the scale that its weights know.
+    return measured if base is None else replace(spec, quantiles=measured.quantiles)

@@ -1,0 +1,150 @@
+"""Scenes and label rasters that every process opens for itself, when it needs them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.bands import Nodata
+from cwsam_geo.io.source import RasterSource, open_source
+from cwsam_geo.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.train.labels import LabelRaster
+from cwsam_geo.train.regions import SceneRegions
+
+_OPEN_FILES = 16
+
+
+@dataclass(frozen=True)
+class SceneFile:
+    """How to open a scene for a model.
+
+    Attributes:
+        paths: Its files.
+        selected: Bands, from 1, or None for all.
+        nodata: Its nodata value, or None for what it declares.
+        kept: Which of the selected bands the model takes, from 0.
+        zero_is_nodata: Whether pixels that are 0 in every kept band are nodata.
+        bands: How the kept bands answer to the model's.
+        grid: Its grid.
+        label: Its name.
+    """
+
+    paths: tuple[str, ...]
+    selected: tuple[int, ...] | None
+    nodata: Nodata
+    kept: tuple[int, ...]
+    zero_is_nodata: bool
+    bands: SceneBands
+    grid: SceneGrid
+    label: str
+
+    def open(self) -> RasterSource:
+        """The scene, with the kept bands."""
+        whole = open_source(self.paths, self.selected, self.nodata)
+        return whole.restricted(self.kept, self.zero_is_nodata)
+
+
+@dataclass(frozen=True)
+class TileScene:
+    """A scene that tiles are cut from.
+
+    Attributes:
+        file: How to open it.
+        labels: Raster of its labels, rows of the class sets.
+        regions: What its pixels are for.
+    """
+
+    file: SceneFile
+    labels: Path
+    regions: SceneRegions
+
+
+@dataclass(frozen=True)
+class RawTile:
+    """A tile as the files have it; what lies outside the scene is not valid.
+
+    Attributes:
+        values: Raw values, shape (N, T, T), float32.
+        valid: Where there is data, shape (T, T).
+        labels: Rows of the class sets, 0 where there is no data, shape (T, T), uint16.
+        roles: What pixels are for, 0 outside the scene, shape (T, T), uint8.
+    """
+
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    labels: NDArray[np.uint16]
+    roles: NDArray[np.uint8]
+
+
+class SceneReader:
+    """Reads tiles of several scenes; a few files are open at a time.
+
+    It can be sent to other processes, where it opens its files anew.
+
+    Args:
+        scenes: The scenes.
+    """
+
+    def __init__(self, scenes: Sequence[TileScene]) -> None:
+        self.scenes = tuple(scenes)
+        self._open: OrderedDict[int, tuple[RasterSource, LabelRaster]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"scenes": self.scenes, "_open": OrderedDict()}
+
+    def read(self, index: int, window: Window) -> RawTile:
+        """A tile of a scene; it may reach outside.
+
+        Raises:
+            SceneError: The scene is damaged there.
+        """
+        scene = self.scenes[index]
+        inside = window.intersect(scene.file.grid.window)
+        shape = window.height, window.width
+        values = np.ones((len(scene.file.kept), *shape), np.float32)
+        valid = np.zeros(shape, np.bool_)
+        labels = np.zeros(shape, np.uint16)
+        roles = np.zeros(shape, np.uint8)
+        if not inside.empty:
+            source, raster = self._files(index)
+            place = inside.within(window).slices
+            values[(slice(None), *place)], valid[place] = source.read(inside)
+            labels[place] = raster.read(inside)
+            roles[place] = scene.regions.of(inside)
+            labels[~valid] = 0
+        return RawTile(values, valid, labels, roles)
+
+    def _files(self, index: int) -> tuple[RasterSource, LabelRaster]:
+        if index not in self._open:
+            while len(self._open) >= _OPEN_FILES:
+                self._close(self._open.popitem(last=False)[1])
+            scene = self.scenes[index]
+            self._open[index] = scene.file.open(), LabelRaster(scene.labels)
+        self._open.move_to_end(index)
+        return self._open[index]
+
+    @staticmethod
+    def _close(files: tuple[RasterSource, LabelRaster]) -> None:
+        for file in files:
+            file.close()
+
+    def close(self) -> None:
+        """Closes the files."""
+        while self._open:
+            self._close(self._open.popitem()[1])
+
+
+def model_input(
+    spec: PreprocessSpec,
+    values: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    bands: SceneBands,
+) -> NDArray[np.float32]:
+    """The model's input, shape (3, T, T), of raw values (N, T, T); 0 where not valid."""
+    return spec.apply(np.ascontiguousarray(values), np.ascontiguousarray(valid), bands)

@@ -1,0 +1,431 @@
+"""Tiles: the same for the same key, true to the split, and what the model takes."""
+
+import itertools
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_scenes import PLACE, blobs, region, write_raster, write_scene
+
+from cwsam_geo.errors import LegendError, SceneError, UsageError
+from cwsam_geo.grid import Window
+from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.train.augment import times_power, vary
+from cwsam_geo.train.prepare import region_data
+from cwsam_geo.train.region_file import parse_region
+from cwsam_geo.train.regions import TRAIN, UNUSED, VAL
+
+pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+PLAIN = {"augment": []}
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+@pytest.fixture
+def truth(rng):
+    return blobs(rng, (320, 380))
+
+
+@pytest.fixture
+def folder(tmp_path, rng, truth):
+    write_scene(tmp_path / "scene_vv_vh.tif", rng, truth)
+    write_raster(tmp_path / "labels.tif", truth)
+    return tmp_path
+
+
+SCENE = {"scene": "scene_vv_vh.tif", "labels": "labels.tif"}
+BLOCKS = {"block_size_px": 80}
+
+
+def configured(folder, scenes=(SCENE,), **more):
+    return parse_region(
+        region(list(scenes), **{"validation": BLOCKS, **more}), folder, "region.yaml"
+    )
+
+
+def same(a, b):
+    return all((x == y).all() and x.dtype == y.dtype for x, y in zip(a, b, strict=True))
+
+
+def test_samples_are_functions_of_seed_epoch_and_index(folder):
+    keys = [(0, 0), (0, 1), (3, 0), (2, 10_000)]
+    with region_data(configured(folder)) as data:
+        first = [data.training.sample(*key) for key in keys]
+        again = [data.training.sample(*key) for key in reversed(keys)][::-1]
+        sent = pickle.loads(pickle.dumps(data.training))
+        there = [sent.sample(*key) for key in keys]
+        sent.close()
+    with region_data(configured(folder)) as data:
+        anew = [data.training.sample(*key) for key in keys]
+    with region_data(configured(folder, train={"seed": 1})) as data:
+        other = [data.training.sample(*key) for key in keys]
+    for a, b, c, d in zip(first, again, there, anew, strict=True):
+        assert same(a, b)
+        assert same(a, c)
+        assert same(a, d)
+    assert not any(same(a, b) for a, b in itertools.pairwise(first))
+    assert not any(same(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_samples_are_what_the_loop_takes(folder):
+    with region_data(configured(folder)) as data:
+        assert len(data.training) == 32
+        for tiles in (data.training, data.validation):
+            image, labels = tiles.sample(0, 0)
+            assert (image.shape, image.dtype) == ((3, 64, 64), np.float32)
+            assert (labels.shape, labels.dtype) == ((64, 64), np.uint16)
+            assert image.flags.c_contiguous
+            assert labels.flags.c_contiguous
+            assert np.isfinite(image).all()
+        assert data.sets.shape == (4, 3)
+        assert data.ignore == ()
+        assert data.test is None
+
+
+def placed(data, key):
+    """Where a training sample lies, as it is drawn."""
+    rng = np.random.default_rng([data.training._seed, *key])
+    return data.training.window(rng)
+
+
+def test_training_tiles_show_nothing_of_validation(folder, truth):
+    with region_data(configured(folder, train=PLAIN)) as data:
+        roles = data.split.scenes[0].of(data.locations[0].grid.window)
+        seen = np.zeros(truth.shape, bool)
+        for index in range(60):
+            image, labels = data.training.sample(0, index)
+            scene, window = placed(data, (0, index))
+            assert scene == 0
+            part = roles[window.slices]
+            assert (image[:, part != TRAIN] == 0).all()
+            assert (labels[part != TRAIN] == 0).all()
+            expected = np.select([truth == 1, truth == 2, truth == 4], [1, 2, 3])[window.slices]
+            assert (labels == np.where(part == TRAIN, expected, 0)).all()
+            seen[window.slices] |= (image != 0).any(0)
+        assert not (seen & (roles != TRAIN)).any()
+        assert seen[roles == TRAIN].mean() > 0.5
+        assert (roles == UNUSED).any()
+
+
+def test_every_validation_pixel_is_in_one_tile(folder, truth):
+    with region_data(configured(folder, train={"overlap": 16})) as data:
+        roles = data.split.scenes[0].of(data.locations[0].grid.window)
+        counted = np.zeros(4, int)
+        for index in range(len(data.validation)):
+            image, labels = data.validation.sample(0, index)
+            assert same((image, labels), data.validation.sample(7, index))
+            # What is around is shown, whatever it is for.
+            assert (image != 0).any(0).all()
+            counted += np.bincount(labels.ravel(), minlength=4)
+        held = truth[roles == VAL]
+        assert counted[1:].tolist() == [(held == code).sum() for code in (1, 2, 4)]
+
+
+def test_class_pixels_are_those_of_training(folder, truth):
+    with region_data(configured(folder)) as data:
+        roles = data.split.scenes[0].of(data.locations[0].grid.window)
+        found = [((truth == code) & (roles == TRAIN)).sum() for code in (1, 2, 4)]
+        assert data.class_pixels.tolist() == found
+
+
+def test_test_tiles(folder, truth):
+    blocks = {**BLOCKS, "test_fraction": 0.2}
+    with region_data(configured(folder, validation=blocks)) as data:
+        assert data.test is not None
+        counted = sum((data.test.sample(0, i)[1] > 0).sum() for i in range(len(data.test)))
+        assert counted == pytest.approx(0.2 * truth.size, rel=0.5)
+
+
+def test_rare_classes_come_up(tmp_path, rng):
+    truth = np.ones((320, 320), np.uint8)
+    truth[:160] = 2
+    truth[200:206, 30:36] = 4
+    truth[20:26, 280:286] = 4
+    write_scene(tmp_path / "scene_vv_vh.tif", rng, truth)
+    write_raster(tmp_path / "labels.tif", truth)
+    blocks = {"block_size_px": 80}
+
+    def share(balance):
+        train = {"balance": balance}
+        with region_data(configured(tmp_path, train=train, validation=blocks)) as data:
+            samples = [data.training.sample(0, i)[1] for i in range(60)]
+        return np.mean([(labels == 3).any() for labels in samples])
+
+    assert share(1.0) > 0.25
+    assert share(0.0) < 0.15
+
+
+def test_statistics_are_those_of_training_pixels(folder, truth):
+    with rasterio.open(folder / "scene_vv_vh.tif", "r+") as file:
+        values = file.read()
+        with region_data(configured(folder)) as data:
+            roles = data.split.scenes[0].of(data.locations[0].grid.window)
+        # Whatever is outside of training must not matter.
+        values[:, roles != TRAIN] = 30
+        file.write(values)
+    with region_data(configured(folder)) as data:
+        spec = data.spec
+        assert spec.bands == ("VV", "VH")
+        assert spec.channels == ("VV", "VH", "VV-VH")
+        assert (spec.scaling, spec.tile_size) == ("db", 64)
+        used = values[:, roles == TRAIN].astype(float)
+        low, high = np.percentile(used, [0.5, 99.5], axis=1)
+        assert np.array(spec.clip) == pytest.approx(np.column_stack([low, high]), abs=0.05)
+        clipped = used.clip(low[:, None], high[:, None])
+        channels = np.stack([*clipped, clipped[0] - clipped[1]])
+        assert spec.mean == pytest.approx(channels.mean(1), abs=0.05)
+        assert spec.std == pytest.approx(channels.std(1), abs=0.05)
+        assert np.array(spec.quantiles) == pytest.approx(
+            np.percentile(used, [5, 50, 95], axis=1).T, abs=0.05
+        )
+
+
+def test_a_start_keeps_its_scale(folder):
+    with region_data(configured(folder)) as data:
+        base = data.spec
+    other = PreprocessSpec.from_dict({**base.to_dict(), "mean": (1.0, 2.0, 3.0), "tile_size": 32})
+    with region_data(configured(folder), base=other) as data:
+        assert data.spec.mean == (1, 2, 3)
+        assert data.spec.tile_size == 64
+        assert data.spec.clip == base.clip
+
+
+def test_what_the_user_says_of_inputs(folder):
+    inputs = {
+        "bands": ["VH", "VV"],
+        "channels": ["VH", "VH", "VV"],
+        "mean": [0, 0, 0],
+        "std": [1, 2, 3],
+        "scaling": "linear",
+    }
+    with region_data(configured(folder, preprocess=inputs)) as data:
+        assert data.spec.bands == ("VH", "VV")
+        assert data.spec.channels == ("VH", "VH", "VV")
+        assert (data.spec.mean, data.spec.std) == ((0, 0, 0), (1, 2, 3))
+        assert data.spec.scaling == "linear"
+        assert np.max(data.spec.clip) < 2
+
+
+@pytest.mark.parametrize("inputs", [{"mean": [1]}, {"channels": ["VV"]}, {"bands": list("abcde")}])
+def test_inputs_that_do_not_fit(folder, inputs):
+    with pytest.raises(UsageError), region_data(configured(folder, preprocess=inputs)):
+        pass
+
+
+def test_partial_labels_reach_the_tiles(folder):
+    class_map = {1: "water", 2: ["trees", "built"], 4: "built"}
+    scenes = [{**SCENE, "map": class_map}]
+    with region_data(configured(folder, scenes)) as data:
+        assert data.sets[4].tolist() == [False, True, True]
+        rows = np.unique([data.training.sample(0, i)[1] for i in range(30)])
+        assert set(rows.tolist()) == {0, 1, 3, 4}
+        assert data.class_pixels[1] == 0
+
+
+def test_pictures_of_a_folder(tmp_path, rng):
+    """Eight-bit pictures and labels of 40 pixels, smaller than a tile."""
+    for i in range(8):
+        labels = blobs(rng, (40, 44), size=8)
+        values = np.select([labels == 1, labels == 2], [30, 90], 200)
+        noisy = (values * rng.uniform(0.5, 1.5, labels.shape)).clip(1, 255).astype(np.uint8)
+        write_raster(tmp_path / f"sar_{i}.png", noisy, None, None, driver="PNG")
+        write_raster(tmp_path / f"lab_{i}.png", labels, None, None, driver="PNG")
+    scenes = [{"scene": "sar_{n}.png", "labels": "lab_{n}.png", "nodata": "none"}]
+    with region_data(configured(tmp_path, scenes, validation={})) as data:
+        assert data.spec.scaling == "amplitude8"
+        assert data.spec.bands == ("gray",)
+        whole = [{int(v) for v in np.unique(s.of(Window(0, 0, 40, 44)))} for s in data.split.scenes]
+        assert sorted(whole, key=str) == [{TRAIN}] * 6 + [{VAL}] * 2
+        for index in range(10):
+            image, labels = data.training.sample(0, index)
+            shown = (image != 0).any(0)
+            assert shown.sum() == 40 * 44
+            assert (labels[~shown] == 0).all()
+            assert (labels > 0).sum() == 40 * 44
+
+
+def test_scenes_without_labels_are_left_out(folder, rng, truth):
+    write_scene(
+        folder / "second_vv_vh.tif", rng, truth, transform=PLACE * Affine.translation(500, 0)
+    )
+    place = PLACE * Affine.translation(500, 0)
+    write_raster(folder / "second.tif", np.full_like(truth, 9), place)
+    told = []
+    scenes = [
+        {**SCENE, "map": {1: 1, 2: 2, 4: 4}},
+        {"scene": "second_vv_vh.tif", "labels": "second.tif", "map": {9: "ignore"}},
+    ]
+    with region_data(configured(folder, scenes), tell=told.append) as data:
+        assert len(data.split.names) == 1
+    assert "1 of 2 scenes have no label, so not used: second_vv_vh.tif" in told
+    with (
+        pytest.raises(UsageError, match="no scene has a labelled pixel"),
+        region_data(configured(folder, scenes[1:])),
+    ):
+        pass
+
+
+def test_labels_of_one_class_are_refused(folder, truth):
+    scenes = [{**SCENE, "map": {1: 1, 2: "ignore", 4: "ignore"}}]
+    with (
+        pytest.raises(LegendError, match="all labels to train on are water"),
+        region_data(configured(folder, scenes)),
+    ):
+        pass
+
+
+def test_missing_classes_are_told(folder):
+    told = []
+    scenes = [{**SCENE, "map": {1: 1, 2: 2, 4: "ignore"}}]
+    with region_data(configured(folder, scenes), tell=told.append):
+        pass
+    assert "no label for training is built" in told
+    assert "no label for validation is built" in told
+
+
+def test_gaps_that_leave_nothing(folder):
+    blocks = {"block_size_px": 64, "gap_px": 300}
+    with (
+        pytest.raises(UsageError, match="no labelled pixel is left for training"),
+        region_data(configured(folder, validation=blocks)),
+    ):
+        pass
+
+
+def test_no_scene_for_training(folder):
+    scenes = [{**SCENE, "split": "val"}]
+    with (
+        pytest.raises(UsageError, match="no scene is for training"),
+        region_data(configured(folder, scenes)),
+    ):
+        pass
+
+
+def test_units_that_cannot_be_told_ask_for_them(folder, truth):
+    values = (truth.astype(np.uint16) * 700) + 300
+    write_raster(folder / "scene_vv_vh.tif", np.stack([values, values // 2]))
+    with pytest.raises(SceneError, match="units"), region_data(configured(folder)):
+        pass
+    with region_data(configured(folder, [{**SCENE, "units": "amplitude"}])) as data:
+        assert data.spec.scaling == "db"
+
+
+def test_label_rasters_are_removed(folder):
+    with region_data(configured(folder)) as data:
+        path = data.training._reader.scenes[0].labels
+        assert path.exists()
+    assert not path.parent.exists()
+
+
+def test_another_process_draws_the_same(folder, tmp_path):
+    """Hash seeds and open files differ there; samples do not."""
+    with region_data(configured(folder)) as data:
+        here = data.training.sample(1, 2)
+        sent = tmp_path / "tiles.pickle"
+        sent.write_bytes(pickle.dumps(data.training))
+        code = (
+            "import pickle, sys, numpy as np\n"
+            f"tiles = pickle.load(open({str(sent)!r}, 'rb'))\n"
+            f"np.savez({str(tmp_path / 'there.npz')!r}, *tiles.sample(1, 2))\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+    there = np.load(tmp_path / "there.npz")
+    assert same(here, (there["arr_0"], there["arr_1"]))
+
+
+images = st.integers(0, 2**32).map(
+    lambda s: np.random.default_rng(s).gamma(4, 0.1, (2, 24, 24)).astype(np.float32)
+)
+
+
+@given(images, st.integers(0, 2**32), st.sampled_from(["db", "power", "amplitude"]))
+@settings(max_examples=40, deadline=None)
+def test_flips_and_turns_keep_pixels_and_labels_together(image, seed, units):
+    labels = np.arange(24 * 24).reshape(24, 24)
+    rng = np.random.default_rng(seed)
+    turned, (moved,) = vary(image, (labels,), units, {"flip", "rot90"}, rng)
+    assert (turned.reshape(2, -1) == image.reshape(2, -1)[:, moved.ravel()]).all()
+    assert sorted(moved.ravel().tolist()) == labels.ravel().tolist()
+    same_image, (same_labels,) = vary(image, (labels,), units, (), np.random.default_rng(seed))
+    assert (same_image == image).all()
+    assert (same_labels == labels).all()
+
+
+@given(
+    images, st.integers(0, 2**32), st.sampled_from([("gain",), ("speckle",), ("gain", "speckle")])
+)
+@settings(max_examples=40, deadline=None)
+def test_units_do_not_change_what_speckle_and_gain_do(power, seed, kinds):
+    results = []
+    for units, to, back in (
+        ("power", lambda p: p, lambda v: v),
+        ("amplitude", np.sqrt, np.square),
+        ("db", lambda p: 10 * np.log10(p), lambda v: 10 ** (v / 10)),
+    ):
+        varied, _ = vary(
+            to(power).astype(np.float32), (), units, kinds, np.random.default_rng(seed)
+        )
+        assert varied.dtype == np.float32
+        results.append(back(varied.astype(np.float64)))
+    assert results[1] == pytest.approx(results[0], rel=1e-3)
+    assert results[2] == pytest.approx(results[0], rel=1e-3)
+    assert (results[0] > 0).all()
+
+
+def test_speckle_keeps_the_mean():
+    rng = np.random.default_rng(0)
+    power = np.ones((1, 200, 200), np.float32)
+    means = [vary(power, (), "power", {"speckle"}, rng)[0] for _ in range(40)]
+    assert np.mean(means) == pytest.approx(1, abs=0.005)
+    assert any(m.std() > 0.1 for m in means)
+    assert any(m.std() == 0 for m in means)
+
+
+def test_times_power_in_decibels():
+    values = np.array([[-10.0]], np.float32)
+    assert times_power(values, np.array([[2.0]], np.float32), "db")[0, 0] == pytest.approx(
+        -6.99, abs=0.01
+    )
+
+
+def test_real_scene(shared_data):
+    """San Francisco: linear intensity without a CRS, five classes, unlabelled pixels."""
+    colors = ["#aa8866", "#008800", "#0000ff", "#ff0000", "#00ff00"]
+    names = ["bare", "mountain", "water", "urban", "vegetation"]
+    data = {
+        "classes": [
+            {"code": i, "name": n, "color": c}
+            for i, (n, c) in enumerate(zip(names, colors, strict=True), 1)
+        ],
+        "scenes": [
+            {
+                "scene": "sf_airsar/sf_airsar_hh_hv_vv_linear.tif",
+                "labels": "sf_airsar/sf_airsar_labels.tif",
+                "map": {0: "ignore", **{i: i for i in range(1, 6)}},
+            }
+        ],
+        "train": {"tile_size": 128},
+    }
+    config = parse_region(data, shared_data, "sf")
+    with region_data(config) as found:
+        assert found.spec.channels == ("HH", "HV", "VV")
+        assert found.spec.scaling == "db"
+        assert (found.class_pixels > 0).all()
+        held = sum(
+            np.bincount(found.validation.sample(0, i)[1].ravel(), minlength=6)
+            for i in range(len(found.validation))
+        )
+        assert (held[1:] > 0).all()
+        share = held[1:].sum() / (held[1:].sum() + found.class_pixels.sum())
+        assert 0.2 < share < 0.4
+        image, _ = found.training.sample(0, 0)
+        assert np.abs(image.mean()) < 2
