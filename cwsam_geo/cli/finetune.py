@@ -74,6 +74,8 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **given
     from cwsam_geo.train.region_file import load_region, parse_region
 
     train = {key: given[key] for key in _TRAIN if given[key] is not None}
+    if str(train.get("batch_size", "")).isdecimal():
+        train["batch_size"] = int(train["batch_size"])
     if region is not None:
         extra = [f"--{k}" for k in ("scene", "labels", "column", "legend") if given[k]]
         if extra:

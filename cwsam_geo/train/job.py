@@ -98,9 +98,6 @@ class Job:
             CwsamGeoError: The checkpoint does not serve, or training failed.
         """
         data, first = self.data, self.processes.rank == 0
-        if first:
-            again = self.options.overwrite or self.options.resume
-            write_split(data.split, data.locations, self.paths.split, again)
         loop_data = TrainingData(
             data.training, data.validation, data.sets, data.ignore, self.class_weights
         )
@@ -122,6 +119,9 @@ class Job:
                 state = load_checkpoint(self.paths.checkpoint, settings)
             else:
                 state = RunState(self._batch_size(trainer))
+            if first:
+                again = self.options.overwrite or self.options.resume
+                write_split(data.split, data.locations, self.paths.split, again)
             tell(self._start_event(state))
             trainer.run(state)
         best = state.best

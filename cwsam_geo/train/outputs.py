@@ -80,11 +80,16 @@ class OutputPaths:
 
         Raises:
             UsageError: A file exists and ``overwrite`` is False, or an interrupted run's
-                checkpoint is there and it is neither resumed nor overwritten.
+                checkpoint is there and it is neither resumed nor overwritten, or is not there and
+                shall be resumed.
             OutputError: The folder is missing or cannot be written to.
         """
         check_output(self.bundle, overwrite)
         again = overwrite or resume
+        if resume and not self.checkpoint.is_file():
+            raise UsageError(
+                f"{self.checkpoint}: no checkpoint to resume from; leave out --resume to start"
+            )
         if self.checkpoint.exists() and not again:
             raise UsageError(
                 f"{self.checkpoint}: a run was interrupted here; pass --resume to go on with it, "
