@@ -23,7 +23,6 @@ from cwsam_geo.io.raster_sink import (
     raster_sink,
 )
 from cwsam_geo.io.source import Source, open_source
-from cwsam_geo.io.vectors.formats import format_of
 from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.model.bundle import ModelBundle
 from cwsam_geo.model.device import auto_batch_size, resolve_device, resolve_precision
@@ -32,7 +31,6 @@ from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.options import PredictOptions, PredictOutputs
 from cwsam_geo.predict import MapJob, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.reading import Reading, plan_reading
-from cwsam_geo.vectorize import VectorizeOptions, vectorize
 
 Scene = str | os.PathLike[str]
 Event = Mapping[str, Any]
@@ -94,14 +92,23 @@ def predict_scene(
             )
     on_event(_done_event(Path(output), bundle.legend, summary))
     if outputs.vectors is not None:
-        vectorize(
-            output,
-            outputs.vectors,
-            VectorizeOptions(confidence=outputs.confidence),
-            overwrite=outputs.overwrite,
-            on_event=lambda event: on_event({"stage": "vectors", **event}),
-        )
+        _vectorize(output, outputs, on_event)
     return summary
+
+
+def _vectorize(
+    output: str | os.PathLike[str], outputs: PredictOutputs, on_event: Callable[[Event], None]
+) -> None:
+    from cwsam_geo.vectorize import VectorizeOptions, vectorize
+
+    assert outputs.vectors is not None
+    vectorize(
+        output,
+        outputs.vectors,
+        VectorizeOptions(confidence=outputs.confidence),
+        overwrite=outputs.overwrite,
+        on_event=lambda event: on_event({"stage": "vectors", **event}),
+    )
 
 
 def default_overlap(tile_size: int) -> int:
@@ -116,6 +123,9 @@ def _check_paths(scenes: Sequence[Scene], output: Path, outputs: PredictOutputs)
     for target in targets:
         check_raster_output(target, outputs.overwrite)
     if outputs.vectors is not None:
+        # Imported where it is asked for: geopandas takes a second and 150 MB.
+        from cwsam_geo.io.vectors.formats import format_of
+
         format_of(outputs.vectors)
         targets.append(check_output(outputs.vectors, outputs.overwrite))
     for target in targets:
