@@ -1,0 +1,127 @@
+"""The order of a tile's tokens: by attention windows instead of by rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class WindowGroup:
+    """Windows of one shape, side by side.
+
+    Attributes:
+        rows, columns: First row and column of the first window, in tokens.
+        down, across: Number of windows in each direction.
+        height, width: Size of each window in real tokens; less than the attention window's side
+            where that reaches over the edge.
+    """
+
+    rows: int
+    columns: int
+    down: int
+    across: int
+    height: int
+    width: int
+
+    @property
+    def windows(self) -> int:
+        """Number of windows."""
+        return self.down * self.across
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of an image."""
+        return self.windows * self.height * self.width
+
+
+class TokenLayout:
+    """Tokens of a batch, ordered so that each group of windows is one contiguous run.
+
+    Nearly all layers treat tokens singly, so the order costs nothing; windows need neither
+    partition nor padding then. In memory: for each group (image, window, row, column).
+
+    Args:
+        grid: Side of a tile in tokens.
+        window: Side of the attention windows in tokens.
+    """
+
+    def __init__(self, grid: int, window: int) -> None:
+        self.grid = grid
+        full, rest = divmod(grid, window)
+        edge = full * window
+        spans = [(0, full, window)] if full else []
+        spans += [(edge, 1, rest)] if rest else []
+        self.groups = tuple(
+            WindowGroup(y, x, down, across, height, width)
+            for y, down, height in spans
+            for x, across, width in spans
+        )
+
+    def split(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens (B * grid**2, C) to one (B * windows, height * width, C) for each group."""
+        batch = len(tokens) // self.grid**2
+        parts = tokens.split([batch * g.tokens for g in self.groups])
+        return [
+            part.view(batch * g.windows, g.height * g.width, -1)
+            for part, g in zip(parts, self.groups, strict=True)
+        ]
+
+    def to_windows(self, raster: Tensor) -> Tensor:
+        """(B, grid, grid, C) to (B * grid**2, C)."""
+        batch, channels = len(raster), raster.shape[-1]
+        tokens = raster.new_empty(batch * self.grid**2, channels)
+        for part, group in zip(self.split(tokens), self.groups, strict=True):
+            g = group
+            part.view(batch, g.down, g.across, g.height, g.width, channels).copy_(
+                self.region(raster, group, 1).transpose(2, 3)
+            )
+        return tokens
+
+    def to_raster(self, tokens: Tensor) -> Tensor:
+        """(B * grid**2, C) to (B, grid, grid, C)."""
+        batch, channels = len(tokens) // self.grid**2, tokens.shape[-1]
+        raster = tokens.new_empty(batch, self.grid, self.grid, channels)
+        for part, group in zip(self.split(tokens), self.groups, strict=True):
+            g = group
+            windows = part.view(batch, g.down, g.across, g.height, g.width, channels)
+            self.region(raster, group, 1).copy_(windows.transpose(2, 3))
+        return raster
+
+    def to_heads(self, tokens: Tensor, heads: int) -> Tensor:
+        """Queries, keys and values in the order of the raster.
+
+        Args:
+            tokens: Shape (B * grid**2, 3 * D), the three side by side.
+            heads: Number of attention heads.
+
+        Returns:
+            Shape (3, B, heads, grid**2, D / heads).
+        """
+        batch, dim = len(tokens) // self.grid**2, tokens.shape[-1] // 3 // heads
+        out = tokens.new_empty(3, batch, heads, self.grid, self.grid, dim)
+        for part, group in zip(self.split(tokens), self.groups, strict=True):
+            g = group
+            windows = part.view(batch, g.down, g.across, g.height, g.width, 3, heads, dim)
+            self.region(out, group, 3).copy_(windows.permute(5, 0, 6, 1, 3, 2, 4, 7))
+        return out.flatten(3, 4)
+
+    @staticmethod
+    def region(raster: Tensor, group: WindowGroup, axis: int) -> Tensor:
+        """A group's part of a raster whose rows are ``axis``: (..., down, height, across, width, C)."""
+        g = group
+        part = raster.narrow(axis, g.rows, g.down * g.height)
+        part = part.narrow(axis + 1, g.columns, g.across * g.width)
+        return part.unflatten(axis + 1, (g.across, g.width)).unflatten(axis, (g.down, g.height))
+
+
+def heads_of(tokens: Tensor, heads: int) -> Tensor:
+    """(n, S, 3 * D) to queries, keys and values (3, n, heads, S, D / heads)."""
+    return tokens.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
+
+
+def without_heads(attended: Tensor, out: Tensor) -> None:
+    """Writes (n, heads, S, D / heads) to (n, S, D)."""
+    out.unflatten(2, (attended.shape[1], -1)).copy_(attended.transpose(1, 2))
