@@ -121,6 +121,47 @@ def test_creation_options_are_passed_on(tmp_path):
         assert raster.block_shapes == [(256, 256)]
 
 
+@pytest.mark.parametrize("palette", [True, False])
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("COG", {"COMPRESS": "LERC", "MAX_Z_ERROR": "5"}, "values"),
+        ("COG", {"NBITS": "4"}, "4 bit"),
+        ("GTiff", {"NBITS": "1"}, "values"),
+        ("COG", {"COMPRESS": "JPEG"}, "values|palette"),
+        ("GTiff", {"COMPRESS": "JPEG"}, "values|JPEG"),
+        ("COG", {"TILING_SCHEME": "GoogleMapsCompatible"}, "grid|nodata"),
+        ("COG", {"TARGET_SRS": "EPSG:3857"}, "grid|nodata"),
+        ("GTiff", {"PROFILE": "BASELINE"}, "beside"),
+        ("GTiff", {"TFW": "YES"}, "beside"),
+    ],
+)
+def test_options_that_would_spoil_the_raster_are_refused(tmp_path, name, options, said, palette):
+    colormap = legend(5).colormap if palette else None
+    layout = RasterLayout(format=name, options=options, colormap=colormap)
+    with pytest.raises(UsageError, match=said):
+        write(tmp_path / "map.tif", random_classes(60, 60), grid(60, 60), layout)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["COG", "GTiff"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"COMPRESS": "LERC"},
+        {"COMPRESS": "ZSTD", "NUM_THREADS": "2"},
+        {"COMPRESS": "NONE"},
+        {"BIGTIFF": "YES"},
+    ],
+)
+def test_options_that_keep_the_raster_are_taken(tmp_path, name, options):
+    values = random_classes(60, 60)
+    layout = RasterLayout(format=name, options=options, colormap=legend(5).colormap)
+    write(tmp_path / "map.tif", values, grid(60, 60), layout)
+    with rasterio.open(tmp_path / "map.tif") as raster:
+        np.testing.assert_array_equal(raster.read(), values)
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 1500), st.integers(1, 1500), st.integers(100, 900), st.integers(0, 2**31))
 def test_blocks_are_given_once_and_whole(height, width, tile, seed):

@@ -166,7 +166,7 @@ def raster_sink(
         OutputError: It cannot be written.
     """
     target = check_raster_output(path, overwrite)
-    check_creation_options(layout.format, layout.options)
+    check_creation_options(layout.format, layout.options, layout.colormap)
     with atomic_output(target, overwrite) as final:
         stream = final if layout.format == "GTiff" else final.with_suffix(".stream.tif")
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
