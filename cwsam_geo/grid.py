@@ -10,6 +10,7 @@ from typing import Any
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 
 from cwsam_geo.errors import UsageError
 
@@ -81,6 +82,7 @@ class SceneGrid:
         block_shape: Rows and columns of a storage block.
         gcps: Ground control points, for scenes that have them instead of a transform.
         gcp_crs: Their coordinate reference system.
+        rpcs: Rational polynomial coefficients, which optical and some SAR products come with.
     """
 
     height: int
@@ -93,6 +95,7 @@ class SceneGrid:
     block_shape: tuple[int, int] = (256, 256)
     gcps: tuple[GroundControlPoint, ...] = ()
     gcp_crs: CRS | None = None
+    rpcs: RPC | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1 or self.count < 1:
@@ -109,18 +112,30 @@ class SceneGrid:
         return bool(self.gcps) or not self.transform.is_identity
 
     def crop(self, window: Window) -> SceneGrid:
-        """The grid of a window inside the scene; control points move along."""
+        """The grid of a window inside the scene; control points and coefficients move along."""
         gcps = tuple(
             GroundControlPoint(
                 row=p.row - window.row, col=p.col - window.col, x=p.x, y=p.y, z=p.z, id=p.id
             )
             for p in self.gcps
         )
+        rpcs = self.rpcs and RPC(
+            **{
+                **self.rpcs.to_dict(),
+                "line_off": self.rpcs.line_off - window.row,
+                "samp_off": self.rpcs.samp_off - window.col,
+            }
+        )
         transform = self.transform
         if (window.row, window.col) != (0, 0) and self.georeferenced and not self.gcps:
             transform = transform * Affine.translation(window.col, window.row)
         return replace(
-            self, height=window.height, width=window.width, transform=transform, gcps=gcps
+            self,
+            height=window.height,
+            width=window.width,
+            transform=transform,
+            gcps=gcps,
+            rpcs=rpcs,
         )
 
 

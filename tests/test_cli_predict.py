@@ -15,6 +15,7 @@ from doubles import UTM, legend
 from models import gray_bundle, random_bundle
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import Polygon
 
@@ -214,6 +215,45 @@ def test_a_scene_of_control_points_keeps_them(capfd, tmp_path, models):
             (p.row, p.col, p.x, p.y) for p in points
         ]
         assert crs == CRS.from_epsg(4326)
+
+
+def test_a_transform_counts_more_than_control_points_beside_it(capfd, tmp_path, models, scene):
+    corners = "".join(
+        f'<GCP Id="{i}" Pixel="{x}" Line="{y}" X="{15 + x / 1e3}" Y="{54 - y / 1e3}"/>'
+        for i, (x, y) in enumerate([(0, 0), (210, 0), (0, 150)])
+    )
+    bands = "".join(
+        f'<VRTRasterBand dataType="Float32" band="{b}"><Description>{name}</Description>'
+        f"<SimpleSource><SourceFilename>{scene}</SourceFilename><SourceBand>{b}</SourceBand>"
+        "</SimpleSource></VRTRasterBand>"
+        for b, name in enumerate(["VV", "VH"], 1)
+    )
+    both = tmp_path / "both.vrt"
+    both.write_text(
+        '<VRTDataset rasterXSize="210" rasterYSize="150"><SRS>EPSG:32633</SRS>'
+        "<GeoTransform>5e5, 10, 0, 6e6, 0, -10</GeoTransform>"
+        f'<GCPList Projection="EPSG:4326">{corners}</GCPList>{bands}</VRTDataset>'
+    )
+    code, _, err = predict(capfd, both, tmp_path / "m.tif", models)
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.transform == TRANSFORM
+        assert file.crs == UTM
+
+
+def test_a_scene_of_rational_polynomials_keeps_them(capfd, tmp_path, models):
+    ones = [1.0] + 19 * [0.0]
+    rpcs = RPC(
+        height_off=100.5, height_scale=500, lat_off=45, lat_scale=0.1, long_off=10, long_scale=0.1,
+        line_off=75, line_scale=75, samp_off=105, samp_scale=105, line_num_coeff=ones[::-1],
+        line_den_coeff=ones, samp_num_coeff=ones[::-1], samp_den_coeff=ones,
+    )  # fmt: skip
+    scene = write_scene(tmp_path / "s.tif", scene_values(), None, None, rpcs=rpcs)
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models)
+    assert code == 0, err
+    with rasterio.open(scene) as given, rasterio.open(tmp_path / "m.tif") as file:
+        assert given.rpcs is not None
+        assert file.rpcs == given.rpcs
 
 
 def test_a_scene_without_any_data_gives_an_empty_map_and_says_so(capfd, tmp_path, models):

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 
 from cwsam_geo.grid import SceneGrid, Window, same_grid
 
@@ -42,6 +43,16 @@ def test_a_cropped_grid_keeps_every_pixel_where_it_is(transform):
 
 def test_a_window_from_the_first_pixel_keeps_the_transform_to_the_last_bit():
     assert SceneGrid(100, 200, ROTATED, UTM).crop(Window(0, 0, 7, 8)).transform == ROTATED
+
+
+def test_rational_polynomials_move_with_the_window():
+    names = ("height", "lat", "long", "line", "samp")
+    offsets = {f"{n}_off": 50.0 for n in names} | {f"{n}_scale": 100.0 for n in names}
+    kinds = ("line_num", "line_den", "samp_num", "samp_den")
+    rpcs = RPC(**offsets, **{f"{k}_coeff": 20 * [0.1] for k in kinds})
+    part = SceneGrid(100, 200, Affine.identity(), None, rpcs=rpcs).crop(Window(30, 40, 10, 20))
+    assert (part.rpcs.line_off, part.rpcs.samp_off, part.rpcs.lat_off) == (20, 10, 50)
+    assert part.rpcs.line_num_coeff == rpcs.line_num_coeff
 
 
 def test_control_points_move_with_a_crop():

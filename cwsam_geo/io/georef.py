@@ -51,6 +51,9 @@ def _difference(a: SceneGrid, b: SceneGrid) -> str:
 def grid_of(dataset: Any) -> SceneGrid:
     """Shape, georeferencing and storage of an open rasterio dataset."""
     gcps, gcp_crs = dataset.gcps
+    if not dataset.transform.is_identity:
+        # A file may carry both; GDAL goes by the transform where there is one.
+        gcps, gcp_crs = (), None
     return SceneGrid(
         height=dataset.height,
         width=dataset.width,
@@ -62,4 +65,5 @@ def grid_of(dataset: Any) -> SceneGrid:
         block_shape=tuple(dataset.block_shapes[0]),
         gcps=tuple(gcps),
         gcp_crs=gcp_crs,
+        rpcs=dataset.rpcs,
     )

@@ -157,7 +157,8 @@ def raster_sink(
 
     Args:
         path: The output, ``*.tif``.
-        grid: Size and georeferencing, kept to the last bit; control points are kept as they are.
+        grid: Size and georeferencing, kept to the last bit; control points and rational
+            polynomial coefficients are kept as they are.
         layout: Kind of raster.
         overwrite: Replace a file that is there.
 
@@ -214,6 +215,8 @@ def _profile(grid: SceneGrid, bands: int, options: Mapping[str, str]) -> dict[st
 def _describe(dataset: Any, grid: SceneGrid, layout: RasterLayout) -> None:
     if grid.gcps:
         dataset.gcps = (list(grid.gcps), grid.gcp_crs)
+    if grid.rpcs is not None:
+        dataset.rpcs = grid.rpcs
     if layout.colormap is not None:
         dataset.write_colormap(1, dict(layout.colormap))
     for i, text in enumerate(layout.descriptions, start=1):
