@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
 from cwsam_geo.cli.parameters import auto_or_count, band_list, creation_options
+from cwsam_geo.cli.reporting import Reporter
 
 # As in cwsam_geo.blend and cwsam_geo.units, which import numpy; a test compares them.
 BLENDS = ("cosine", "linear", "gaussian", "flat")
@@ -70,6 +70,7 @@ UNITS = ("auto", "db", "power", "amplitude")
 @click.option("--aoi", metavar="FILE", help="Map only the polygons of this vector file.")
 @click.option("--confidence", metavar="PATH", help="Also write the winner's probability in %.")
 @click.option("--probabilities", metavar="PATH", help="Also write every class's probability in %.")
+@click.option("--vectors", metavar="PATH", help="Also write polygons, as vectorize does.")
 @click.option("--tta", is_flag=True, help="Average over four flips, at four times the cost.")
 @click.option(
     "--of",
@@ -108,11 +109,12 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
     outputs = PredictOutputs(
         confidence=given["confidence"],
         probabilities=given["probabilities"],
+        vectors=given["vectors"],
         format=given["raster_format"],
         creation_options=given["creation_options"],
         overwrite=given["overwrite"],
     )
-    with Reporter(as_json, quiet) as report:
+    with PredictReporter(as_json, quiet) as report:
         predict_scene(scenes, output, options, outputs, report)
 
 
@@ -130,57 +132,39 @@ _OPTIONS = (
 )
 
 
-class Reporter:
-    """Prints what ``predict_scene`` tells: a progress bar on stderr, or NDJSON on stdout.
-
-    Args:
-        as_json: One JSON object a line on standard output, and no bar.
-        quiet: Neither bar nor remarks.
-    """
+class PredictReporter(Reporter):
+    """Prints what ``predict_scene`` tells."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
-        self._as_json, self._quiet = as_json, quiet
-        self._bar: Any = None
+        super().__init__(as_json, quiet)
+        self._vectors: Reporter | None = None
 
-    def __enter__(self) -> Reporter:
-        return self
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Prints one event; those of the polygons as ``vectorize`` prints them."""
+        if event.get("stage") == "vectors":
+            from cwsam_geo.cli.vectorize import VectorizeReporter
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
+            if self._vectors is None:
+                self._vectors = VectorizeReporter(self._as_json, self._quiet)
+            self._vectors.show(event)
+        else:
+            super().show(event)
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        """Prints one event."""
-        kind = event["event"]
-        if self._as_json:
-            click.echo(json.dumps(event, ensure_ascii=False))
-        if self._quiet:
-            return
-        if kind in ("decision", "warning"):
-            prefix = "Warning: " if kind == "warning" else ""
-            click.echo(f"{prefix}{event['text']}", err=True)
-        elif not self._as_json:
-            getattr(self, f"_{kind}")(event)
-
-    def _start(self, event: Mapping[str, Any]) -> None:
-        click.echo(
+    def on_start(self, event: Mapping[str, Any]) -> None:
+        """Says what is done with what."""
+        self.say(
             f"{event['width']} x {event['height']} px on {event['device']} "
             f"({event['precision']}), tiles of {event['tile_size']} px, "
-            f"overlap {event['overlap']}",
-            err=True,
+            f"overlap {event['overlap']}"
         )
 
-    def _progress(self, event: Mapping[str, Any]) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar."""
+        self.advance(event["tiles"], event["total"], f"{event['mpx_per_second']:.2f} Mpx/s")
 
-            self._bar = tqdm(total=event["total"], unit="tile", dynamic_ncols=True)
-        self._bar.set_postfix_str(f"{event['mpx_per_second']:.2f} Mpx/s", refresh=False)
-        self._bar.update(event["tiles"] - self._bar.n)
-
-    def _done(self, event: Mapping[str, Any]) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    def on_done(self, event: Mapping[str, Any]) -> None:
+        """Says what the map holds."""
+        self.close_bar()
         total = sum(event["pixels"].values())
         shares = ", ".join(f"{n} {100 * v / total:.1f} %" for n, v in event["pixels"].items())
-        click.echo(f"{event['output']}: {shares} ({event['seconds']:.1f} s)", err=True)
+        self.say(f"{event['output']}: {shares} ({event['seconds']:.1f} s)")

@@ -108,9 +108,21 @@ BACKBONES = {
             decoder_mlp_dim=512,
             tile_size=256,
         ),
+        Backbone(
+            "tiny",
+            dim=96,
+            depth=4,
+            heads=3,
+            global_blocks=(1, 3),
+            patch_size=8,
+            window=8,
+            decoder_dim=32,
+            decoder_mlp_dim=256,
+            tile_size=256,
+        ),
     )
 }
-"""The only place with sizes: SAM's three backbones and one for laptops and tests."""
+"""The only place with sizes: SAM's three backbones and two for laptops and tests."""
 
 
 @dataclass(frozen=True)
