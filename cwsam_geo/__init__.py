@@ -16,7 +16,8 @@ _WHERE = {
     "PredictOptions": "cwsam_geo.options",
     "PredictOutputs": "cwsam_geo.options",
     "VectorizeOptions": "cwsam_geo.vectorize",
-    "evaluate": "cwsam_geo.evaluate",
+    "EvaluateOptions": "cwsam_geo.evaluation",
+    "evaluate": "cwsam_geo.assessment",
     "predict_scene": "cwsam_geo.api",
     "vectorize": "cwsam_geo.vectorize",
 }

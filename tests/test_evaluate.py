@@ -700,3 +700,11 @@ def test_real_labels(tmp_path, shared_data):
     known = truth >= 0
     assert (result.counts == expected(truth[known], water[known], (0, 1))).all()
     assert result.coverage["ignored"] == (~known).sum()
+
+
+def test_importable_from_the_package():
+    """Also once the modules behind it are loaded: none of them may bear the function's name."""
+    import cwsam_geo
+
+    assert cwsam_geo.evaluate is evaluate
+    assert cwsam_geo.EvaluateOptions is EvaluateOptions
