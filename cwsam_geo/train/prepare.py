@@ -169,9 +169,9 @@ def _scan(
                 grid=reading.source.grid,
                 label=source.label,
             )
-        for warning in reading.warnings:
-            tell(f"{scene.name}: {warning}")
         if len(cells.cells):
+            for warning in reading.warnings:
+                tell(f"{scene.name}: {warning}")
             scanned.append(_Scanned(scene, file, target, cells))
         else:
             empty.append(scene.name)

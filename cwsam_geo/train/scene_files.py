@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.bands import Nodata
 from cwsam_geo.io.source import RasterSource, open_source
-from cwsam_geo.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.preprocess import SceneBands
 from cwsam_geo.train.labels import LabelRaster
 from cwsam_geo.train.regions import SceneRegions
 
@@ -138,13 +138,3 @@ class SceneReader:
         """Closes the files."""
         while self._open:
             self._close(self._open.popitem()[1])
-
-
-def model_input(
-    spec: PreprocessSpec,
-    values: NDArray[np.float32],
-    valid: NDArray[np.bool_],
-    bands: SceneBands,
-) -> NDArray[np.float32]:
-    """The model's input, shape (3, T, T), of raw values (N, T, T); 0 where not valid."""
-    return spec.apply(np.ascontiguousarray(values), np.ascontiguousarray(valid), bands)
