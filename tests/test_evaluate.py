@@ -689,7 +689,7 @@ def test_report_is_plain_json(tmp_path, map_file):
 
 
 def test_real_labels(tmp_path, shared_data):
-    """A chip and its label, whose transforms differ by rounding; -1 is no data, but undeclared."""
+    """A scene and its label, whose transforms differ by rounding; -1 is no data, but undeclared."""
     label = shared_data / "sen1floods11" / "India_900498_LabelHand.tif"
     with rasterio.open(shared_data / "sen1floods11" / "India_900498_S1Hand.tif") as scene:
         water = (scene.read(2) < -19).astype(np.uint8)
