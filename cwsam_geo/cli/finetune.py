@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
+from cwsam_geo.cli.reporting import Reporter
 
 _TRAIN = (
     "epochs",
@@ -89,7 +89,7 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **given
     options = FinetuneOptions(
         overwrite=given["overwrite"], resume=given["resume"], tensorboard=given["tensorboard"]
     )
-    with Reporter(as_json, quiet) as report:
+    with FinetuneReporter(as_json, quiet) as report:
         finetune(config, output, options, report)
 
 
@@ -115,84 +115,46 @@ def _region_of(given: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, 
     return region
 
 
-class Reporter:
-    """Prints what ``finetune`` tells: a progress bar on stderr, or NDJSON on stdout.
+class FinetuneReporter(Reporter):
+    """Prints what ``finetune`` tells."""
 
-    Args:
-        as_json: One JSON object a line on standard output, and no bar.
-        quiet: Neither bar nor remarks.
-    """
+    unit = "step"
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self._as_json, self._quiet = as_json, quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> Reporter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        """Prints one event."""
-        kind = event["event"]
-        if self._as_json:
-            click.echo(json.dumps(event, ensure_ascii=False))
-        if self._quiet:
-            return
-        if kind in ("decision", "warning"):
-            prefix = "Warning: " if kind == "warning" else ""
-            self._say(f"{prefix}{event['text']}")
-        elif not self._as_json:
-            getattr(self, f"_{kind}")(event)
-
-    def _start(self, event: Mapping[str, Any]) -> None:
+    def on_start(self, event: Mapping[str, Any]) -> None:
+        """What is about to be done."""
         done = event["epochs_done"]
         several = f", {event['processes']} processes" if event["processes"] > 1 else ""
-        self._say(
-            f"{'Goes on after' if done else 'Trains'} "
-            f"{f'epoch {done} of ' if done else ''}{event['epochs']} epochs "
+        self.say(
+            f"{f'Goes on after epoch {done} of' if done else 'Trains'} {event['epochs']} epochs "
             f"({event['scope']}) on {event['device']} ({event['precision']}{several}): "
             f"{event['training_samples']} tiles of {event['tile_size']} px an epoch, "
             f"{event['batch_size']} a step; {event['validation_tiles']} to validate"
         )
 
-    def _progress(self, event: Mapping[str, Any]) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """A step of the run."""
+        steps, epoch = event["steps"], event["epoch"]
+        self.advance(
+            (epoch - 1) * steps + event["step"],
+            event["epochs"] * steps,
+            f"epoch {epoch}/{event['epochs']}, loss {event['loss']:.4f}",
+        )
 
-            self._bar = tqdm(
-                total=event["steps"],
-                desc=f"epoch {event['epoch']}/{event['epochs']}",
-                unit="step",
-                dynamic_ncols=True,
-                leave=False,
-            )
-        self._bar.set_postfix_str(f"loss {event['loss']:.4f}", refresh=False)
-        self._bar.update(event["step"] - self._bar.n)
-
-    def _epoch(self, event: Mapping[str, Any]) -> None:
-        self._close()
+    def on_epoch(self, event: Mapping[str, Any]) -> None:
+        """What an epoch came to."""
         miou = "-" if event["miou"] is None else f"{event['miou']:.4f}"
-        self._say(
+        self.say(
             f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.4f}, "
             f"validation mIoU {miou}{' (best)' if event['best'] else ''}, "
             f"{event['seconds']:.1f} s"
         )
 
-    def _done(self, event: Mapping[str, Any]) -> None:
+    def on_done(self, event: Mapping[str, Any]) -> None:
+        """What the run came to."""
+        self.close_bar()
         test = event["test_miou"]
         tested = "" if test is None else f", test mIoU {test:.4f}"
-        self._say(
+        self.say(
             f"{event['bundle']}: {event['kind']}, epoch {event['epoch']}, validation mIoU "
             f"{event['miou']:.4f}{tested} ({event['seconds']:.1f} s)"
         )
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    @staticmethod
-    def _say(text: str) -> None:
-        click.echo(text, err=True)
