@@ -17,7 +17,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 from rio_cogeo.cogeo import cog_validate
-from shapely.geometry import Polygon
+from shapely.geometry import MultiPolygon, Polygon, box
 
 from cwsam_geo.blend import BLENDS
 from cwsam_geo.cli import predict as predict_cli
@@ -201,6 +201,67 @@ def test_an_area_of_interest_of_any_crs_leaves_the_rest_nodata(capfd, tmp_path, 
     assert (mapped != inside).mean() < 0.01
 
 
+SOUTH_UP = Affine(10, 0, 5e5, 0, 10, 6e6)
+
+
+@pytest.mark.parametrize("transform", [TRANSFORM, SOUTH_UP, ROTATED])
+def test_an_area_covers_the_pixels_whose_centres_it_holds(capfd, tmp_path, models, transform):
+    scene = write_scene(tmp_path / "s.tif", scene_values(), transform)
+    corners = [
+        [(20.3, 30.2), (90.1, 40.7), (60.4, 109.9)],
+        [(120.3, 50.2), (139.7, 50.2), (139.7, 70.4), (120.3, 70.4)],
+    ]
+    parts = [Polygon([transform * p for p in c]) for c in corners]
+    aoi = geopandas.GeoDataFrame(geometry=[MultiPolygon(parts)], crs=UTM)
+    aoi.to_file(tmp_path / "aoi.gpkg")
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.shape == (80, 120)
+        assert file.transform * (0, 0) == pytest.approx(transform * (20, 30))
+        inside = ~rasterio.features.geometry_mask(parts, file.shape, file.transform)
+        np.testing.assert_array_equal(file.read(1) != 255, inside)
+
+
+def test_an_area_larger_than_the_world_of_the_scenes_crs(capfd, tmp_path, models, scene):
+    aoi = geopandas.GeoDataFrame(geometry=[box(-180, -90, 180, 90)], crs="EPSG:4326")
+    aoi.to_file(tmp_path / "aoi.gpkg")
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
+    assert code == 0, err
+    assert predict(capfd, scene, tmp_path / "all.tif", models)[0] == 0
+    np.testing.assert_array_equal(read(tmp_path / "m.tif"), read(tmp_path / "all.tif"))
+
+
+def test_a_scene_of_control_points_can_be_cut_by_an_area(capfd, tmp_path, models):
+    points = [GroundControlPoint(row=r, col=c, x=15 + c / 1e4, y=54 - r / 1e4)
+              for r in (0, 75, 150) for c in (0, 105, 210)]  # fmt: skip
+    scene = write_scene(tmp_path / "s.tif", scene_values(), None, None)
+    with rasterio.open(scene, "r+") as file:
+        file.gcps = (points, CRS.from_epsg(4326))
+    aoi = geopandas.GeoDataFrame(geometry=[box(15.002, 53.99, 15.01, 53.998)], crs="EPSG:4326")
+    aoi.to_file(tmp_path / "aoi.gpkg")
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert file.shape == (80, 80)
+        assert (file.gcps[0][0].row, file.gcps[0][0].col) == (-20, -20)
+        assert (file.read(1) != 255).all()
+
+
+def test_areas_that_cannot_be_used_are_refused(capfd, tmp_path, models, scene):
+    table, layers, empty = (tmp_path / n for n in ("table.csv", "layers.gpkg", "empty.geojson"))
+    table.write_text("a,b\n1,2\n")
+    empty.write_text('{"type": "FeatureCollection", "features": []}')
+    for i in range(2):
+        frame = geopandas.GeoDataFrame(geometry=[box(5e5, 5.9e6, 6e5, 6e6)], crs=UTM)
+        frame.to_file(layers, layer=f"layer {i}")
+    for aoi, said in ((table, "table"), (layers, "layer 0, layer 1"), (empty, "no polygons")):
+        code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", aoi)
+        assert code == 2, err
+        assert aoi.name in one_line(err)
+        assert said in one_line(err)
+
+
 def test_a_scene_of_control_points_keeps_them(capfd, tmp_path, models):
     points = [GroundControlPoint(row=r, col=c, x=c / 100, y=-r / 100, z=5.5)
               for r in (0, 149) for c in (0, 209)]  # fmt: skip
@@ -303,6 +364,8 @@ def one_line(err):
         (["--nodata", "x"], 2, "nodata 'x'"),
         (["--bounds", "0", "0", "1", "1"], 2, "outside"),
         (["--bounds", "1", "0", "0", "1"], 2, "west south east north"),
+        (["--bounds", "-inf", "-inf", "inf", "inf"], 2, "west south east north"),
+        (["--bounds", "0", "0", "1", "1"], 2, "500000 5998500 502100 6000000"),
         (["--aoi", "nowhere.gpkg"], 2, "nowhere.gpkg"),
         (["--confidence", "m.tif"], 2, "another output"),
         (["--co", "COMPRESS=NONSENSE"], 2, "NONSENSE"),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio.features
+import shapely
 from numpy.typing import NDArray
 
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.features import burn, read_area
+from cwsam_geo.io.geolocation import Geolocation, name_of, pixel_window
 
 if TYPE_CHECKING:
     from cwsam_geo.io.source import Source
@@ -30,10 +30,10 @@ class CroppedSource:
     Args:
         source: The whole scene.
         window: The part, inside the scene.
-        shapes: Polygons in the scene's CRS, or none for the whole window.
+        shapes: Polygons in the pixel coordinates of the whole scene, or None for the whole window.
     """
 
-    def __init__(self, source: Source, window: Window, shapes: Sequence[Any] = ()) -> None:
+    def __init__(self, source: Source, window: Window, shapes: NDArray[Any] | None = None) -> None:
         self._source, self._window, self._shapes = source, window, shapes
         self.grid = source.grid.crop(window)
         self.names = source.names
@@ -43,15 +43,10 @@ class CroppedSource:
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Values (N, h, w) and valid (h, w) of a window of the part."""
-        values, valid = self._source.read(window.shift(self._window.row, self._window.col))
-        if self._shapes:
-            inside = rasterio.features.geometry_mask(
-                self._shapes,
-                out_shape=valid.shape,
-                transform=self.grid.crop(window).transform,
-                invert=True,
-            )
-            valid = valid & inside
+        whole = window.shift(self._window.row, self._window.col)
+        values, valid = self._source.read(whole)
+        if self._shapes is not None:
+            valid = valid & (burn(self._shapes, np.ones(len(self._shapes), np.int32), whole) > 0)
         return values, valid
 
     def close(self) -> None:
@@ -74,23 +69,17 @@ def window_of_bounds(
         SceneError: The scene has no transform.
     """
     west, south, east, north = bounds
-    if not (west < east and south < north):
-        raise UsageError(f"bounds {bounds}: give west south east north, in that order")
-    _need_transform(grid, label)
+    if not (west < east and south < north and all(map(math.isfinite, bounds))):
+        raise UsageError(f"bounds {_listed(bounds)}: give west south east north, in that order")
+    if grid.gcps or not grid.georeferenced:
+        raise SceneError(
+            f"{label}: has no geotransform, so it cannot be cut by map coordinates; "
+            "warp it first (gdalwarp), or cut it by pixels (gdal_translate -srcwin)"
+        )
     back = ~grid.transform
-    corners = [back * (x, y) for x in (west, east) for y in (south, north)]
-    cols, rows = zip(*corners, strict=True)
-    left, top = math.floor(min(cols) + _NEAR), math.floor(min(rows) + _NEAR)
-    right, bottom = math.ceil(max(cols) - _NEAR), math.ceil(max(rows) - _NEAR)
-    window = Window(top, left, bottom - top, right - left).intersect(grid.window)
+    window = _touched(np.array([back * (x, y) for x in (west, east) for y in (south, north)]), grid)
     if window.empty:
-        west, south, east, north = rasterio.transform.array_bounds(
-            grid.height, grid.width, grid.transform
-        )
-        raise UsageError(
-            f"bounds {bounds} lie outside {label}, which spans {west:g} {south:g} {east:g} "
-            f"{north:g} in {grid.crs.to_string() if grid.crs else 'its own coordinates'}"
-        )
+        raise UsageError(f"bounds {_listed(bounds)} lie outside {_extent(grid, label)}")
     return window
 
 
@@ -109,48 +98,28 @@ def crop_to_aoi(source: Source, aoi: str | os.PathLike[str]) -> CroppedSource:
 
     Raises:
         UsageError: The file has no polygons, no CRS, or lies outside the scene.
-        SceneError: The scene has no transform or CRS.
+        SceneError: The scene's geotransform is degenerate.
     """
-    shapes = _polygons(source, aoi)
-    boxes = np.array([s.bounds for s in shapes])
-    bounds = (*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
-    try:
-        window = window_of_bounds(source.grid, bounds, source.label)
-    except UsageError as error:
-        raise UsageError(f"{aoi}: {error}") from None
+    shapes = read_area(aoi, Geolocation(source.grid, source.label))
+    window = _touched(shapely.get_coordinates(shapes), source.grid)
+    if window.empty:
+        raise UsageError(f"{aoi}: has no polygons on {_extent(source.grid, source.label)}")
     return CroppedSource(source, window, shapes)
 
 
-def _polygons(source: Source, aoi: str | os.PathLike[str]) -> list[Any]:
-    import geopandas
-
-    _need_transform(source.grid, source.label)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            read = geopandas.read_parquet if str(aoi).endswith("parquet") else geopandas.read_file
-            frame = read(aoi)
-    except Exception as error:
-        raise UsageError(f"{aoi}: cannot be read as a vector file: {error}") from None
-    if source.grid.crs is not None:
-        if frame.crs is None:
-            raise UsageError(
-                f"{aoi}: has no CRS, so it cannot be placed on the scene; set its CRS first"
-            )
-        frame = frame.to_crs(source.grid.crs.to_wkt())
-    elif frame.crs is not None:
-        raise SceneError(f"{source.label}: has no CRS, so the polygons of {aoi} cannot be placed")
-    shapes = [
-        s for s in frame.geometry if s is not None and s.area > 0 and "Polygon" in s.geom_type
-    ]
-    if not shapes:
-        raise UsageError(f"{aoi}: has no polygons")
-    return shapes
+def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:
+    """Pixels that touch the rectangle around some pixel coordinates."""
+    if not len(points):
+        return Window(0, 0, 0, 0)
+    (left, top), (right, bottom) = points.min(0) + _NEAR, points.max(0) - _NEAR
+    return pixel_window((left, top, right, bottom), grid)
 
 
-def _need_transform(grid: SceneGrid, label: str) -> None:
-    if grid.gcps or not grid.georeferenced:
-        raise SceneError(
-            f"{label}: has no geotransform, so it cannot be cut by map coordinates; "
-            "warp it first (gdalwarp), or cut it by pixels (gdal_translate -srcwin)"
-        )
+def _extent(grid: SceneGrid, label: str) -> str:
+    location = Geolocation(grid, label)
+    where = name_of(location.crs) if location.crs else "its own coordinates"
+    return f"{label}, which spans {_listed(location.bounds_in(None))} in {where}"
+
+
+def _listed(bounds: tuple[float, float, float, float]) -> str:
+    return " ".join(f"{v:.10g}" for v in bounds)

@@ -104,7 +104,7 @@ def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
     Raises:
         UsageError: The file cannot be read or placed, or has no polygons.
     """
-    frame = _read(path, onto, Layer())
+    frame = _read(path, onto, None)
     kept = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
     shapes, _ = _plain(kept.to_numpy(), str(path))
     if len(shapes) and (shapely.get_dimensions(shapes) != 2).any():
@@ -112,7 +112,7 @@ def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
     return onto.shapes_to_pixels(shapes, _crs(frame), str(path))
 
 
-def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer) -> Any:
+def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) -> Any:
     import geopandas
     import pyogrio
 
@@ -124,7 +124,9 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer) -> Any:
             if Path(path).suffix.lower() in _PARQUET:
                 return geopandas.read_parquet(path)
             layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-            chosen = _layer(str(path), layers, layer.layer)
+            chosen = _layer(str(path), layers, layer)
+            if pyogrio.read_info(path, layer=chosen)["geometry_type"] is None:
+                raise UsageError(f"{path}: a table without geometries; give polygons or points")
             return geopandas.read_file(path, layer=chosen, bbox=_near(path, onto, chosen))
         except UsageError:
             raise
@@ -149,14 +151,16 @@ def _near(
     return west - dx, south - dy, east + dx, north + dy
 
 
-def _layer(label: str, layers: list[str], wanted: str | None) -> str:
+def _layer(label: str, layers: list[str], asked: Layer | None) -> str:
+    wanted = asked.layer if asked else None
     if wanted is None and len(layers) == 1:
         return layers[0]
     if wanted in layers:
         return str(wanted)
     listed = ", ".join(layers) or "none"
     if wanted is None:
-        raise UsageError(f"{label}: has {len(layers)} layers; choose one with --layer: {listed}")
+        advice = "choose one with --layer" if asked else "copy one to a file of its own (ogr2ogr)"
+        raise UsageError(f"{label}: has {len(layers)} layers; {advice}: {listed}")
     raise UsageError(f"{label}: has no layer {wanted!r}; it has: {listed}")
 
 

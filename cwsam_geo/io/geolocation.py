@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 
 _EDGE_STEPS = 64
 
+_HALF_TURN = 180
+"""Degrees of longitude; a scene that spans more holds a pole, or the antimeridian."""
+
 
 class Geolocation:
     """Pixel coordinates to map coordinates and back.
@@ -100,6 +103,7 @@ class Geolocation:
         """
         self.check_crs(crs, label)
         if crs != self.crs or self._splines is not None:
+            shapes = self._near(shapes, crs)
             west, south, east, north = self.bounds_in(crs)
             longest = max(east - west, north - south) / _EDGE_STEPS
             if np.isfinite(longest) and longest > 0:
@@ -113,6 +117,27 @@ class Geolocation:
 
         moved: NDArray[Any] = shapely.transform(shapely.force_2d(shapes), move)
         return moved
+
+    def _near(self, shapes: NDArray[Any], crs: CRS | None) -> NDArray[Any]:
+        """Polygons that reach far beyond the grid, cut to its surroundings.
+
+        What is far away may have no place in the grid's CRS, or one inside the grid: a transverse
+        Mercator projection folds the globe.
+        """
+        west, south, east, north = self.bounds_in(crs)
+        dx, dy = east - west, north - south
+        if not np.isfinite([dx, dy]).all() or (crs and crs.is_geographic and dx > _HALF_TURN):
+            return shapes
+        box = west - dx, south - dy, east + dx, north + dy
+        edges = shapely.bounds(shapes)
+        far = (edges[:, :2] < box[:2]).any(axis=1) | (edges[:, 2:] > box[2:]).any(axis=1)
+        far &= shapely.get_dimensions(shapes) == 2
+        if not far.any():
+            return shapes
+        near = shapes.copy()
+        solid = shapely.make_valid(shapes[far], method="structure", keep_collapsed=False)
+        near[far] = shapely.clip_by_rect(solid, *box)
+        return near
 
     def check_crs(self, crs: CRS | None, label: str) -> None:
         """Makes sure that a file with this CRS can be placed on the grid.
