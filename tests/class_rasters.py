@@ -5,7 +5,11 @@ import json
 import numpy as np
 import rasterio
 from affine import Affine
+from hypothesis import settings
 from hypothesis import strategies as st
+
+unhurried = settings(deadline=None)
+"""For properties: how long an example takes on a busy machine is no finding."""
 
 UTM = "EPSG:32633"
 NORTH_UP = Affine(10, 0, 400_000, 0, -10, 5_500_000)

@@ -6,7 +6,7 @@ import pytest
 import rasterio
 import rasterio.features
 import shapely
-from class_rasters import NORTH_UP, ArrayStrips, codes, strip_rows, write_classes
+from class_rasters import NORTH_UP, ArrayStrips, codes, strip_rows, unhurried, write_classes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +45,7 @@ def burned(shapes, values, shape):
     return rasterio.features.rasterize(pairs, shape) if pairs else np.zeros(shape, np.uint8)
 
 
+@unhurried
 @given(codes(), strip_rows, st.booleans())
 def test_polygons_burned_back_are_the_raster(array, rows, diagonal):
     shapes, values = shapes_of(array, rows, diagonal=diagonal)
@@ -53,6 +54,7 @@ def test_polygons_burned_back_are_the_raster(array, rows, diagonal):
     assert shapely.area(shapes).sum() == (array > 0).sum()
 
 
+@unhurried
 @given(codes(), strip_rows, st.booleans())
 def test_polygons_do_not_depend_on_the_strips(array, rows, diagonal):
     in_strips = shapes_of(array, rows, diagonal=diagonal)
@@ -60,6 +62,7 @@ def test_polygons_do_not_depend_on_the_strips(array, rows, diagonal):
     assert canonical(*in_strips) == canonical(*at_once)
 
 
+@unhurried
 @given(codes(), strip_rows)
 def test_polygons_are_those_of_gdal(array, rows):
     shapes, values = shapes_of(array, rows)
@@ -73,6 +76,7 @@ def test_polygons_are_those_of_gdal(array, rows):
         assert any(shapely.equals(shape, o) for o in ours[int(value), shape.bounds, shape.area])
 
 
+@unhurried
 @given(codes(), strip_rows)
 def test_eight_connected_features_are_those_of_gdal(array, rows):
     _, values = shapes_of(array, rows, diagonal=True)
@@ -80,6 +84,7 @@ def test_eight_connected_features_are_those_of_gdal(array, rows):
     assert sorted(values) == sorted(int(value) for _, value in theirs)
 
 
+@unhurried
 @given(
     codes(largest=24),
     strip_rows,
@@ -130,6 +135,7 @@ def test_smoothing_rounds_corners_and_keeps_the_frame():
     assert shapes[values == 1][0].bounds == (0, 0, 30, 30)
 
 
+@unhurried
 @given(codes(), strip_rows)
 def test_confidence_is_the_mean_over_the_pixels(array, rows):
     rng = np.random.default_rng(array.size)
@@ -145,6 +151,7 @@ def test_confidence_is_the_mean_over_the_pixels(array, rows):
         assert mean == pytest.approx(values[inside].mean() if inside.any() else 0)
 
 
+@unhurried
 @given(st.permutations(range(12)), st.sets(st.integers(0, 11)))
 def test_chains_are_put_in_order(places, cuts):
     places = np.array(places)
@@ -165,6 +172,7 @@ def test_chains_are_put_in_order(places, cuts):
     )
 
 
+@unhurried
 @given(
     st.lists(
         st.tuples(st.integers(0, 15), st.integers(0, 15)), min_size=3, max_size=3, unique=True

@@ -4,7 +4,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio.features
-from class_rasters import ArrayStrips, codes, strip_rows, write_classes
+from class_rasters import ArrayStrips, codes, strip_rows, unhurried, write_classes
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -33,6 +33,7 @@ def regions(array, diagonal):
     return labels, np.bincount(labels.ravel(), minlength=count + 1)
 
 
+@unhurried
 @given(codes(largest=20), strip_rows, st.integers(1, 60), st.booleans())
 def test_the_sieve_leaves_no_small_region_that_has_a_neighbour(array, rows, least, diagonal):
     after = sieved(array, rows, least, diagonal)
@@ -43,6 +44,7 @@ def test_the_sieve_leaves_no_small_region_that_has_a_neighbour(array, rows, leas
         assert set(labels[around]) <= {0, number}
 
 
+@unhurried
 @given(codes(largest=20), strip_rows, st.integers(1, 60), st.booleans())
 def test_the_sieve_keeps_large_regions(array, rows, least, diagonal):
     labels, sizes = regions(array, diagonal)
@@ -50,6 +52,7 @@ def test_the_sieve_keeps_large_regions(array, rows, least, diagonal):
     assert (sieved(array, rows, least, diagonal)[large] == array[large]).all()
 
 
+@unhurried
 @given(codes(largest=20), strip_rows, st.integers(1, 60), st.booleans(), st.booleans())
 def test_the_sieve_does_not_depend_on_the_strips(array, rows, least, diagonal, uneven):
     areas = 1 + np.sin(np.arange(len(array)) / 3) / 2 if uneven else None

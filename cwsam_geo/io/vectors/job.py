@@ -20,7 +20,7 @@ from cwsam_geo.io.vectors.features import Rows, Table, dissolved, rows_of
 from cwsam_geo.io.vectors.formats import Layer, write_layer
 from cwsam_geo.io.vectors.options import ClassTotal, VectorizeOptions, VectorizeResult
 from cwsam_geo.io.vectors.placement import Placement
-from cwsam_geo.io.vectors.sieve import SievedStrips
+from cwsam_geo.io.vectors.sieve import REGION_BYTES, SievedStrips
 from cwsam_geo.io.vectors.source import ClassSource, CodeStrips, ConfidenceSource
 
 Event = Mapping[str, Any]
@@ -28,6 +28,7 @@ Listener = Callable[[Event], None]
 
 _WGS84 = CRS.from_epsg(4326)
 _MANY = 2_000_000
+_MANY_TO_SIEVE = 15_000_000
 
 
 @dataclass
@@ -119,7 +120,7 @@ class Job:
                 self._placement.pixel_areas(np.arange(source.height, dtype=np.float64)),
                 self._options.min_area,
                 self._options.connectivity == 8,
-                self._progress,
+                self._sieving,
             )
         if self._wanted is not None:
             source = ChosenStrips(source, [self._source.code(v) for v in sorted(self._wanted)])
@@ -139,6 +140,17 @@ class Job:
         """Largest triangle to simplify away at each row of corners, in square pixels."""
         rows = np.minimum(np.arange(self._source.height + 1.0), self._source.height - 1)
         return np.asarray(self._options.simplify**2 / self._placement.pixel_areas(rows))
+
+    def _sieving(self, rows: int, regions: int) -> None:
+        self._progress(rows)
+        expected = regions / self._rows * self._source.height
+        if expected > _MANY_TO_SIEVE and not self._announced:
+            self._announced = True
+            self._warn(
+                f"{self._source.label}: about {expected / 1e6:.0f} million regions are to be "
+                f"expected, for which --min-area takes about {expected * REGION_BYTES / 1e9:.0f} "
+                "GB of memory; a majority filter before it would help"
+            )
 
     def _watched(self, found: Iterator[Polygons]) -> Iterator[Polygons]:
         count = 0

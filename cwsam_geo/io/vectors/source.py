@@ -24,8 +24,8 @@ from cwsam_geo.legend import NODATA
 STRIP_PIXELS = 6 << 20
 """Pixels of a strip, about: large enough to amortise its cost, small enough for the caches."""
 
-STRIP_CHANGES = 1 << 20
-"""Changes of code along the rows of a strip, at most; a strip takes about 400 bytes for each."""
+STRIP_CHANGES = 1 << 18
+"""Changes of code along the rows of a strip, at most: one takes up to 1.5 kB (checkerboard)."""
 
 
 class CodeStrips(Protocol):
@@ -90,7 +90,7 @@ class ClassSource:
     @property
     def wide(self) -> bool:
         """Whether values need more than 32 bits with a sign."""
-        return self._stored.itemsize > 2
+        return bool(self._stored.itemsize > 2)
 
     def value(self, code: int) -> int:
         """The raster's value of a code."""
