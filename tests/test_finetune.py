@@ -346,6 +346,21 @@ def test_a_killed_run_resumes_to_the_same_model(place):
     assert not (place / "killed_checkpoint.pt").exists()
 
 
+def test_an_interrupted_run_says_how_to_go_on(place):
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if event["event"] == "progress" and event["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(place / "region.yaml", place / "m.safetensors", on_event=tell)
+    assert told[-1]["event"] == "warning"
+    assert "m_checkpoint.pt: keeps 1 epochs; go on with --resume" in told[-1]["text"]
+    assert not (place / "m.safetensors").exists()
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(place):
     path = region(place, "base.safetensors", {"epochs": 1})
     hashes = []

@@ -123,7 +123,13 @@ class Job:
                 again = self.options.overwrite or self.options.resume
                 write_split(data.split, data.locations, self.paths.split, again)
             tell(self._start_event(state))
-            trainer.run(state)
+            try:
+                trainer.run(state)
+            except (KeyboardInterrupt, SystemExit):
+                if state.epochs_done:
+                    kept = f"{self.paths.checkpoint}: keeps {state.epochs_done} epochs"
+                    tell({"event": "warning", "text": f"{kept}; go on with --resume"})
+                raise
         best = state.best
         if best is None:
             raise AssertionError("no epoch was trained")
