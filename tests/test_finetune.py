@@ -357,7 +357,7 @@ def test_an_interrupted_run_says_how_to_go_on(place):
     with pytest.raises(KeyboardInterrupt):
         finetune(place / "region.yaml", place / "m.safetensors", on_event=tell)
     assert told[-1]["event"] == "warning"
-    assert "m_checkpoint.pt: keeps 1 epochs; go on with --resume" in told[-1]["text"]
+    assert "m_checkpoint.pt: keeps the run up to epoch 1; go on with --resume" in told[-1]["text"]
     assert not (place / "m.safetensors").exists()
 
 

@@ -127,7 +127,7 @@ class Job:
                 trainer.run(state)
             except (KeyboardInterrupt, SystemExit):
                 if state.epochs_done:
-                    kept = f"{self.paths.checkpoint}: keeps {state.epochs_done} epochs"
+                    kept = f"{self.paths.checkpoint}: keeps the run up to epoch {state.epochs_done}"
                     tell({"event": "warning", "text": f"{kept}; go on with --resume"})
                 raise
         best = state.best
