@@ -22,7 +22,7 @@ from cwsam_geo.io.raster_sink import (
     check_raster_output,
     raster_sink,
 )
-from cwsam_geo.io.source import Source, open_source
+from cwsam_geo.io.source import RasterSource, Source, open_source
 from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.model.bundle import ModelBundle
 from cwsam_geo.model.device import auto_batch_size, resolve_device, resolve_precision
@@ -62,12 +62,13 @@ def predict_scene(
     """
     options, outputs = options or PredictOptions(), outputs or PredictOutputs()
     scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
-    _check_paths(scenes, Path(output), outputs)
+    targets = _check_paths(scenes, Path(output), options, outputs)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     model_path = find_model(options.model)
     bundle = load_full(model_path)
     with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:
+        _check_files(targets, whole)
         reading = plan_reading(whole, bundle.preprocess, options.units)
         _tell(on_event, bundle, reading)
         source = _cropped(reading.source, options)
@@ -83,7 +84,7 @@ def predict_scene(
             blend=options.blend,
             batch_size=options.batch_size or auto_batch_size(bundle.architecture, device),
         )
-        tags = _tags(bundle.legend, model_path, source, _settings(job, predictor, options.tta))
+        tags = _tags(bundle.legend, model_path, source, _settings(job, predictor, options, reading))
         on_event(_start_event(source, predictor, job))
         with contextlib.ExitStack() as stack:
             sinks = _open_sinks(stack, Path(output), source, bundle.legend, outputs, tags)
@@ -116,10 +117,14 @@ def default_overlap(tile_size: int) -> int:
     return tile_size // 8
 
 
-def _check_paths(scenes: Sequence[Scene], output: Path, outputs: PredictOutputs) -> None:
+def _check_paths(
+    scenes: Sequence[Scene], output: Path, options: PredictOptions, outputs: PredictOutputs
+) -> list[Path]:
     """All outputs are usable, and none is an input or another output."""
     targets = [Path(p) for p in (output, outputs.confidence, outputs.probabilities) if p]
     taken = {os.path.realpath(s): "the scene" for s in scenes}
+    if options.aoi is not None:
+        taken[os.path.realpath(options.aoi)] = "the area of interest"
     for target in targets:
         check_raster_output(target, outputs.overwrite)
     if outputs.vectors is not None:
@@ -133,6 +138,15 @@ def _check_paths(scenes: Sequence[Scene], output: Path, outputs: PredictOutputs)
         if real in taken:
             raise UsageError(f"{target}: is {taken[real]} too; choose another output")
         taken[real] = "another output"
+    return targets
+
+
+def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
+    """No output is a file that the scene is made of: a product's, a VRT's, or by another name."""
+    files = {os.path.realpath(file) for dataset in source.datasets for file in dataset.files}
+    for target in targets:
+        if os.path.realpath(target) in files:
+            raise UsageError(f"{target}: is a file of the scene too; choose another output")
 
 
 def _nodata(options: PredictOptions) -> Any:
@@ -197,16 +211,22 @@ def _open_sinks(
     return Sinks(classes, confidence, probabilities)
 
 
-def _settings(job: MapJob, predictor: TorchPredictor, tta: bool) -> dict[str, Any]:
+def _settings(
+    job: MapJob, predictor: TorchPredictor, options: PredictOptions, reading: Reading
+) -> dict[str, Any]:
     return {
         "tile_size": predictor.tile_size,
         "overlap": job.overlap,
         "blend": job.blend,
         "precision": predictor.precision,
-        "tta": tta,
+        "tta": options.tta,
         "units": job.scene.units,
-        "bands": dict(zip(job.spec.bands, job.scene.positions, strict=True)),
+        "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),
         "stretch": job.scene.stretch,
+        "nodata": None if options.nodata is None else str(options.nodata),
+        "zero_is_nodata": reading.zero_is_nodata,
+        "bounds": options.bounds,
+        "aoi": None if options.aoi is None else os.fspath(options.aoi),
     }
 
 

@@ -174,6 +174,7 @@ def _file(source: RasterSource) -> dict[str, Any]:
         "height": grid.height,
         "count": grid.count,
         "dtype": grid.dtype,
+        "bands": list(source.numbers),
         "names": list(source.names),
         "block_shape": list(grid.block_shape),
         "compression": first.compression.value if first.compression else None,
@@ -255,9 +256,8 @@ def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
 
 def _decisions(reading: Reading, header: BundleHeader) -> dict[str, Any]:
     scene = reading.scene_bands
-    taken = [None if p is None else reading.bands[p] + 1 for p in scene.positions]
     return {
-        "bands": dict(zip(header.preprocess.bands, taken, strict=True)),
+        "bands": dict(zip(header.preprocess.bands, reading.numbers, strict=True)),
         "units": scene.units,
         "stretch": list(scene.stretch) if scene.stretch else None,
         "zero_is_nodata": reading.zero_is_nodata,

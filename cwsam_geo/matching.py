@@ -35,7 +35,13 @@ class BandMatch:
     by_name: bool = True
 
 
-def match_bands(spec: PreprocessSpec, names: Names, label: str, chosen: bool) -> BandMatch:
+def match_bands(
+    spec: PreprocessSpec,
+    names: Names,
+    label: str,
+    chosen: bool,
+    numbers: Sequence[int] | None = None,
+) -> BandMatch:
     """Finds a model's bands in a scene.
 
     Names decide where the scene has them; else, and where the user's choice has other
@@ -47,6 +53,7 @@ def match_bands(spec: PreprocessSpec, names: Names, label: str, chosen: bool) ->
         names: Polarisation of each selected band of the scene, or None.
         label: What to call the scene in messages.
         chosen: Whether the user chose the bands (``-b``).
+        numbers: Their numbers in messages, or None for 1, 2, ...
 
     Raises:
         SceneError: The scene lacks a band, or which one it is cannot be told.
@@ -60,13 +67,14 @@ def match_bands(spec: PreprocessSpec, names: Names, label: str, chosen: bool) ->
             f"{label}: -b names {len(names)} bands, but the model takes {_listed(spec.bands)}"
         )
     known = [n.upper() if n else None for n in names]
+    numbers = numbers or range(1, len(known) + 1)
     found = tuple(known.index(w) if w in known else None for w in wanted)
     if any(p is not None for p in found) and not _lacking(spec, found):
-        _check_twice(known, wanted, label)
+        _check_twice(known, wanted, label, numbers)
         return BandMatch(found, _fills(spec, found))
     if chosen or not any(known):
-        return _by_order(spec, known, label, chosen)
-    has = ", ".join(f"{i} {n or '(no name)'}" for i, n in enumerate(known, 1))
+        return _by_order(spec, known, label, numbers if chosen else None)
+    has = ", ".join(f"{i} {n or '(no name)'}" for i, n in zip(numbers, known, strict=True))
     missing = _listed([spec.bands[i] for i in _lacking(spec, found)])
     raise SceneError(
         f"{label}: the model needs {missing}, but the scene's bands are {has}; "
@@ -162,16 +170,18 @@ def _lacking(spec: PreprocessSpec, positions: Sequence[int | None]) -> list[int]
     return [i for i, p in enumerate(positions) if p is None and spec.fill[i] is None]
 
 
-def _check_twice(known: Names, wanted: Sequence[str], label: str) -> None:
+def _check_twice(known: Names, wanted: Sequence[str], label: str, numbers: Sequence[int]) -> None:
     for name in wanted:
-        places = [str(i) for i, n in enumerate(known, 1) if n == name]
+        places = [str(i) for i, n in zip(numbers, known, strict=True) if n == name]
         if len(places) > 1:
             raise SceneError(
                 f"{label}: bands {', '.join(places)} are all {name}; choose one with -b"
             )
 
 
-def _by_order(spec: PreprocessSpec, known: Names, label: str, chosen: bool) -> BandMatch:
+def _by_order(
+    spec: PreprocessSpec, known: Names, label: str, chosen: Sequence[int] | None
+) -> BandMatch:
     positions = tuple(i if i < len(known) else None for i in range(len(spec.bands)))
     if len(known) > len(spec.bands):
         raise SceneError(
@@ -186,7 +196,7 @@ def _by_order(spec: PreprocessSpec, known: Names, label: str, chosen: bool) -> B
         )
     taken = ", ".join(
         f"{n or f'band {i}'} as {w}"
-        for i, (n, w) in enumerate(zip(known, spec.bands, strict=False), 1)
+        for i, n, w in zip(chosen or range(1, 5), known, spec.bands, strict=False)
     )
     why = "as -b says" if chosen else "the scene does not name its polarisations: see -b"
     return BandMatch(positions, (f"{taken} ({why})", *_fills(spec, positions)), by_name=False)

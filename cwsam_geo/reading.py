@@ -47,6 +47,12 @@ class Reading:
     warnings: tuple[str, ...]
 
     @property
+    def numbers(self) -> tuple[int | None, ...]:
+        """For each band of the model, its number in the scene as ``-b`` counts, or None."""
+        places = self.scene_bands.positions
+        return tuple(None if p is None else self.source.numbers[p] for p in places)
+
+    @property
     def zero_is_nodata(self) -> bool:
         """Whether pixels that are 0 in every kept band are nodata."""
         return self.source.zero_is_nodata
@@ -69,7 +75,7 @@ def plan_reading(
             model of calibrated ones (and the user has not said what the values are).
         UsageError: An option does not fit the scene.
     """
-    match = match_bands(spec, source.names, source.label, source.chosen)
+    match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
     kept = tuple(sorted({p for p in match.positions if p is not None}))
     narrow = source.restricted(kept, zero_is_nodata=False)
     stats = sample_statistics(narrow)

@@ -10,6 +10,7 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from doubles import UTM, legend
 from models import gray_bundle, random_bundle
@@ -19,9 +20,11 @@ from rasterio.rpc import RPC
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import MultiPolygon, Polygon, box
 
+from cwsam_geo import PredictOptions, PredictOutputs, predict_scene
 from cwsam_geo.blend import BLENDS
 from cwsam_geo.cli import predict as predict_cli
 from cwsam_geo.cli.main import main
+from cwsam_geo.errors import UsageError
 from cwsam_geo.units import UNITS_OPTIONS
 
 CLASSES = legend(5, first=3)
@@ -422,6 +425,27 @@ def test_the_scene_itself_is_never_overwritten(capfd, tmp_path, models, scene):
     assert code == 2
     assert "the scene too" in one_line(err)
     assert scene.read_bytes() == before
+
+
+@pytest.mark.parametrize("by", ["url", "vrt"])
+def test_no_file_of_the_scene_is_overwritten(capfd, tmp_path, models, scene, by):
+    if by == "vrt":
+        rasterio.shutil.copy(scene, tmp_path / "scene.vrt", driver="VRT")
+    given = f"file://{scene}" if by == "url" else tmp_path / "scene.vrt"
+    before = scene.read_bytes()
+    code, _, err = predict(capfd, given, scene, models, "--overwrite")
+    assert code == 2
+    assert "the scene too" in one_line(err)
+    assert scene.read_bytes() == before
+
+
+def test_the_area_of_interest_is_not_overwritten(tmp_path, models, scene):
+    aoi = tmp_path / "aoi.gpkg"
+    geopandas.GeoDataFrame(geometry=[box(5e5, 5.9e6, 6e5, 6e6)], crs=UTM).to_file(aoi)
+    options = PredictOptions(models / "s1.safetensors", aoi=aoi)
+    outputs = PredictOutputs(vectors=aoi, overwrite=True)
+    with pytest.raises(UsageError, match="the area of interest too"):
+        predict_scene(scene, tmp_path / "m.tif", options, outputs)
 
 
 def test_debug_shows_the_traceback(capfd, tmp_path, models):

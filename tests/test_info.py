@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from doubles import legend
 from models import MICRO, gray_bundle, random_bundle
 from test_source import UTM, write
@@ -84,6 +86,26 @@ def test_what_predict_would_do_is_what_it_does(scene, models, tmp_path):
     assert plan["memory"] > 2**28
 
 
+def test_bands_are_numbered_as_in_the_file(tmp_path, models, capfd):
+    rng = np.random.default_rng(0)
+    vh, vv = rng.normal(-18, 2, (30, 30)), rng.normal(-11, 2, (30, 30))
+    path = write(tmp_path / "s.tif", np.stack([vh, np.zeros((30, 30)), vv]).astype(np.float32))
+    model = models / "s1.safetensors"
+    found = describe([str(path)], InfoOptions(model=model, bidx=(3, 1)))
+    assert found["bands"] == [3, 1]
+    assert found["predict"]["bands"] == {"VV": 3, "VH": 1}
+    assert "band 3 as VV, band 1 as VH" in found["predict"]["decisions"][0]
+    options = PredictOptions(model=model, bidx=(3, 1), bounds=(0, -30, 20, 0), nodata="none")
+    with rasterio.open(path, "r+") as file:
+        file.transform = Affine(1, 0, 0.5, 0, -1, 0)
+    predict_scene(path, tmp_path / "map.tif", options)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        settings = json.loads(file.tags()["CWSAM_GEO_SETTINGS"])
+    assert settings["bands"] == {"VV": 3, "VH": 1}
+    assert settings["bounds"] == [0, -30, 20, 0]
+    assert settings["nodata"] == "none"
+
+
 def test_refusals_are_part_of_the_answer(tmp_path, models, capfd):
     numbers = np.random.default_rng(0).rayleigh(90, (2, 30, 30)).astype(np.uint16)
     path = write(tmp_path / "s1_vv_vh.tif", numbers)
@@ -96,8 +118,8 @@ def test_refusals_are_part_of_the_answer(tmp_path, models, capfd):
     assert "far from the model's training data" in out
     code, out, _ = run(capfd, path, "-m", models / "gray.safetensors", "-b", "2")
     assert "stretch: amplitude 0 to" in out
-    assert "2 VH" not in out
-    assert "1 VH" in out
+    assert "2 VH" in out
+    assert "1 VV" not in out
 
 
 def test_a_model(models, capfd):
@@ -115,6 +137,13 @@ def test_a_model(models, capfd):
     assert code == 0
     assert "VH (-40 to 5, -18 where missing) in dB" in out
     assert "trained: True" in out
+
+
+def test_json_has_no_numbers_that_json_does_not_know(tmp_path, capfd):
+    path = write(tmp_path / "s.tif", np.full((2, 9, 9), -12, np.float32), nodata=-np.inf)
+    code, out, err = run(capfd, path, "--json")
+    assert code == 0, err
+    assert json.loads(out, parse_constant=pytest.fail)["declares_nodata"]
 
 
 def test_json_is_one_object(scene, models, capfd):

@@ -282,6 +282,14 @@ def test_chosen_bands_may_have_other_names():
     assert positions(("VH", "VV"), chosen=True) == (1, 0)
 
 
+def test_remarks_and_refusals_name_bands_as_the_user_counts_them():
+    match = match_bands(spec(), (None, None), "scene.tif", True, (3, 1))
+    assert match.positions == (0, 1)
+    assert "band 3 as VV, band 1 as VH" in match.remarks[0]
+    with pytest.raises(SceneError, match="bands 4, 2 are all VV"):
+        match_bands(spec(), ("VV", "VV", "VH"), "scene.tif", False, (4, 2, 1))
+
+
 def test_missing_bands_are_filled_where_the_model_can():
     match = match_bands(spec(fill=(None, -20.0)), ("VV",), "scene.tif", False)
     assert match.positions == (0, None)

@@ -67,7 +67,8 @@ Lines = Iterator[tuple[str, str]]
 
 def _scene(found: Mapping[str, Any]) -> Lines:
     blocks = " x ".join(map(str, found["block_shape"]))
-    bands = [f"{i} {n or '(no name)'}" for i, n in enumerate(found["names"], 1)]
+    numbered = zip(found["bands"], found["names"], strict=True)
+    bands = [f"{i} {n or '(no name)'}" for i, n in numbered]
     yield "scene", found["path"]
     yield (
         "file",

@@ -34,7 +34,7 @@ class Band:
     Attributes:
         index: Its number in the file, from 1.
         name: Its polarisation (``VV``, ``VH``, ``HH``, ``HV``), or None where not known.
-        nodata: Value that means no data, as stored; None where there is none, or NaN.
+        nodata: Value that means no data, as stored; None where there is none, or it is not finite.
         declares: Whether the file declares a nodata value, be it NaN.
         scale: Factor from stored to true values.
         offset: What is added after scaling.
@@ -179,7 +179,8 @@ def _stored_nodata(declared: float | None, given: Nodata) -> float | None:
     if given == "none":
         return None
     value = declared if given is None else given
-    return None if value is None or np.isnan(value) else float(value)
+    # NaN and the infinities are no data anyway.
+    return None if value is None or not np.isfinite(value) else float(value)
 
 
 def _has_mask(flags: Sequence[MaskFlags], alpha_taken: bool) -> bool:

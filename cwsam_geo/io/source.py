@@ -83,18 +83,21 @@ class RasterSource:
         nodata: Stored value of each selected band that means no data, or None.
         nodata_option: What the user said of nodata.
         chosen: True where the user chose the bands.
+        numbers: Number of each selected band, from 1, as ``-b`` counts them.
         tells_nodata: True where the user or the file says what is nodata, if only NaN.
         masked: True where an internal or external mask or an alpha band tells what is data.
         zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
             declared nodata value of 0 then means this too. Set by ``restricted``.
     """
 
-    def __init__(self, parts: Sequence[Part], nodata: Nodata, chosen: bool) -> None:
+    def __init__(
+        self, parts: Sequence[Part], nodata: Nodata, chosen: bool, numbers: Sequence[int]
+    ) -> None:
         bands = [b for part in parts for b in part.bands]
         self._parts = tuple(parts)
         self._remote = any(is_remote(part.path) for part in parts)
         self.nodata_option = nodata
-        self.chosen = chosen
+        self.chosen, self.numbers = chosen, tuple(numbers)
         self.zero_is_nodata = False
         self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
         self.names = tuple(b.name for b in bands)
@@ -128,7 +131,8 @@ class RasterSource:
             first += len(part.bands)
             if kept:
                 parts.append(replace(part, bands=kept))
-        fewer = RasterSource(parts, self.nodata_option, self.chosen)
+        numbers = [n for i, n in enumerate(self.numbers) if i in positions]
+        fewer = RasterSource(parts, self.nodata_option, self.chosen, numbers)
         fewer.label = self.label
         fewer.grid = replace(self.grid, count=fewer.grid.count, nodata=fewer.grid.nodata)
         fewer.zero_is_nodata = zero_is_nodata
@@ -221,8 +225,8 @@ def open_source(
         for dataset, path in zip(datasets, files, strict=True):
             _check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)
-        parts = _selected(datasets, files, bidx, nodata)
-        source = RasterSource(parts, nodata, bidx is not None)
+        parts, numbers = _selected(datasets, files, bidx, nodata)
+        source = RasterSource(parts, nodata, bidx is not None, numbers)
         source.label = " + ".join(shown(location) for location in given)
         stack.pop_all()
     return source
@@ -230,7 +234,8 @@ def open_source(
 
 def _selected(
     datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
-) -> list[Part]:
+) -> tuple[list[Part], list[int]]:
+    """The parts of a scene, and the number of each of their bands."""
     every = [
         (d, f, i)
         for d, f in zip(datasets, files, strict=True)
@@ -252,7 +257,10 @@ def _selected(
             runs[-1][2].append(index)
         else:
             runs.append((dataset, file, [index]))
-    return [Part(d, f, describe_bands(d, f, indexes, nodata)) for d, f, indexes in runs]
+    parts = [Part(d, f, describe_bands(d, f, indexes, nodata)) for d, f, indexes in runs]
+    # Without a choice an alpha band is left out, but counts.
+    numbers = list(wanted) if len(files) > 1 else [every[b - 1][2] for b in wanted]
+    return parts, numbers
 
 
 def _check_pictures(dataset: Any, path: str, several: bool) -> None:
