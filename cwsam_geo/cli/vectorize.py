@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
+from cwsam_geo.cli.reporting import Reporter
 
 
 @click.command("vectorize")
@@ -70,50 +70,24 @@ def command(
         classes=None if classes is None else tuple(c for c in classes.split(",") if c.strip()),
         **given,
     )
-    with _Reporter(as_json, quiet) as report:
+    with VectorizeReporter(as_json, quiet) as report:
         vectorize(landcover, output, options, overwrite=overwrite, on_event=report)
 
 
-class _Reporter:
-    """Prints events: remarks and a progress bar on stderr, or NDJSON on stdout."""
+class VectorizeReporter(Reporter):
+    """Prints what ``vectorize`` tells."""
 
-    def __init__(self, as_json: bool, quiet: bool) -> None:
-        self._as_json, self._quiet = as_json, quiet
-        self._bar: Any = None
+    unit = "row"
 
-    def __enter__(self) -> _Reporter:
-        return self
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar."""
+        self.advance(event["rows"], event["total"], f"{event['polygons']} polygons")
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if self._as_json:
-            click.echo(json.dumps(event, ensure_ascii=False))
-        if self._quiet:
-            return
-        if event["event"] == "warning":
-            click.echo(f"Warning: {event['text']}", err=True)
-        elif not self._as_json and event["event"] == "progress":
-            self._progress(event)
-        elif not self._as_json and event["event"] == "done":
-            self._done(event)
-
-    def _progress(self, event: Mapping[str, Any]) -> None:
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=event["total"], unit="row", dynamic_ncols=True)
-        self._bar.set_postfix_str(f"{event['polygons']} polygons", refresh=False)
-        self._bar.update(event["rows"] - self._bar.n)
-
-    def _done(self, event: Mapping[str, Any]) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    def on_done(self, event: Mapping[str, Any]) -> None:
+        """Says what was written."""
+        self.close_bar()
         counts = ", ".join(f"{c['class_name']} {c['polygons']}" for c in event["classes"])
-        click.echo(
+        self.say(
             f"{event['output']}: {event['polygons']} polygons"
-            f"{f' ({counts})' if counts else ''}, {event['seconds']:.1f} s",
-            err=True,
+            f"{f' ({counts})' if counts else ''}, {event['seconds']:.1f} s"
         )

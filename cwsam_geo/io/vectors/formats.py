@@ -144,7 +144,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source: _Stream) -> None:
-    options = {"GEOMETRY_NAME": "geom"} if driver == "GPKG" else {}
+    is_gpkg = driver == "GPKG"
     with warnings.catch_warnings():
         # A layer without CRS is what the caller wants, and has said so.
         warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
@@ -156,9 +156,11 @@ def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source:
             geometry_name=GEOMETRY,
             geometry_type=layer.geometry_type,
             crs=_crs_text(layer.crs),
-            layer_options=options,
+            layer_options={"GEOMETRY_NAME": "geom"} if is_gpkg else {},
+            # What GDAL reads without a warning since 2021.
+            dataset_options={"VERSION": "1.3"} if is_gpkg else {},
         )
-    if driver == "GPKG":
+    if is_gpkg:
         embed_style(path, layer.name, "geom", layer.classes())
 
 

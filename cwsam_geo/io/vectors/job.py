@@ -28,6 +28,7 @@ Listener = Callable[[Event], None]
 
 _WGS84 = CRS.from_epsg(4326)
 _MANY = 2_000_000
+_TINY, _HUGE = 1e-30, 1e12
 _MANY_TO_SIEVE = 15_000_000
 
 
@@ -139,7 +140,8 @@ class Job:
     def _limits(self) -> NDArray[np.float64]:
         """Largest triangle to simplify away at each row of corners, in square pixels."""
         rows = np.minimum(np.arange(self._source.height + 1.0), self._source.height - 1)
-        return np.asarray(self._options.simplify**2 / self._placement.pixel_areas(rows))
+        areas = np.maximum(self._placement.pixel_areas(rows), _TINY)
+        return np.minimum(self._options.simplify**2 / areas, _HUGE)
 
     def _sieving(self, rows: int, regions: int) -> None:
         self._progress(rows)
