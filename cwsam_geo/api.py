@@ -73,25 +73,26 @@ def predict_scene(
         _tell(on_event, bundle, reading)
         source = _cropped(reading.source, options)
         model = LoadedModel(bundle, device, precision)
+        del bundle  # the model has its own copy of the weights: gigabytes for vit_h
         predictor = TorchPredictor(model, options.tta)
         job = MapJob(
-            spec=bundle.preprocess,
-            legend=bundle.legend,
+            spec=model.preprocess,
+            legend=model.legend,
             scene=reading.scene_bands,
             overlap=default_overlap(predictor.tile_size)
             if options.overlap is None
             else options.overlap,
             blend=options.blend,
-            batch_size=options.batch_size or auto_batch_size(bundle.architecture, device),
+            batch_size=options.batch_size or auto_batch_size(model.architecture, device),
         )
-        tags = _tags(bundle.legend, model_path, source, _settings(job, predictor, options, reading))
+        tags = _tags(model.legend, model_path, source, _settings(job, predictor, options, reading))
         on_event(_start_event(source, predictor, job))
         with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(stack, Path(output), source, bundle.legend, outputs, tags)
+            sinks = _open_sinks(stack, Path(output), source, model.legend, outputs, tags)
             summary = map_scene(
                 source, predictor, job, sinks, lambda p: on_event(_progress_event(p))
             )
-    on_event(_done_event(Path(output), bundle.legend, summary))
+    on_event(_done_event(Path(output), model.legend, summary))
     if outputs.vectors is not None:
         _vectorize(output, outputs, on_event)
     return summary
@@ -279,7 +280,8 @@ def _progress_event(progress: Progress) -> Event:
 
 
 def _done_event(output: Path, legend: Legend, summary: MapSummary) -> Event:
-    known = {int(e.code): e.name for e in legend.entries} | {NODATA: "nodata"}
+    nodata = f"nodata ({NODATA})" if "nodata" in legend.names else "nodata"
+    known = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
     return {
         "event": "done",
         "output": str(output),

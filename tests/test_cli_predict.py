@@ -1,10 +1,12 @@
 """The predict command, on files, as its user would run it."""
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import weakref
 
 import geopandas
 import numpy as np
@@ -25,6 +27,8 @@ from cwsam_geo.blend import BLENDS
 from cwsam_geo.cli import predict as predict_cli
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import UsageError
+from cwsam_geo.legend import Legend
+from cwsam_geo.model.store import load_full
 from cwsam_geo.units import UNITS_OPTIONS
 
 CLASSES = legend(5, first=3)
@@ -454,7 +458,7 @@ def test_debug_shows_the_traceback(capfd, tmp_path, models):
     assert "Traceback" in err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
     scene = write_scene(tmp_path / "scene.tif", np.tile(scene_values(), (1, 20, 10)))
     output = tmp_path / "map.tif"
@@ -479,7 +483,42 @@ def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
         return
     assert left == ["map.tif", "scene.tif"]
     assert "Traceback" not in err
-    assert run.returncode == (130 if how == signal.SIGINT else 143)
+    assert run.returncode == 128 + how
+
+
+def test_a_class_named_nodata_is_counted_beside_nodata(tmp_path, models):
+    values = scene_values()
+    values[:, :70] = np.nan
+    scene = write_scene(tmp_path / "scene.tif", values)
+    names = Legend.from_list(
+        [{"code": i, "name": n, "color": "#000000"} for i, n in enumerate(["nodata", "x"])]
+    )
+    random_bundle(names).save(tmp_path / "m.safetensors")
+    events = []
+    options = PredictOptions(tmp_path / "m.safetensors")
+    predict_scene(scene, tmp_path / "m.tif", options, on_event=events.append)
+    pixels = events[-1]["pixels"]
+    assert sum(pixels.values()) == values[0].size
+    assert pixels["nodata (255)"] == 70 * 210
+
+
+def test_the_weights_are_held_once(tmp_path, models, scene, monkeypatch):
+    bundles, alive = [], []
+
+    def load(path):
+        bundle = load_full(path)
+        bundles.append(weakref.ref(bundle))
+        return bundle
+
+    def on_event(event):
+        if event["event"] == "progress":
+            gc.collect()
+            alive.append(bundles[0]())
+
+    monkeypatch.setattr("cwsam_geo.api.load_full", load)
+    options = PredictOptions(models / "s1.safetensors")
+    predict_scene(scene, tmp_path / "m.tif", options, on_event=on_event)
+    assert set(alive) == {None}
 
 
 def test_the_choices_of_the_command_are_those_of_the_package():

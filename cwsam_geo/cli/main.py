@@ -69,10 +69,13 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Entry point of ``cwsam-geo``: every error a user can cause is one line.
 
-    Exit code 2 for wrong usage, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM.
+    Exit code 2 for wrong usage, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM,
+    129 after SIGHUP (a terminal that was closed).
     """
     arguments = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
+            signal.signal(getattr(signal, name), _terminated)
     debug = "--debug" in arguments
     # --debug is welcome anywhere on the line.
     arguments = [a for a in arguments if a != "--debug"]
@@ -89,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; no output was written")
+        _say("interrupted; nothing unfinished was put in place")
         sys.exit(130)
     except Exception as error:
         if debug:
