@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -79,6 +80,11 @@ class PreprocessSpec:
 
     def __post_init__(self) -> None:
         n = len(self.bands)
+        pairs, triples = self.clip, (self.mean, self.std, *(self.quantiles or ()))
+        values = [v for group in (*pairs, *triples) for v in group]
+        values += [f for f in self.fill if f is not None]
+        if not all(isinstance(v, Real) and math.isfinite(v) for v in values):
+            raise ModelError("preprocessing: clip, mean, std, fill, quantiles: finite numbers only")
         problems = [
             (not 1 <= n <= 4 or len(set(self.bands)) != n, f"1 to 4 different bands: {self.bands}"),
             (self.scaling not in SCALINGS, f"scaling {self.scaling!r} is none of {SCALINGS}"),
@@ -89,7 +95,7 @@ class PreprocessSpec:
             (any(not s > 0 for s in self.std), f"deviations must be positive: {self.std}"),
             (self.tile_size < 1, f"tile size {self.tile_size}"),
             (
-                self.quantiles is not None and len(self.quantiles) != n,
+                self.quantiles is not None and [len(q) for q in self.quantiles] != n * [3],
                 "quantiles: one triple a band",
             ),
             (all(f is not None for f in self.fill) and n > 1, "at least one band is required"),

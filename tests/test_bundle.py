@@ -161,6 +161,15 @@ def test_wrong_tensors_are_named(bundle):
             ModelBundle(bundle.header, wrong)
 
 
+def test_a_file_with_values_that_are_no_numbers_is_refused(bundle, tmp_path):
+    tensors = {name: t.clone() for name, t in bundle.tensors.items()}
+    name = next(n for n in tensors if n.startswith("decoder"))
+    tensors[name].flatten()[0] = torch.nan
+    path = ModelBundle(bundle.header, tensors).save(tmp_path / "m.safetensors")
+    with pytest.raises(ModelError, match=rf"m\.safetensors: .*not finite numbers: {name}"):
+        ModelBundle.load(path)
+
+
 def test_a_file_with_a_wrong_tensor_is_refused_by_its_name(bundle, tmp_path):
     path = tmp_path / "m.safetensors"
     tensors = {n: t for n, t in bundle.tensors.items() if n != "encoder.pos_embed"}
@@ -200,6 +209,7 @@ def rewritten(bundle, path, change):
         (lambda d: d["preprocess"].update(scaling="log"), "scaling"),
         (lambda d: d.update(provenance="x"), "malformed"),
         (lambda d: d.update(base={"sha": 1}), "malformed"),
+        (lambda d: d.update(kind="adapters", base={"sha256": 1, "name": 2}), "text"),
         (lambda d: d.update(kind=["full"]), "kind"),
     ],
 )

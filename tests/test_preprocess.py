@@ -55,6 +55,12 @@ def test_a_malformed_dict_is_an_error(change):
         {"fill": (0.0, 0.0)},
         {"scaling": "log"},
         {"quantiles": ((1.0, 2.0, 3.0),)},
+        {"quantiles": ((1.0,), (1.0,))},
+        {"quantiles": (("a", "b", "c"), (1.0, 2.0, 3.0))},
+        {"mean": (None, 0.0, 0.0)},
+        {"mean": (float("nan"), 0.0, 0.0)},
+        {"clip": (("a", "b"), (0.0, 1.0))},
+        {"fill": ("x", None)},
     ],
 )
 def test_parts_that_do_not_fit_together_are_refused(change):

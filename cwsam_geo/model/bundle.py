@@ -17,7 +17,13 @@ from cwsam_geo.io.atomic import atomic_output
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.header import BaseReference, BundleHeader, Kind
-from cwsam_geo.model.tensors import assemble, check_tensors, tensors_sha256, trainable_names
+from cwsam_geo.model.tensors import (
+    assemble,
+    check_finite,
+    check_tensors,
+    tensors_sha256,
+    trainable_names,
+)
 from cwsam_geo.preprocess import PreprocessSpec
 
 _METADATA_KEY = "cwsam_geo"
@@ -173,7 +179,9 @@ class ModelBundle:
         header = read_header(path)
         try:
             tensors = safetensors.torch.load_file(path)
-            return cls(header, tensors)
+            bundle = cls(header, tensors)
+            check_finite(tensors)
+            return bundle
         except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
             raise _unreadable(path, error) from None
         except CwsamGeoError as error:

@@ -29,11 +29,18 @@ class BaseReference:
         sha256: ``frozen_sha256`` of the base.
         name: Its file name, such as ``sam_vit_b_01ec64.pth``.
         hint: Where it was when the adapters were trained: a path, or an address.
+
+    Raises:
+        ModelError: One of them is no text.
     """
 
     sha256: str
     name: str
     hint: str = ""
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(v, str) for v in (self.sha256, self.name, self.hint)):
+            raise ModelError("model bundle: the base's sha256, name and hint must be text")
 
 
 @dataclass(frozen=True)

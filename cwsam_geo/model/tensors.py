@@ -77,6 +77,19 @@ def check_tensors(
         raise ModelError(f"tensors that are not of floating-point numbers: {_some(integers)}")
 
 
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Makes sure that no tensor holds NaN or infinity, as after a training that diverged.
+
+    A model of such tensors would give every pixel the first class.
+
+    Raises:
+        ModelError: The message names the tensors.
+    """
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise ModelError(f"tensors with values that are not finite numbers: {_some(broken)}")
+
+
 def _some(items: list[str]) -> str:
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return f"{', '.join(items[:_SHOWN])}{more}"
