@@ -95,7 +95,7 @@ def outside(top: int, rows: int, height: int, width: int) -> np.ndarray:
 
 
 def run_vectorize(raster: str, output: str, simplify: float) -> int:
-    from cwsam_geo.vectorize import VectorizeOptions, vectorize
+    from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
     return vectorize(raster, output, VectorizeOptions(simplify=simplify)).count
 

@@ -101,7 +101,7 @@ def predict_scene(
 def _vectorize(
     output: str | os.PathLike[str], outputs: PredictOutputs, on_event: Callable[[Event], None]
 ) -> None:
-    from cwsam_geo.vectorize import VectorizeOptions, vectorize
+    from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
     assert outputs.vectors is not None
     vectorize(

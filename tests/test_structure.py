@@ -56,7 +56,7 @@ ALLOWED = {
     "stream": {"base", "io"},
     "reading": {"base", "io"},
     "predict": {"base", "io", "stream"},
-    "vectorize": {"base", "io"},
+    "vectorization": {"base", "io"},
     "train": {"base", "io", "model", "reading"},
 }
 
@@ -90,3 +90,12 @@ def test_help_does_not_import_what_is_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "predict" in done.stdout
+
+
+def test_what_the_package_promises_is_there_and_no_module_has_its_name():
+    import cwsam_geo
+
+    for name in set(cwsam_geo.__all__) - {"__version__"}:
+        assert callable(getattr(cwsam_geo, name))
+        assert not (PACKAGE / f"{name}.py").exists()
+        assert not (PACKAGE / name).exists()

@@ -14,7 +14,7 @@ from cwsam_geo.io.vectors import source as strips_module
 from cwsam_geo.io.vectors.chains import order_chains
 from cwsam_geo.io.vectors.coverage import Drawing, polygons
 from cwsam_geo.io.vectors.lattice import LiveCorners
-from cwsam_geo.vectorize import VectorizeOptions, vectorize
+from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
 
 def shapes_of(array, rows, confidence=None, **drawing):

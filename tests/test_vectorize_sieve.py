@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cwsam_geo.io.vectors import source as strips_module
 from cwsam_geo.io.vectors.sieve import SievedStrips
-from cwsam_geo.vectorize import VectorizeOptions, vectorize
+from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
 EIGHT = np.ones((3, 3), int)
 FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])

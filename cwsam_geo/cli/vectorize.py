@@ -62,7 +62,7 @@ def command(
     Columns: class_id, class_name, area_m2, and mean_confidence with --confidence. Without a CRS
     lengths and areas are in pixels, and the column is called area.
     """
-    from cwsam_geo.vectorize import VectorizeOptions, vectorize
+    from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
     classes = given.pop("classes")
     options = VectorizeOptions(

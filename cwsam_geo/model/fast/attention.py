@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwsam_geo.model.encoder import Attention
-from cwsam_geo.model.fast.layout import TokenLayout, heads_of, without_heads
+from cwsam_geo.model.fast.layout import TokenLayout, without_heads
 from cwsam_geo.model.fast.linear import Linear, onednn_works
 
 # Scores computed at once on a CPU: they stay in its cache from product to product.
-_BLOCK = 1 << 20
+_BLOCK = 1 << 21
 
 
 class RelativePositions(nn.Module):
@@ -54,6 +54,26 @@ class RelativePositions(nn.Module):
         by_column = products.as_strided(shape, (*lead, width * columns, columns - 1, 1), first)
         return by_row, by_column
 
+    def with_queries(self, q: Tensor, height: int, width: int) -> Tensor:
+        """Queries (..., height * width, d) with their shares as 2s further channels."""
+        by_row, by_column = self(q, height, width)
+        dim, size = q.shape[-1], self._size
+        out = q.new_empty(*q.shape[:-2], height, width, dim + 2 * size)
+        out[..., :dim] = q.unflatten(-2, (height, width))
+        out[..., dim : dim + size] = by_row
+        out[..., dim + size :] = by_column
+        return out.flatten(-3, -2)
+
+    def with_keys(self, k: Tensor, height: int, width: int) -> Tensor:
+        """Keys (..., height * width, d) with 2s channels that say where they are."""
+        dim, size = k.shape[-1], self._size
+        out = k.new_empty(*k.shape[:-1], dim + 2 * size)
+        out[..., :dim] = k
+        eye = torch.eye(size, dtype=k.dtype, device=k.device)
+        out[..., dim : dim + size] = eye[:height].repeat_interleave(width, 0)
+        out[..., dim + size :] = eye[:width].repeat(height, 1)
+        return out
+
 
 class FastAttention(nn.Module):
     """What all attention layers of the encoder share.
@@ -88,18 +108,15 @@ class GlobalAttention(FastAttention):
         """Tokens (B * S, D), by windows, to what the heads give, same shape and order."""
         grid = self.layout.grid
         q, k, v = self.layout.to_heads(self.qkv(tokens), self.heads).unbind(0)
-        by_row, by_column = self.positions(q, grid, grid)
-        attend = self._blocked if self.on_cpu else self._folded
-        attended = attend(q, k, v, by_row, by_column)
+        attended = self._blocked(q, k, v) if self.on_cpu else self._folded(q, k, v)
         return self.layout.to_windows(attended.unflatten(1, (grid, grid)))
 
-    def _blocked(
-        self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor
-    ) -> Tensor:
+    def _blocked(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Rows of queries by rows, so that their scores stay in the cache."""
         batch, heads, count, dim = q.shape
         grid = self.layout.grid
         rows = max(1, min(grid, _BLOCK // (count * grid)))
+        by_row, by_column = self.positions(q, grid, grid)
         out = q.new_empty(batch, count, heads, dim)
         for image in range(batch):
             for head in range(heads):
@@ -107,22 +124,16 @@ class GlobalAttention(FastAttention):
                 for top in range(0, grid, rows):
                     where = slice(top, top + rows)
                     some = slice(top * grid, (top + rows) * grid)
-                    scores = products(q[at][some], k[at])
-                    grouped = scores.view(-1, grid, grid, grid)
-                    grouped.add_(by_row[at][where, :, :, None])
-                    grouped.add_(by_column[at][where, :, None, :])
+                    bias = (by_row[at][where, :, :, None], by_column[at][where, :, None, :])
+                    scores = _scores(q[at][some], k[at], bias)
                     out[image, some, head] = products(scores.softmax(-1), v[at].t())
         return out.flatten(2)
 
-    def _folded(self, q: Tensor, k: Tensor, v: Tensor, by_row: Tensor, by_column: Tensor) -> Tensor:
+    def _folded(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Relative positions as further channels, for fused kernels that take no bias."""
         grid = self.layout.grid
-        eye = torch.eye(grid, dtype=k.dtype, device=k.device)
-        shape = (*k.shape[:-1], grid)
-        key_row = eye.repeat_interleave(grid, 0).expand(shape)
-        key_column = eye.repeat(grid, 1).expand(shape)
-        q = torch.cat([q, by_row.flatten(2, 3), by_column.flatten(2, 3)], -1)
-        k = torch.cat([k, key_row, key_column], -1)
+        q = self.positions.with_queries(q, grid, grid)
+        k = self.positions.with_keys(k, grid, grid)
         out = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         return out.transpose(1, 2).flatten(2)
 
@@ -167,26 +178,40 @@ class WindowAttention(FastAttention):
         return out
 
     def _attend(self, qkv: Tensor, height: int, width: int) -> Tensor:
-        q, k, v = heads_of(qkv, self.heads).unbind(0)
-        by_row, by_column = self.positions(q, height, width)
-        key_height, key_width = height, width
+        """(n, height * width, 3 * D) to (n, heads, height * width, D / heads)."""
+        q, k, v = qkv.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        q = q.contiguous()
+        rows, columns = height, width
         if self.attend_padding and height * width < self.window**2:
+            rows = columns = self.window
             k, v = (self._padded(t, height, width, i) for i, t in enumerate((k, v)))
-            key_height = key_width = self.window
-        bias = by_row[..., :key_height, None] + by_column[..., None, :key_width]
-        bias = bias.flatten(4).flatten(2, 3)
+        q = self.positions.with_queries(q, height, width)
+        k = self.positions.with_keys(k, rows, columns)
         if not self.on_cpu:
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-        scores = torch.baddbmm(bias.flatten(0, 1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
-        return torch.bmm(scores.softmax(-1), v.flatten(0, 1)).view_as(q)
+            return F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2))
+        attended = torch.bmm(scores.softmax(-1), v.flatten(0, 1))
+        return attended.unflatten(0, (-1, self.heads))
 
     def _padded(self, values: Tensor, height: int, width: int, which: int) -> Tensor:
         """Keys or values of a window cut off by the edge, with those of its padding."""
         size = self.window
         shape = (*values.shape[:2], size, size, values.shape[-1])
-        whole = self.padding[which][None, :, None, None, :].expand(shape).contiguous()
+        whole = values.new_empty(shape)
+        whole[:] = self.padding[which][:, None, None, :]
         whole[:, :, :height, :width] = values.unflatten(2, (height, width))
         return whole.flatten(2, 3)
+
+
+def _scores(q: Tensor, k: Tensor, bias: tuple[Tensor, Tensor]) -> Tensor:
+    """(n, d) and (m, d) and two addends that broadcast to (rows, columns, g, g) to (n, m)."""
+    if q.dtype == torch.float32:
+        scores = products(q, k)
+        scores.view(*bias[0].shape[:3], bias[1].shape[3]).add_(bias[0]).add_(bias[1])
+        return scores
+    # Adding up inside the product rounds once.
+    scores = (bias[0] + bias[1]).view(len(q), len(k))
+    return scores.addmm_(q, k.t())
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:

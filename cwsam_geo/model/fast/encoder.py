@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cwsam_geo.model.build import Architecture
 
 
+import os
+STREAM=torch.float32 if os.environ.get('STREAM32') else None
 class FastBlock(nn.Module):
     """A transformer block with its adapters and the last layer of its prompt.
 
@@ -80,7 +82,7 @@ class FastEncoder(nn.Module):
         self.dtype = dtype
         self.layout = TokenLayout(self.grid, backbone.window)
         self.patch_embed = _as_linear(encoder.patch_embed.proj, dtype)
-        self.position = encoder.pos_embed.detach().float()
+        self.position = encoder.pos_embed.detach().to(STREAM or dtype)
         self.low_pass = LowPass(architecture.tile_size, self.position.device)
         self.scrambled = prompt.scrambled
         self.image_embed = _as_linear(prompt.image_embed.proj, dtype)
@@ -106,7 +108,7 @@ class FastEncoder(nn.Module):
         """Images (B, 3, T, T), float32, to embeddings (B, h, w, decoder dim)."""
         raster = self.patch_embed(self._squares(images))
         prompts = self._prompts(images, raster)
-        tokens = self.layout.to_windows(raster + self.position)
+        tokens = self.layout.to_windows(raster.to(self.position.dtype) + self.position)
         for block, prompt in zip(self.blocks, prompts, strict=True):
             tokens = block(tokens, prompt)
         thin = self.norm1(self.thin(self.layout.to_raster(tokens.to(self.dtype))))

@@ -117,11 +117,6 @@ class TokenLayout:
         return part.unflatten(axis + 1, (g.across, g.width)).unflatten(axis, (g.down, g.height))
 
 
-def heads_of(tokens: Tensor, heads: int) -> Tensor:
-    """(n, S, 3 * D) to queries, keys and values (3, n, heads, S, D / heads)."""
-    return tokens.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).contiguous()
-
-
 def without_heads(attended: Tensor, out: Tensor) -> None:
     """Writes (n, heads, S, D / heads) to (n, S, D)."""
     out.unflatten(2, (attended.shape[1], -1)).copy_(attended.transpose(1, 2))
