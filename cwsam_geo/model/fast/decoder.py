@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwsam_geo.model.decoder import ClassWiseDecoder
-from cwsam_geo.model.fast.attention import products
-from cwsam_geo.model.fast.linear import ConvolutionGelu, Linear, Norm
+from cwsam_geo.model.fast.arithmetic import Arithmetic
+from cwsam_geo.model.fast.linear import ConvolutionGelu, Linear, Norm, products
 
 if TYPE_CHECKING:
     from cwsam_geo.model.build import Architecture
@@ -26,21 +26,22 @@ class ImageSide(nn.Module):
     Args:
         layers: Linear layers of the image's tokens; keys and queries see positions, values not.
         positions: Positional encoding of the image, shape (S, D).
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
     """
 
-    def __init__(self, layers: list[nn.Linear], positions: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, layers: list[nn.Linear], positions: Tensor, arithmetic: Arithmetic) -> None:
         super().__init__()
-        self.project = Linear.stacked(layers, dtype)
+        self.project = Linear.stacked(layers, arithmetic)
         parts = [
             positions @ layer.weight.t() * (0 if i == 1 else 1) for i, layer in enumerate(layers)
         ]
-        self.positions = torch.cat(parts, 1).detach().to(dtype)
+        self.positions = torch.cat(parts, 1).detach().to(arithmetic.dtype)
         self.count = len(layers)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(B, S, D) to each layer's output (B, S, D')."""
-        return (self.project(image) + self.positions).chunk(self.count, -1)
+        projected: Tensor = self.project(image) + self.positions
+        return tuple(projected.chunk(self.count, -1))
 
 
 class TwoWay(nn.Module):
@@ -50,11 +51,11 @@ class TwoWay(nn.Module):
         layer: The plain layer.
         tokens: The prompt tokens, shape (1, T, D): they are their own positional encoding.
         positions: Positional encoding of the image, shape (S, D).
-        dtype: Number format of the arithmetic on the image's tokens.
+        arithmetic: How to compute with the image's tokens.
     """
 
     def __init__(
-        self, layer: nn.Module, tokens: Tensor, positions: Tensor, dtype: torch.dtype
+        self, layer: nn.Module, tokens: Tensor, positions: Tensor, arithmetic: Arithmetic
     ) -> None:
         super().__init__()
         plain = cast(Any, layer)
@@ -63,9 +64,9 @@ class TwoWay(nn.Module):
         to_image, to_tokens = plain.cross_attn_token_to_image, plain.cross_attn_image_to_token
         self.heads = to_image.num_heads
         layers = [to_image.k_proj, to_image.v_proj, to_tokens.q_proj]
-        self.image_side = ImageSide(layers, positions, dtype)
-        self.out = Linear.of(to_tokens.out_proj, dtype)
-        self.norm = Norm(plain.norm4, dtype)
+        self.image_side = ImageSide(layers, positions, arithmetic)
+        self.out = Linear.of(to_tokens.out_proj, arithmetic)
+        self.norm = Norm(plain.norm4, arithmetic)
 
     def own(self, queries: Tensor) -> Tensor:
         """The tokens' attention to themselves; in the first layer the same for every image."""
@@ -96,36 +97,38 @@ class FastDecoder(nn.Module):
     Args:
         decoder: The plain decoder; its no-mask embedding is already in the image embedding.
         architecture: Its sizes and options.
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
     """
 
     def __init__(
-        self, decoder: ClassWiseDecoder, architecture: Architecture, dtype: torch.dtype
+        self, decoder: ClassWiseDecoder, architecture: Architecture, arithmetic: Arithmetic
     ) -> None:
         super().__init__()
         grid = architecture.grid_size
-        self.dtype, self.num_classes = dtype, decoder.num_classes
+        self.arithmetic, self.num_classes = arithmetic, decoder.num_classes
         self.classes_fastest = decoder.classes_fastest
         positions = decoder.position((grid, grid)).flatten(1).t()
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])[None].detach()
         transformer = cast(Any, decoder.transformer)
         self.layers = nn.ModuleList(
-            TwoWay(layer, tokens, positions, dtype) for layer in transformer.layers
+            TwoWay(layer, tokens, positions, arithmetic) for layer in transformer.layers
         )
         self.tokens = tokens
         self.start = cast(TwoWay, self.layers[0]).own(tokens).detach()
-        self.last, self.norm_last = transformer.final_attn_token_to_image, transformer.norm_final_attn
-        self.last_image = ImageSide([self.last.k_proj, self.last.v_proj], positions, dtype)
+        self.last, self.norm_last = (
+            transformer.final_attn_token_to_image,
+            transformer.norm_final_attn,
+        )
+        self.last_image = ImageSide([self.last.k_proj, self.last.v_proj], positions, arithmetic)
         self.hypernetwork = decoder.hypernetwork
         first, norm, _, second, _ = decoder.upscaling
-        self.up1, self.norm1 = _upscaling(first, dtype), Norm(norm, dtype)
-        self.up2 = _upscaling(second, dtype)
+        self.up1, self.norm1 = _upscaling(first, arithmetic), Norm(norm, arithmetic)
+        self.up2 = _upscaling(second, arithmetic)
         third, norm, _, classes, _ = decoder.class_upscaling
-        self.up3, self.norm3 = _upscaling(third, dtype), Norm(norm, dtype)
+        self.up3, self.norm3 = _upscaling(third, arithmetic), Norm(norm, arithmetic)
         assert isinstance(classes, nn.Conv2d)
         self.channels = classes.in_channels
-        self.classes = ConvolutionGelu(classes, (0, _HALO), dtype)
-        self.on_cpu = tokens.device.type == "cpu"
+        self.classes = ConvolutionGelu(classes, (0, _HALO), arithmetic)
 
     def forward(self, source: Tensor) -> Tensor:
         """Embeddings (B, h, w, D) to logits (B, K, 4h, 4w), float32."""
@@ -135,8 +138,8 @@ class FastDecoder(nn.Module):
         for i, layer in enumerate(self.layers):
             queries, image = layer(cast(TwoWay, layer).own(queries) if i else queries, image)
         vectors = self._vectors(queries, image)
-        image = image.unflatten(1, (height, width))
-        if not self.on_cpu:
+        image = torch.unflatten(image, 1, (height, width))
+        if not self.arithmetic.blocked:
             return self._logits(self._fine(image, source), vectors)
         logits = source.new_empty(
             batch, self.num_classes, 4 * height, 4 * width, dtype=torch.float32
@@ -167,17 +170,19 @@ class FastDecoder(nn.Module):
 
     def _upscaled(self, image: Tensor) -> Tensor:
         """(B, h, w, D) to (B, h, w, 4, 4, D / 8): four quarters of four quarters of a token."""
-        quarters = self.up1(image).unflatten(-1, (4, -1))
-        return self.up2.gelu(F.gelu(self.norm1(quarters))).unflatten(-1, (4, -1))
+        quarters = torch.unflatten(self.up1(image), -1, (4, -1))
+        return torch.unflatten(self.up2.gelu(F.gelu(self.norm1(quarters))), -1, (4, -1))
 
     def _write_fine(self, image: Tensor, source: Tensor, target: Tensor) -> None:
         """Writes the class convolution's input: (B, h, w, D) twice to (B, 8h, 8w, D / 4)."""
         batch, height, width, _ = image.shape
         both = torch.cat([self._upscaled(image), self._upscaled(source)], -1)
-        quarters = F.gelu(self.norm3(self.up3(both).unflatten(-1, (4, -1))))
-        quarters = quarters.unflatten(5, (2, 2)).unflatten(4, (2, 2)).unflatten(3, (2, 2))
+        quarters = F.gelu(self.norm3(torch.unflatten(self.up3(both), -1, (4, -1))))
+        for axis in (5, 4, 3):
+            quarters = torch.unflatten(quarters, axis, (2, 2))
         shape = (batch, height, 2, 2, 2, width, 2, 2, 2, self.channels)
-        view = target.unflatten(2, (width, 2, 2, 2)).unflatten(1, (height, 2, 2, 2))
+        view = torch.unflatten(target, 2, (width, 2, 2, 2))
+        view = torch.unflatten(view, 1, (height, 2, 2, 2))
         assert view.shape == shape
         view.copy_(quarters.permute(0, 1, 3, 5, 7, 2, 4, 6, 8, 9))
 
@@ -198,20 +203,20 @@ class FastDecoder(nn.Module):
                 selection = torch.kron(vector[None], eye)
             else:
                 selection = torch.kron(eye, vector[None])
-            logits = products(image.flatten(0, 1), selection.to(image.dtype))
-            out.append(logits.float().t().unflatten(1, image.shape[:2]))
+            logits = products(image.flatten(0, 1), selection.to(image.dtype), self.arithmetic)
+            out.append(torch.unflatten(logits.float().t(), 1, image.shape[:2]))
         return torch.stack(out)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     """Attention of SAM's decoder: (B, n, D), (B, m, D) and (B, m, D) to (B, n, D)."""
-    q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+    q, k, v = (torch.unflatten(t, 2, (heads, -1)).transpose(1, 2) for t in (q, k, v))
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _upscaling(layer: nn.Module, dtype: torch.dtype) -> Linear:
+def _upscaling(layer: nn.Module, arithmetic: Arithmetic) -> Linear:
     """A transposed convolution 2 x 2 / 2 as a map from a pixel to its four quarters."""
     assert isinstance(layer, nn.ConvTranspose2d)
     assert layer.bias is not None
     weight = layer.weight.permute(2, 3, 1, 0).flatten(0, 2)
-    return Linear(weight, layer.bias.repeat(4), dtype)
+    return Linear(weight, layer.bias.repeat(4), arithmetic)

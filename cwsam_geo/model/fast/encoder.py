@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cwsam_geo.model.encoder import MLP_ADAPTER_SCALE, Block, Encoder
+from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.attention import GlobalAttention, WindowAttention
 from cwsam_geo.model.fast.layout import TokenLayout
 from cwsam_geo.model.fast.linear import Linear, Norm
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from cwsam_geo.model.build import Architecture
 
 
-import os
-STREAM=torch.float32 if os.environ.get('STREAM32') else None
 class FastBlock(nn.Module):
     """A transformer block with its adapters and the last layer of its prompt.
 
@@ -26,31 +26,31 @@ class FastBlock(nn.Module):
         block: The plain block.
         prompt: The layer that all blocks' prompts share.
         layout: Order of the tokens.
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
     """
 
     def __init__(
-        self, block: Block, prompt: nn.Module, layout: TokenLayout, dtype: torch.dtype
+        self, block: Block, prompt: nn.Module, layout: TokenLayout, arithmetic: Arithmetic
     ) -> None:
         super().__init__()
-        self.prompt = Linear.of(prompt, dtype)
-        self.norm1 = Norm(block.norm1, dtype)
+        self.prompt = Linear.of(prompt, arithmetic)
+        self.norm1 = Norm(block.norm1, arithmetic)
         self.attend: nn.Module
         if block.window:
-            self.attend = WindowAttention(block.attn, layout, dtype, block.attend_padding)
+            self.attend = WindowAttention(block.attn, layout, arithmetic, block.attend_padding)
         else:
-            self.attend = GlobalAttention(block.attn, layout, dtype)
-        self.proj = Linear.of(block.attn.proj, dtype)
-        self.adapter_in = _composed(block.attention_adapter.down, block.attn.proj, dtype)
-        self.adapter_out = Linear.of(block.attention_adapter.up, dtype)
-        self.norm2 = Norm(block.norm2, dtype)
+            self.attend = GlobalAttention(block.attn, layout, arithmetic)
+        self.proj = Linear.of(block.attn.proj, arithmetic)
+        self.adapter_in = _composed(block.attention_adapter.down, block.attn.proj, arithmetic)
+        self.adapter_out = Linear.of(block.attention_adapter.up, arithmetic)
+        self.norm2 = Norm(block.norm2, arithmetic)
         mlp, adapter = block.mlp, block.mlp_adapter
         first, second = cast("list[nn.Linear]", [mlp.lin1, mlp.lin2])
-        self.mlp_in = Linear.stacked([first, adapter.down], dtype)
+        self.mlp_in = Linear.stacked([first, adapter.down], arithmetic)
         self.mlp_out = Linear(
             torch.cat([second.weight, MLP_ADAPTER_SCALE * adapter.up.weight], 1),
             second.bias + MLP_ADAPTER_SCALE * adapter.up.bias,
-            dtype,
+            arithmetic,
         )
 
     def forward(self, tokens: Tensor, prompt: Tensor) -> Tensor:
@@ -69,57 +69,53 @@ class FastEncoder(nn.Module):
     Args:
         encoder: The plain encoder.
         architecture: Its sizes and options.
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
         shift: Added to the embeddings, shape (decoder dim,).
     """
 
     def __init__(
-        self, encoder: Encoder, architecture: Architecture, dtype: torch.dtype, shift: Tensor
+        self, encoder: Encoder, architecture: Architecture, arithmetic: Arithmetic, shift: Tensor
     ) -> None:
         super().__init__()
         backbone, prompt = architecture.backbone, encoder.prompt
         self.grid, self.patch_size = architecture.grid_size, backbone.patch_size
-        self.dtype = dtype
+        self.dtype = arithmetic.dtype
         self.layout = TokenLayout(self.grid, backbone.window)
-        self.patch_embed = _as_linear(encoder.patch_embed.proj, dtype)
-        self.position = encoder.pos_embed.detach().to(STREAM or dtype)
+        self.patch_embed = _as_linear(cast(nn.Module, encoder.patch_embed.proj), arithmetic)
+        self.position = encoder.pos_embed.detach().to(self.dtype)
         self.low_pass = LowPass(architecture.tile_size, self.position.device)
         self.scrambled = prompt.scrambled
-        self.image_embed = _as_linear(prompt.image_embed.proj, dtype)
-        self.token_embed = Linear.of(prompt.token_embed, dtype)
-        self.block_layers = Linear.stacked(list(prompt.block_layers), dtype)
+        self.image_embed = _as_linear(cast(nn.Module, prompt.image_embed.proj), arithmetic)
+        self.token_embed = Linear.of(prompt.token_embed, arithmetic)
+        self.block_layers = Linear.stacked(list(prompt.block_layers), arithmetic)
         self.blocks = nn.ModuleList(
-            FastBlock(cast(Block, block), prompt.shared, self.layout, dtype)
+            FastBlock(cast(Block, block), prompt.shared, self.layout, arithmetic)
             for block in encoder.blocks
         )
         thin, norm1, wide, norm2 = encoder.neck
-        self.thin = Linear(cast(Tensor, thin.weight).flatten(1), None, dtype)
-        self.norm1 = Norm(norm1, dtype)
-        self.wide = nn.Conv2d(
-            backbone.decoder_dim, backbone.decoder_dim, 3, padding=1, bias=False, device="meta"
-        )
-        self.wide.weight = nn.Parameter(
-            cast(Tensor, wide.weight).detach().to(dtype, memory_format=torch.channels_last),
-            requires_grad=False,
-        )
-        self.norm2 = Norm(norm2, dtype, shift)
+        self.thin = Linear(cast(Tensor, thin.weight).flatten(1), None, arithmetic)
+        self.norm1 = Norm(norm1, arithmetic)
+        weight = cast(Tensor, wide.weight).detach()
+        self.wide = weight.to(self.dtype, memory_format=torch.channels_last)
+        self.norm2 = Norm(norm2, arithmetic, shift)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, T, T), float32, to embeddings (B, h, w, decoder dim)."""
         raster = self.patch_embed(self._squares(images))
         prompts = self._prompts(images, raster)
-        tokens = self.layout.to_windows(raster.to(self.position.dtype) + self.position)
+        tokens = self.layout.to_windows(raster + self.position)
         for block, prompt in zip(self.blocks, prompts, strict=True):
             tokens = block(tokens, prompt)
-        thin = self.norm1(self.thin(self.layout.to_raster(tokens.to(self.dtype))))
-        wide = self.wide(thin.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        embedding: Tensor = self.norm2(wide)
+        thin = self.norm1(self.thin(self.layout.to_raster(tokens)))
+        wide = F.conv2d(thin.permute(0, 3, 1, 2), self.wide, padding=1)
+        embedding: Tensor = self.norm2(wide.permute(0, 2, 3, 1))
         return embedding
 
     def _squares(self, images: Tensor) -> Tensor:
         """The pixels under each token, as channels: (B, h, w, 3 * patch size ** 2)."""
         size = self.patch_size
-        squares = images.to(self.dtype).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+        squares = torch.unflatten(images.to(self.dtype), 3, (-1, size))
+        squares = torch.unflatten(squares, 2, (-1, size))
         return squares.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
     def _prompts(self, images: Tensor, raster: Tensor) -> list[Tensor]:
@@ -134,14 +130,14 @@ class FastEncoder(nn.Module):
         return [part.contiguous() for part in hidden.chunk(len(self.blocks), -1)]
 
 
-def _as_linear(convolution: nn.Module, dtype: torch.dtype) -> Linear:
+def _as_linear(convolution: nn.Module, arithmetic: Arithmetic) -> Linear:
     """A convolution whose windows do not overlap, on their pixels as channels."""
     assert isinstance(convolution, nn.Conv2d)
-    return Linear(convolution.weight.flatten(1), convolution.bias, dtype)
+    return Linear(convolution.weight.flatten(1), convolution.bias, arithmetic)
 
 
-def _composed(outer: nn.Linear, inner: nn.Linear, dtype: torch.dtype) -> Linear:
+def _composed(outer: nn.Linear, inner: nn.Linear, arithmetic: Arithmetic) -> Linear:
     """One layer for two without anything between them, multiplied out in float64."""
     weight, bias = outer.weight.detach().double(), outer.bias.detach().double()
     inner_weight, inner_bias = inner.weight.detach().double(), inner.bias.detach().double()
-    return Linear(weight @ inner_weight, weight @ inner_bias + bias, dtype)
+    return Linear(weight @ inner_weight, weight @ inner_bias + bias, arithmetic)

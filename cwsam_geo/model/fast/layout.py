@@ -63,7 +63,7 @@ class TokenLayout:
     def split(self, tokens: Tensor) -> list[Tensor]:
         """Tokens (B * grid**2, C) to one (B * windows, height * width, C) for each group."""
         batch = len(tokens) // self.grid**2
-        parts = tokens.split([batch * g.tokens for g in self.groups])
+        parts = torch.split(tokens, [batch * g.tokens for g in self.groups])
         return [
             part.view(batch * g.windows, g.height * g.width, -1)
             for part, g in zip(parts, self.groups, strict=True)
@@ -110,13 +110,12 @@ class TokenLayout:
 
     @staticmethod
     def region(raster: Tensor, group: WindowGroup, axis: int) -> Tensor:
-        """A group's part of a raster whose rows are ``axis``: (..., down, height, across, width, C)."""
+        """A group's part of a raster whose rows are ``axis``.
+
+        Its rows and columns become four axes (down, height, across, width).
+        """
         g = group
         part = raster.narrow(axis, g.rows, g.down * g.height)
         part = part.narrow(axis + 1, g.columns, g.across * g.width)
-        return part.unflatten(axis + 1, (g.across, g.width)).unflatten(axis, (g.down, g.height))
-
-
-def without_heads(attended: Tensor, out: Tensor) -> None:
-    """Writes (n, heads, S, D / heads) to (n, S, D)."""
-    out.unflatten(2, (attended.shape[1], -1)).copy_(attended.transpose(1, 2))
+        part = torch.unflatten(part, axis + 1, (g.across, g.width))
+        return torch.unflatten(part, axis, (g.down, g.height))

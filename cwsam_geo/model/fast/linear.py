@@ -1,37 +1,16 @@
-"""Linear layers for inference: oneDNN's on the CPU, with GELU and residual sums fused in."""
+"""Layers whose weights are laid out once: oneDNN's on a CPU, with GELU and sums fused in."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cwsam_geo.model.fast.arithmetic import Arithmetic
+
 _MKLDNN = torch.ops.mkldnn
-
-
-@functools.cache
-def onednn_works(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's linear layer can be used on this processor with this torch.
-
-    Torch's own linear layer calls MKL in float32, which reaches half of oneDNN's speed on AMD.
-    The operators used are those that torch.compile emits; where a build lacks them, torch's own
-    take their place.
-    """
-    if not torch.backends.mkldnn.is_available():
-        return False
-    values, weight = torch.ones(2, 16, dtype=dtype), torch.ones(16, 16, dtype=dtype)
-    try:
-        packed = _MKLDNN._reorder_linear_weight(weight, None)
-        out = _MKLDNN._linear_pointwise(values, packed, None, "none", [], "")
-        out = _MKLDNN._linear_pointwise.binary(values, out, packed, None, "add")
-        filters = torch.ones(16, 16, 1, 1, dtype=dtype)
-        _MKLDNN._reorder_convolution_weight(filters, [0, 0], [1, 1], [1, 1], 1, None)
-        return bool((out == 2 * values.shape[1]).all())
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
 
 
 class Linear(nn.Module):
@@ -40,32 +19,34 @@ class Linear(nn.Module):
     Args:
         weight: Shape (out, in).
         bias: Shape (out,), or None.
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, arithmetic: Arithmetic) -> None:
         super().__init__()
-        self._onednn = weight.device.type == "cpu" and onednn_works(dtype)
+        dtype = arithmetic.dtype
+        self._onednn = arithmetic.onednn
         self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
         # Contiguous: transposed weights send oneDNN to its reference loop.
         weight = weight.detach().to(dtype).contiguous()
         self._weight = _MKLDNN._reorder_linear_weight(weight, None) if self._onednn else weight
 
     @classmethod
-    def of(cls, layer: nn.Module, dtype: torch.dtype) -> Linear:
+    def of(cls, layer: nn.Module, arithmetic: Arithmetic) -> Linear:
         """The same map as an ``nn.Linear``."""
         assert isinstance(layer, nn.Linear)
-        return cls(layer.weight, layer.bias, dtype)
+        return cls(layer.weight, layer.bias, arithmetic)
 
     @classmethod
-    def stacked(cls, layers: Sequence[nn.Module], dtype: torch.dtype) -> Linear:
+    def stacked(cls, layers: Sequence[nn.Module], arithmetic: Arithmetic) -> Linear:
         """The outputs of several ``nn.Linear`` of one input, side by side."""
-        weights, biases = [], []
+        weights: list[Tensor] = []
+        biases: list[Tensor] = []
         for layer in layers:
             assert isinstance(layer, nn.Linear)
             weights.append(layer.weight)
             biases.append(layer.bias)
-        return cls(torch.cat(weights), torch.cat(biases), dtype)
+        return cls(torch.cat(weights), torch.cat(biases), arithmetic)
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -86,7 +67,8 @@ class Linear(nn.Module):
     def plus(self, values: Tensor, other: Tensor) -> Tensor:
         """The layer's output plus ``other``, a new tensor of that shape and number format."""
         if not self._onednn or other.dtype != values.dtype:
-            return other + self(values)
+            added: Tensor = other + self(values)
+            return added
         out: Tensor = _MKLDNN._linear_pointwise.binary(
             values, other, self._weight, self._bias, "add"
         )
@@ -99,18 +81,17 @@ class ConvolutionGelu(nn.Module):
     Args:
         layer: The plain convolution.
         padding: Zeros above and below, and left and right, instead of the layer's own.
-        dtype: Number format of the arithmetic.
+        arithmetic: How to compute.
     """
 
-    def __init__(
-        self, layer: nn.Conv2d, padding: tuple[int, int], dtype: torch.dtype
-    ) -> None:
+    def __init__(self, layer: nn.Conv2d, padding: tuple[int, int], arithmetic: Arithmetic) -> None:
         super().__init__()
+        dtype = arithmetic.dtype
         self._stride, self._padding = list(layer.stride), list(padding)
         weight = layer.weight.detach().to(dtype, memory_format=torch.channels_last)
         assert layer.bias is not None
         self._bias = layer.bias.detach().to(dtype)
-        self._onednn = weight.device.type == "cpu" and onednn_works(dtype)
+        self._onednn = arithmetic.onednn
         if self._onednn:
             weight = _MKLDNN._reorder_convolution_weight(
                 weight, self._padding, self._stride, [1, 1], 1, None
@@ -131,28 +112,38 @@ class ConvolutionGelu(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm over the last axis, from any number format to one.
+    """Layer norm over the last axis.
 
     Args:
         layer: ``nn.LayerNorm`` or SAM's ``LayerNorm2d``, which is the same over channels.
-        dtype: Of the output.
+        arithmetic: How to compute; the mean and the variance are float32's.
         shift: Added to the output, shape (channels,).
     """
 
-    def __init__(self, layer: nn.Module, dtype: torch.dtype, shift: Tensor | None = None) -> None:
+    def __init__(
+        self, layer: nn.Module, arithmetic: Arithmetic, shift: Tensor | None = None
+    ) -> None:
         super().__init__()
         weight, bias = layer.weight, layer.bias
-        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        assert isinstance(weight, Tensor)
+        assert isinstance(bias, Tensor)
         self._weight = weight.detach().float()
         self._bias = bias.detach().float() + (0 if shift is None else shift.detach().float())
         self._eps = float(layer.eps)  # type: ignore[arg-type]
-        self._dtype = dtype
+        self._dtype = arithmetic.dtype
 
     def forward(self, values: Tensor) -> Tensor:
         """(..., channels) to the same."""
-        shape = values.shape[-1:]
-        weight, bias = self._weight, self._bias
         if values.device.type != "cpu":
             # Only the CPU takes float32 weights with values of half the width.
-            weight, bias = weight.to(values.dtype), bias.to(values.dtype)
-        return F.layer_norm(values, shape, weight, bias, self._eps).to(self._dtype)
+            values = values.float()
+        normed = F.layer_norm(values, values.shape[-1:], self._weight, self._bias, self._eps)
+        return normed.to(self._dtype)
+
+
+def products(left: Tensor, right: Tensor, arithmetic: Arithmetic) -> Tensor:
+    """All products of rows: (n, c) and (m, c) to (n, m)."""
+    if left.dtype == torch.float32 and arithmetic.onednn:
+        out: Tensor = _MKLDNN._linear_pointwise(left, right, None, "none", [], "")
+        return out
+    return left @ right.t()

@@ -40,7 +40,8 @@ class LowPass(nn.Module):
         low = torch.zeros_like(spectrum)
         low[..., self._rows, :] = spectrum[..., self._rows, :] * self._weights
         low = torch.fft.ifft(low, dim=-2)
-        return torch.fft.irfft(low, n=size).abs_()
+        values: Tensor = torch.fft.irfft(low, n=size)
+        return values.abs_()
 
 
 def _kept(frequency: Tensor, half: int) -> Tensor:
