@@ -467,6 +467,8 @@ def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
         [sys.executable, "-m", "cwsam_geo.cli.main", "predict", scene, "-o", output, "--json",
          "-m", models / "s1.safetensors", "--overwrite", "--batch-size", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell starts background jobs with Ctrl-C ignored, and the tests may be in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     for line in run.stdout:
         if '"progress"' in line:
