@@ -25,7 +25,12 @@ from cwsam_geo.io.raster_sink import (
 from cwsam_geo.io.source import RasterSource, Source, open_source
 from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.device import auto_batch_size, resolve_device, resolve_precision
+from cwsam_geo.model.device import (
+    auto_batch_size,
+    check_compile,
+    resolve_device,
+    resolve_precision,
+)
 from cwsam_geo.model.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.options import PredictOptions, PredictOutputs
@@ -65,6 +70,8 @@ def predict_scene(
     targets = _check_paths(scenes, Path(output), options, outputs)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
+    if options.compile:
+        check_compile(device)
     model_path = find_model(options.model)
     bundle = load_full(model_path)
     with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:
@@ -72,7 +79,7 @@ def predict_scene(
         reading = plan_reading(whole, bundle.preprocess, options.units)
         _tell(on_event, bundle, reading)
         source = _cropped(reading.source, options)
-        model = LoadedModel(bundle, device, precision)
+        model = LoadedModel(bundle, device, precision, "fast", options.compile)
         del bundle  # the model has its own copy of the weights: gigabytes for vit_h
         predictor = TorchPredictor(model, options.tta)
         job = MapJob(

@@ -32,6 +32,7 @@ class PredictOptions:
         bounds: West, south, east, north in the scene's CRS: map only this part.
         aoi: Vector file: map only what lies in its polygons.
         tta: Average over four flips, at four times the cost.
+        compile: Let torch.compile rewrite the model for the GPU, which takes minutes first.
     """
 
     model: str | os.PathLike[str] = DEFAULT_MODEL
@@ -46,6 +47,7 @@ class PredictOptions:
     bounds: tuple[float, float, float, float] | None = None
     aoi: str | os.PathLike[str] | None = None
     tta: bool = False
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if self.bounds is not None and self.aoi is not None:

@@ -7,15 +7,17 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from doubles import legend
 from golden import FUSAR_1, TINY_CHECKPOINT, images, numbers, relative_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import MICRO, SMALL
+from models import MICRO, SMALL, random_bundle
 
-from cwsam_geo.errors import ModelError
+from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.model.adapters import low_pass
 from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
 from cwsam_geo.model.convert import convert
+from cwsam_geo.model.device import check_compile
 from cwsam_geo.model.encoder import Attention
 from cwsam_geo.model.fast import FastCwsam, accelerate
 from cwsam_geo.model.fast.allocator import tune_allocator
@@ -23,6 +25,7 @@ from cwsam_geo.model.fast.arithmetic import Arithmetic, choose_arithmetic, onedn
 from cwsam_geo.model.fast.layout import TokenLayout
 from cwsam_geo.model.fast.lowpass import LowPass
 from cwsam_geo.model.fast.positions import RelativePositions
+from cwsam_geo.model.predictor import LoadedModel, load_model
 
 MAX_ERROR = 1e-5
 MIN_AGREEMENT = 0.9999
@@ -324,3 +327,64 @@ def test_tuning_elsewhere_does_nothing(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert tune_allocator() is False
     tune_allocator.cache_clear()
+
+
+# Loaded models
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return random_bundle(legend(3))
+
+
+def test_loaded_model_is_fast_without_gradients_and_plain_with_them(bundle):
+    model = LoadedModel(bundle, CPU, "fp32")
+    inputs = torch.randn(2, 3, 64, 64)
+    with_gradients = model(inputs)
+    assert with_gradients.requires_grad
+    with torch.no_grad():
+        fast = model(inputs)
+        assert torch.equal(fast, accelerate(model.cwsam, "fp32")(inputs))
+    assert not fast.requires_grad
+    assert relative_error(fast, with_gradients.detach()) <= MAX_ERROR
+
+
+def test_fast_network_follows_the_weights(bundle):
+    model = LoadedModel(bundle, CPU, "fp32")
+    inputs = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model(inputs)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    model(inputs).square().mean().backward()
+    optimizer.step()
+    with torch.inference_mode():
+        after = model(inputs)
+        assert relative_error(after, before) > 1e-3
+        assert relative_error(after, model.cwsam(inputs)) <= MAX_ERROR
+
+
+def test_one_network_alone(bundle, tmp_path):
+    path = bundle.save(tmp_path / "m.safetensors")
+    inputs = torch.randn(1, 3, 64, 64)
+    plain = load_model(path, network="plain")
+    fast = load_model(path, network="fast")
+    assert fast.cwsam is None
+    assert not list(fast.parameters())
+    with torch.inference_mode():
+        assert torch.equal(plain(inputs), plain.cwsam(inputs))
+        assert relative_error(fast(inputs), plain(inputs)) <= MAX_ERROR
+    assert not fast(inputs).requires_grad
+    assert fast.device == plain.device == CPU
+
+
+def test_models_loaded_in_inference_mode_work(bundle):
+    with torch.inference_mode():
+        model = LoadedModel(bundle, CPU, "bf16")
+        inputs = torch.randn(1, 3, 64, 64)
+        assert torch.equal(model(inputs), model(inputs))
+
+
+def test_compiling_is_for_gpus():
+    check_compile(torch.device("cuda", 0))
+    with pytest.raises(UsageError, match="--compile: is for CUDA devices"):
+        check_compile(CPU)

@@ -121,7 +121,7 @@ def test_out_of_memory_is_pythons_own(bundle, monkeypatch, error):
     def fail(images):
         raise error
 
-    monkeypatch.setattr(predictor.model.cwsam, "forward", fail)
+    monkeypatch.setattr(predictor.model, "forward", fail)
     with pytest.raises(MemoryError, match="out of memory on cpu") as caught:
         predictor(batch(1))
     # The failed attempt's tensors must not be kept alive by its traceback.
@@ -130,14 +130,14 @@ def test_out_of_memory_is_pythons_own(bundle, monkeypatch, error):
 
 def test_real_lack_of_memory_and_other_errors(bundle, monkeypatch):
     predictor = TorchPredictor(LoadedModel(bundle, CPU, "fp32"))
-    forward = predictor.model.cwsam.forward
-    monkeypatch.setattr(predictor.model.cwsam, "forward", lambda i: torch.empty(1 << 60))
+    forward = predictor.model.forward
+    monkeypatch.setattr(predictor.model, "forward", lambda i: torch.empty(1 << 60))
     with pytest.raises(MemoryError):
         predictor(batch(1))
-    monkeypatch.setattr(predictor.model.cwsam, "forward", lambda i: i @ torch.zeros(3, 3))
+    monkeypatch.setattr(predictor.model, "forward", lambda i: i @ torch.zeros(3, 3))
     with pytest.raises(RuntimeError, match="shape"):
         predictor(batch(1))
-    monkeypatch.setattr(predictor.model.cwsam, "forward", forward)
+    monkeypatch.setattr(predictor.model, "forward", forward)
     assert predictor(batch(1)).shape == (1, 3, 32, 32)
 
 

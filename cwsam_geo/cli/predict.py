@@ -73,6 +73,11 @@ UNITS = ("auto", "db", "power", "amplitude")
 @click.option("--vectors", metavar="PATH", help="Also write polygons, as vectorize does.")
 @click.option("--tta", is_flag=True, help="Average over four flips, at four times the cost.")
 @click.option(
+    "--compile",
+    is_flag=True,
+    help="Compile the model for the GPU: minutes first, then faster.",
+)
+@click.option(
     "--of",
     "raster_format",
     type=click.Choice(["COG", "GTiff"]),
@@ -129,6 +134,7 @@ _OPTIONS = (
     "nodata",
     "aoi",
     "tta",
+    "compile",
 )
 
 

@@ -71,6 +71,16 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     return name
 
 
+def check_compile(device: torch.device) -> None:
+    """Checks that torch.compile pays on a device.
+
+    Raises:
+        UsageError: It takes minutes there and gains nothing.
+    """
+    if device.type != "cuda":
+        raise UsageError(f"--compile: is for CUDA devices; on {device} it gains nothing")
+
+
 def _has_bf16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,14 +14,20 @@ from torch import Tensor, nn
 
 from cwsam_geo.blend import Decision
 from cwsam_geo.legend import Legend
-from cwsam_geo.model.build import Architecture
+from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.bundle import ModelBundle
 from cwsam_geo.model.device import Precision, is_out_of_memory, resolve_device, resolve_precision
+from cwsam_geo.model.fast import accelerate, tune_allocator
 from cwsam_geo.model.store import load_full
 from cwsam_geo.preprocess import PreprocessSpec
 
 _AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+_ACCELERATED = ("cpu", "cuda")
+
+Network = Literal["both", "plain", "fast"]
+"""Which network computes: ``plain`` is the yardstick and has gradients, ``fast`` gives the same
+numbers sooner and holds its own weights, ``both`` is plain with gradients and fast without."""
 
 
 class LoadedModel(nn.Module):
@@ -31,9 +37,12 @@ class LoadedModel(nn.Module):
         bundle: A full bundle.
         device: Where to compute.
         precision: Number format of the arithmetic.
+        network: Which network to keep.
+        compile: Let torch.compile rewrite the fast network; see ``accelerate``.
 
     Attributes:
-        cwsam: The network itself.
+        cwsam: The plain network, or None where only the fast one is kept.
+        device: Where it computes.
         architecture: Its sizes and options.
         preprocess: From a scene's bands to its input.
         legend: Its classes, in the order of its channels.
@@ -41,23 +50,35 @@ class LoadedModel(nn.Module):
         precision: Number format of the arithmetic.
     """
 
-    def __init__(self, bundle: ModelBundle, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        device: torch.device,
+        precision: Precision,
+        network: Network = "both",
+        compile: bool = False,
+    ) -> None:
         super().__init__()
         self.architecture: Architecture = bundle.architecture
         self.preprocess: PreprocessSpec = bundle.preprocess
         self.legend: Legend = bundle.legend
         self.provenance: Mapping[str, Any] = bundle.provenance
         self.precision: Precision = precision
-        self.cwsam = bundle.build().to(device)
+        self.device = device
+        self.cwsam: Cwsam | None = bundle.build().to(device)
+        self._network = network if device.type in _ACCELERATED else "plain"
+        self._compile = compile
+        # Not a submodule: its weights are the plain network's, in another layout.
+        self._fast: tuple[object, nn.Module] | None = None
+        if self._network != "plain" and device.type == "cpu":
+            tune_allocator()
+        if self._network == "fast":
+            self._fast = (None, accelerate(self.cwsam, precision, compile))
+            self.cwsam = None
         self.eval()
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.cwsam.encoder.pos_embed.device
-
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits.
+        """Images to logits; differentiable where gradients are on and the plain network is kept.
 
         Args:
             images: Preprocessed, shape (B, 3, T, T) with T the model's tile size, float32.
@@ -69,14 +90,31 @@ class LoadedModel(nn.Module):
         Raises:
             ModelError: The images have another size.
         """
+        if self.cwsam is None or (self._network == "both" and not torch.is_grad_enabled()):
+            fast: Tensor = self._accelerated()(images)
+            return fast
         dtype = _AUTOCAST.get(self.precision)
         with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
             logits: Tensor = self.cwsam(images)
         return logits.float()
 
+    def _accelerated(self) -> nn.Module:
+        """The fast network; made again when the plain one's weights have changed since."""
+        if self.cwsam is None:
+            assert self._fast is not None
+            return self._fast[1]
+        weights = self.cwsam.state_dict().values()
+        state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights)
+        if self._fast is None or self._fast[0] != state:
+            self._fast = (state, accelerate(self.cwsam, self.precision, self._compile))
+        return self._fast[1]
+
 
 def load_model(
-    path_or_name: str | os.PathLike[str], device: str = "cpu", precision: str = "fp32"
+    path_or_name: str | os.PathLike[str],
+    device: str = "cpu",
+    precision: str = "fp32",
+    network: Network = "both",
 ) -> LoadedModel:
     """Loads a model bundle, ready for use.
 
@@ -84,6 +122,8 @@ def load_model(
         path_or_name: A bundle's path, or the name of one that is installed or downloaded.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        network: ``both``: fast without gradients (``torch.no_grad``), plain and differentiable
+            with them; ``fast`` or ``plain``: only that one, for half the memory.
 
     Returns:
         A module whose ``forward`` takes preprocessed images (B, 3, T, T), float32, and returns
@@ -94,7 +134,8 @@ def load_model(
         UsageError: There is no such device or precision here.
     """
     where = resolve_device(device)
-    return LoadedModel(load_full(path_or_name), where, resolve_precision(precision, where))
+    bundle = load_full(path_or_name)
+    return LoadedModel(bundle, where, resolve_precision(precision, where), network)
 
 
 class TorchOps:
