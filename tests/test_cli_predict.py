@@ -458,6 +458,12 @@ def test_debug_shows_the_traceback(capfd, tmp_path, models):
     assert "Traceback" in err
 
 
+def _heed_signals():
+    """Background jobs begin with Ctrl-C ignored, those of nohup with hang-ups: so may the tests."""
+    for which in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(which, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
     scene = write_scene(tmp_path / "scene.tif", np.tile(scene_values(), (1, 20, 10)))
@@ -467,8 +473,7 @@ def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
         [sys.executable, "-m", "cwsam_geo.cli.main", "predict", scene, "-o", output, "--json",
          "-m", models / "s1.safetensors", "--overwrite", "--batch-size", "1"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell starts background jobs with Ctrl-C ignored, and the tests may be in one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_heed_signals,
     )  # fmt: skip
     for line in run.stdout:
         if '"progress"' in line:
