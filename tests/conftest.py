@@ -1,6 +1,10 @@
 """Fixtures shared by the tests."""
 
 import os
+
+# As the command line has it; before anything imports torch.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 from pathlib import Path
 
 import pytest

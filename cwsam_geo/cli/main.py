@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     129 after SIGHUP (a terminal that was closed).
     """
     arguments = sys.argv[1:] if argv is None else argv
+    _share_the_processor()
     for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
             signal.signal(getattr(signal, name), _terminated)
@@ -100,6 +102,17 @@ def main(argv: list[str] | None = None) -> None:
         message, code = describe(error)
         _say(message)
         sys.exit(code)
+
+
+def _share_the_processor() -> None:
+    """Shortens how long idle threads of OpenMP spin, before torch starts them.
+
+    On a machine that computes something else besides, threads that spin while they wait take the
+    time of those they wait for: a run was measured to take 30 times as long, and 5 times with this.
+    On a machine of our own it costs nothing.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def describe(error: BaseException) -> tuple[str, int]:
