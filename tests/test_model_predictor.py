@@ -104,6 +104,12 @@ def test_tta_is_the_mean_over_four_flips(bundle):
     assert not torch.allclose(mean, plain(tiles), atol=1e-2)
 
 
+def test_numbers_beyond_the_precision_are_an_error_not_class_zero(bundle):
+    predictor = TorchPredictor(LoadedModel(bundle, CPU, "fp32"))
+    with pytest.raises(ModelError, match="use --precision fp32"):
+        predictor(batch(1) * np.float32(np.inf))
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cwsam_geo.blend import Decision
+from cwsam_geo.errors import ModelError
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.bundle import ModelBundle
@@ -230,9 +231,15 @@ class TorchPredictor:
 
         Raises:
             MemoryError: The device's memory does not suffice for a batch of this size.
+            ModelError: Numbers grew beyond the precision; a class would come out of nothing.
         """
         try:
-            return self._logits(batch)
+            logits = self._logits(batch)
+            if bool(logits.isfinite().all()):
+                return logits
+            raise ModelError(
+                f"the model's numbers are beyond {self.precision}; use --precision fp32 (or bf16)"
+            )
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
