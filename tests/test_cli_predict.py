@@ -24,6 +24,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 from cwsam_geo import PredictOptions, PredictOutputs, predict_scene
 from cwsam_geo.blend import BLENDS
+from cwsam_geo.cli import options as options_cli
 from cwsam_geo.cli import predict as predict_cli
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import UsageError
@@ -368,7 +369,6 @@ def one_line(err):
         (["--device", "tpu"], 2, "--device"),
         (["--precision", "fp16"], 2, "--precision"),
         (["-b", "1,9"], 2, "no band"),
-        (["--nodata", "x"], 2, "nodata 'x'"),
         (["--bounds", "0", "0", "1", "1"], 2, "outside"),
         (["--bounds", "1", "0", "0", "1"], 2, "west south east north"),
         (["--bounds", "-inf", "-inf", "inf", "inf"], 2, "west south east north"),
@@ -389,7 +389,9 @@ def test_wrong_options_are_one_line(capfd, tmp_path, models, scene, more, code, 
     assert sorted(os.listdir(tmp_path)) == ["scene.tif"]
 
 
-@pytest.mark.parametrize("more", [["--batch-size", "0"], ["--units", "volt"], ["--co", "x"], []])
+@pytest.mark.parametrize(
+    "more", [["--batch-size", "0"], ["--units", "volt"], ["--co", "x"], ["--nodata", "x"], []]
+)
 def test_what_click_refuses_is_usage_too(capfd, tmp_path, more):
     code, _, err = run(capfd, "predict", "scene.tif", *more)
     assert code == 2
@@ -530,7 +532,7 @@ def test_the_weights_are_held_once(tmp_path, models, scene, monkeypatch):
 
 def test_the_choices_of_the_command_are_those_of_the_package():
     assert predict_cli.BLENDS == BLENDS
-    assert predict_cli.UNITS == UNITS_OPTIONS
+    assert options_cli.UNITS == UNITS_OPTIONS
 
 
 def test_the_python_api_does_the_same(tmp_path, models, scene):

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-from cwsam_geo.cli.parameters import band_list
-from cwsam_geo.cli.predict import UNITS
+from cwsam_geo.cli.options import reading_options
 
 _FIRST_COLUMN = 10
 _LONGEST_CRS = 60
@@ -18,25 +17,9 @@ _LONGEST_CRS = 60
 @click.command("info")
 @click.argument("paths", nargs=-1, required=True, metavar="SCENE...|MODEL")
 @click.option("-m", "--model", metavar="NAME|PATH", help="Say what predict would do with it.")
-@click.option(
-    "--overlap",
-    type=click.IntRange(min=0),
-    metavar="PX",
-    help="Pixels that neighbouring tiles share.  [default: an eighth of a tile]",
-)
-@click.option(
-    "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
-)
-@click.option(
-    "--units",
-    type=click.Choice(UNITS),
-    default="auto",
-    show_default=True,
-    help="What the scene's values are.",
-)
-@click.option("--nodata", metavar="V", help='Value that is nodata; "none" where nothing is.')
+@reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(paths: tuple[str, ...], as_json: bool, nodata: str | None, **given: Any) -> None:
+def command(paths: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Say what a scene or model is, and what would happen to it.
 
     Give a scene (one raster, a URL, or several single-band files) or one model (a path or the
@@ -45,21 +28,12 @@ def command(paths: tuple[str, ...], as_json: bool, nodata: str | None, **given: 
     """
     from cwsam_geo.info import InfoOptions, describe
 
-    found = describe(paths, InfoOptions(nodata=_nodata(nodata), **given))
+    found = describe(paths, InfoOptions(**given))
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     for name, text in _model(found) if found["kind"] == "model" else _scene(found):
         click.echo(f"{name:<{_FIRST_COLUMN}}  {text}".rstrip())
-
-
-def _nodata(value: str | None) -> Any:
-    if value is None or value == "none":
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise click.BadParameter(f'{value!r} is neither a number, "nan" nor "none"') from None
 
 
 Lines = Iterator[tuple[str, str]]

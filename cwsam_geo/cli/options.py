@@ -7,7 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
+from cwsam_geo.cli.parameters import band_list, nodata_value
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+# As in cwsam_geo.units, which imports numpy; a test compares them.
+UNITS = ("auto", "db", "power", "amplitude")
 
 
 def output_option(help_text: str) -> Callable[[F], F]:
@@ -36,3 +41,33 @@ def quiet_option(function: F) -> F:
     return click.option(
         "-q", "--quiet", is_flag=True, help="No progress bar and no remarks; errors only."
     )(function)
+
+
+def reading_options(function: F) -> F:
+    """What a scene's files mean to a model, and how it is cut: the same for predict and info."""
+    for option in (
+        click.option(
+            "--nodata",
+            metavar="V",
+            callback=nodata_value,
+            help='Value that is nodata; "none" where nothing is.',
+        ),
+        click.option(
+            "--units",
+            type=click.Choice(UNITS),
+            default="auto",
+            show_default=True,
+            help="What the scene's values are.",
+        ),
+        click.option(
+            "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
+        ),
+        click.option(
+            "--overlap",
+            type=click.IntRange(min=0),
+            metavar="PX",
+            help="Pixels that neighbouring tiles share, up to half a tile.  [default: an eighth]",
+        ),
+    ):
+        function = option(function)
+    return function

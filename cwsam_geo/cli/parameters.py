@@ -53,3 +53,15 @@ def class_pairs(
             if pairs.setdefault(left, right) != right:
                 raise click.BadParameter(f"{left!r} is given twice")
     return pairs
+
+
+def nodata_value(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> float | str | None:
+    """A number, ``nan``, or ``none`` where nothing is nodata."""
+    if value is None or value == "none":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f'{value!r} is neither a number, "nan" nor "none"') from None

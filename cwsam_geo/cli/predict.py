@@ -7,13 +7,18 @@ from typing import Any
 
 import click
 
-from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
-from cwsam_geo.cli.parameters import auto_or_count, band_list, creation_options
+from cwsam_geo.cli.options import (
+    json_option,
+    output_option,
+    overwrite_option,
+    quiet_option,
+    reading_options,
+)
+from cwsam_geo.cli.parameters import auto_or_count, creation_options
 from cwsam_geo.cli.reporting import Reporter
 
-# As in cwsam_geo.blend and cwsam_geo.units, which import numpy; a test compares them.
+# As in cwsam_geo.blend, which imports numpy; a test compares them.
 BLENDS = ("cosine", "linear", "gaussian", "flat")
-UNITS = ("auto", "db", "power", "amplitude")
 
 
 @click.command("predict")
@@ -36,12 +41,7 @@ UNITS = ("auto", "db", "power", "amplitude")
     show_default=True,
     help="Tiles at once; halved when memory runs out.",
 )
-@click.option(
-    "--overlap",
-    type=click.IntRange(min=0),
-    metavar="PX",
-    help="Pixels that neighbouring tiles share, up to half a tile.  [default: an eighth]",
-)
+@reading_options
 @click.option(
     "--blend",
     type=click.Choice(BLENDS),
@@ -49,17 +49,6 @@ UNITS = ("auto", "db", "power", "amplitude")
     show_default=True,
     help="How they share them.",
 )
-@click.option(
-    "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
-)
-@click.option(
-    "--units",
-    type=click.Choice(UNITS),
-    default="auto",
-    show_default=True,
-    help="What the scene's values are.",
-)
-@click.option("--nodata", metavar="V", help='Value that is nodata; "none" where nothing is.')
 @click.option(
     "--bounds",
     type=float,
