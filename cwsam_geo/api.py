@@ -69,7 +69,7 @@ def predict_scene(
     scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
     targets = _check_paths(scenes, Path(output), options, outputs)
     device = resolve_device(options.device)
-    precision = resolve_precision(options.precision, device)
+    precision = resolve_precision(options.precision, device, fast=True)
     if options.compile:
         check_compile(device)
     model_path = find_model(options.model)

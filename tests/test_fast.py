@@ -17,7 +17,7 @@ from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.model.adapters import low_pass
 from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
 from cwsam_geo.model.convert import convert
-from cwsam_geo.model.device import check_compile
+from cwsam_geo.model.device import check_compile, resolve_precision
 from cwsam_geo.model.encoder import Attention
 from cwsam_geo.model.fast import FastCwsam, accelerate
 from cwsam_geo.model.fast.allocator import tune_allocator
@@ -382,6 +382,18 @@ def test_models_loaded_in_inference_mode_work(bundle):
         model = LoadedModel(bundle, CPU, "bf16")
         inputs = torch.randn(1, 3, 64, 64)
         assert torch.equal(model(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_automatic_precision_is_what_the_processor_multiplies(monkeypatch, native):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    assert resolve_precision("auto", CPU, fast=True) == ("bf16" if native else "fp32")
+    assert resolve_precision("auto", CPU) == "fp32"
+    assert resolve_precision("fp32", CPU, fast=True) == "fp32"
+    assert resolve_precision("auto", torch.device("mps"), fast=True) == "fp32"
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert resolve_precision("auto", CPU, fast=True) == "fp32"
 
 
 def test_compiling_is_for_gpus():

@@ -50,15 +50,23 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(device.type)
 
 
-def resolve_precision(name: str, device: torch.device) -> Precision:
+def resolve_precision(name: str, device: torch.device, fast: bool = False) -> Precision:
     """The precision of a name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    ``auto`` is bf16 on CUDA (fp16 on GPUs without it), fp32 elsewhere.
+    ``auto`` is bf16 on CUDA (fp16 on GPUs without it), fp32 elsewhere. For the fast network it is
+    bf16 on processors that multiply bf16 too, where that was measured to be 1.7 times faster.
+
+    Args:
+        name: What the user wants.
+        device: Where to compute.
+        fast: Whether it is for the fast network, which only predicts.
 
     Raises:
         UsageError: The name is not known, or the device cannot do it.
     """
     if name == "auto":
+        if device.type == "cpu" and fast:
+            return "bf16" if cpu_multiplies_bf16() else "fp32"
         if device.type != "cuda":
             return "fp32"
         return "bf16" if _has_bf16(device) else "fp16"
@@ -69,6 +77,15 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name == "bf16" and device.type == "cuda" and not _has_bf16(device):
         raise UsageError(f"--precision bf16: {device} has none; use fp16 or fp32")
     return name
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this processor has instructions for products in bf16 (x86: AVX-512 or AMX)."""
+    # Older torch does not tell.
+    known = [
+        getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
+    ]
+    return any(bool(supported()) for supported in known if supported is not None)
 
 
 def check_compile(device: torch.device) -> None:

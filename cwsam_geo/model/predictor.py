@@ -136,7 +136,8 @@ def load_model(
     """
     where = resolve_device(device)
     bundle = load_full(path_or_name)
-    return LoadedModel(bundle, where, resolve_precision(precision, where), network)
+    resolved = resolve_precision(precision, where, fast=network == "fast")
+    return LoadedModel(bundle, where, resolved, network)
 
 
 class TorchOps:
