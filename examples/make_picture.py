@@ -1,4 +1,4 @@
-"""Draws a scene, its class raster and its polygons side by side.
+"""Draws a scene, its class raster, and its polygons over the scene.
 
 python make_picture.py scene.tif landcover.tif landcover.gpkg picture.png
 """
@@ -31,7 +31,9 @@ def draw(scene: str, classes: str, polygons: str, picture: str) -> None:
     figure, axes = pyplot.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
     axes[0].imshow(band, cmap="gray", vmin=low, vmax=high, extent=extent)
     axes[1].imshow(table[codes], extent=extent, interpolation="nearest")
-    frame.plot(ax=axes[2], color=frame.class_id.map(colors), edgecolor="black", linewidth=0.3)
+    axes[2].imshow(band, cmap="gray", vmin=low, vmax=high, extent=extent)
+    fill = frame.class_id.map(colors)
+    frame.plot(ax=axes[2], color=fill, edgecolor="black", linewidth=0.4, alpha=0.55)
     axes[2].set_xlim(axes[1].get_xlim())
     axes[2].set_ylim(axes[1].get_ylim())
     for ax in axes:
