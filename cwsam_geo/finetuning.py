@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cwsam_geo.errors import UsageError
 from cwsam_geo.metrics import Scores
 from cwsam_geo.model.device import resolve_precision
 from cwsam_geo.model.header import Kind
@@ -87,7 +88,9 @@ def finetune(
     processes = join_processes(config.machine.device)
     precision = resolve_precision(config.machine.precision, processes.device)
     tell = on_event if processes.rank == 0 else _silent
+    _spare_inputs(paths, [config.init, *_files_of(config)])
     start = find_start(config.init, config.legend, config.tiles.tile_size, config.recipe.seed)
+    _spare_inputs(paths, [start.base.hint] if start.base else [])
     model = start.build(config.recipe.scope)
     for text in start.remarks:
         tell({"event": "decision", "text": text})
@@ -117,6 +120,22 @@ def finetune(
     )
     tell({"event": "done", **_plain(result)})
     return result
+
+
+def _files_of(config: RegionConfig) -> list[str]:
+    return [file for scene in config.scenes for file in (*scene.pair.scene, scene.pair.labels)]
+
+
+def _spare_inputs(paths: OutputPaths, inputs: Iterable[str]) -> None:
+    """No output is a file that is read.
+
+    Raises:
+        UsageError: One is.
+    """
+    taken = {os.path.realpath(file): file for file in inputs if file}
+    for path in vars(paths).values():
+        if os.path.realpath(path) in taken:
+            raise UsageError(f"{path}: is read for this training; choose another output")
 
 
 def _plain(result: FinetuneResult) -> dict[str, Any]:

@@ -425,6 +425,17 @@ def test_outputs_that_are_there_are_not_replaced(place, capsys):
     assert ModelBundle.load(place / "m.safetensors").kind == "adapters"
 
 
+def test_files_that_are_read_are_not_replaced(place, capsys):
+    before = (place / "base.safetensors").read_bytes()
+    assert run("region.yaml", "-o", "base.safetensors", "--overwrite") == 2
+    assert "is read for this training" in one_line(capsys)
+    finetune(place / "region.yaml", place / "m.safetensors", FinetuneOptions())
+    again = ("--init", "m.safetensors", "--overwrite")
+    assert run("region.yaml", "-o", "base.safetensors", *again) == 2
+    assert "is read for this training" in one_line(capsys)
+    assert (place / "base.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -116,6 +116,16 @@ def test_a_loss_that_is_no_number_stops_the_run():
         train(model=model)
 
 
+def test_memory_that_runs_out_is_told_with_the_batch(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    model = micro_model()
+    monkeypatch.setattr(model, "forward", fail)
+    with pytest.raises(MemoryError, match="2 tiles at once"):
+        train(model=model)
+
+
 @pytest.mark.parametrize("option", [{"checkpointing": True}, {"workers": 1}])
 def test_checkpointing_and_workers_change_nothing_in_the_result(option):
     plain, _ = train()

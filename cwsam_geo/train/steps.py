@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.model.build import Cwsam
-from cwsam_geo.model.device import Precision
+from cwsam_geo.model.device import Precision, is_out_of_memory
 from cwsam_geo.model.tensors import tensors_sha256
 from cwsam_geo.train.losses import SegmentationLoss
 from cwsam_geo.train.optim import make_optimizer, set_learning_rate
@@ -81,7 +81,16 @@ class Stepper:
 
         Raises:
             ModelError: It is not a finite number.
+            MemoryError: The device's memory does not suffice.
         """
+        try:
+            return self._backward(images, labels, shared)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        raise MemoryError(f"out of memory on {self.device} with {len(images)} tiles at once")
+
+    def _backward(self, images: Tensor, labels: Tensor, shared: bool) -> float:
         with self._processes.local_gradients(self._net, not shared):
             with self._arithmetic():
                 logits = self._net(images.to(self.device, non_blocking=True))
