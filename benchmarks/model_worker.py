@@ -137,7 +137,8 @@ def main() -> None:
     size, batch = architecture.tile_size, settings["batch"]
     images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
     images = images.to(device)
-    error = error_against_plain(network, model, images[:1], settings)
+    # Also warms up.
+    error = error_against_plain(network, model, images, settings)
     del model
     ceiling = Ceiling(name, device)
     about = {
