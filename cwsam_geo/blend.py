@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.grid import Tile, TilePlan, Window
+from cwsam_geo.ops import Ops, PendingDecision
 
 BlendName = Literal["cosine", "linear", "gaussian", "flat"]
 """How neighbours share their overlap: Hann window, ramp, bell, or equal parts."""
@@ -23,84 +24,6 @@ BLENDS: tuple[BlendName, ...] = get_args(BlendName)
 
 _STRIP_VALUES = 12_000_000
 """Values of full-resolution logits held at a time (48 MB of float32)."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the logits of some pixels say.
-
-    Attributes:
-        channels: Winning channel, shape (H, W), uint8.
-        confidence: Its probability in per cent, shape (H, W), uint8, or None.
-        probabilities: Probability of every class in per cent, shape (K, H, W), uint8, or None.
-    """
-
-    channels: NDArray[np.uint8]
-    confidence: NDArray[np.uint8] | None = None
-    probabilities: NDArray[np.uint8] | None = None
-
-
-class Ops(Protocol):
-    """Arithmetic on the predictor's own arrays, so that logits stay where they were made.
-
-    The arrays support slicing, slice assignment, ``+=``, ``*`` and ``/`` as numpy's and torch's do.
-    """
-
-    def zeros(self, shape: Sequence[int]) -> Any:
-        """Zeros, float32."""
-
-    def constant(self, values: NDArray[np.float32]) -> Any:
-        """The values as an array of this kind."""
-
-    def upsample(self, logits: Any, stride: int) -> Any:
-        """(K, h, w) to (K, h * stride, w * stride), bilinear between centres, edges clamped."""
-
-    def decide(self, logits: Any, confidence: bool, probabilities: bool) -> Decision:
-        """Winning channels of (K, h, w) logits, and probabilities where asked for."""
-
-
-class NumpyOps:
-    """``Ops`` on numpy arrays; the yardstick that other implementations are tested against."""
-
-    def zeros(self, shape: Sequence[int]) -> NDArray[np.float32]:
-        """Zeros, float32."""
-        return np.zeros(shape, np.float32)
-
-    def constant(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The values themselves."""
-        return values
-
-    def upsample(self, logits: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-        """Bilinear between centres, edges clamped (``align_corners=False``)."""
-        return _stretch(_stretch(logits, stride, 1), stride, 2)
-
-    def decide(
-        self, logits: NDArray[np.float32], confidence: bool, probabilities: bool
-    ) -> Decision:
-        """Argmax and softmax."""
-        channels = logits.argmax(0).astype(np.uint8)
-        if not (confidence or probabilities):
-            return Decision(channels)
-        shares = np.exp(logits - logits.max(0))
-        percent = np.rint(100 * shares / shares.sum(0)).astype(np.uint8)
-        return Decision(
-            channels,
-            percent.max(0) if confidence else None,
-            percent if probabilities else None,
-        )
-
-
-def _stretch(values: NDArray[np.float32], stride: int, axis: int) -> NDArray[np.float32]:
-    length = values.shape[axis]
-    at = ((np.arange(length * stride) + 0.5) / stride - 0.5).clip(0, length - 1)
-    low = np.floor(at).astype(int)
-    high = np.minimum(low + 1, length - 1)
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    share = (at - low).astype(np.float32).reshape(shape)
-    mixed: NDArray[np.float32] = values.take(low, axis) * (1 - share)
-    mixed += values.take(high, axis) * share
-    return mixed
 
 
 def profile(name: BlendName, length: int, overlap: int) -> NDArray[np.float64]:
@@ -142,17 +65,26 @@ def shares(offsets: Sequence[int], weights: NDArray[np.float64]) -> NDArray[np.f
     return np.stack([weights / total[offset : offset + n] for offset in offsets])
 
 
+def _constants(ops: Ops, rows: NDArray[np.float64]) -> list[Any]:
+    """Each distinct row once as an array of the predictor's own kind."""
+    known: dict[bytes, Any] = {}
+    for row in rows:
+        if row.tobytes() not in known:
+            known[row.tobytes()] = ops.constant(row.astype(np.float32))
+    return [known[row.tobytes()] for row in rows]
+
+
 @dataclass(frozen=True)
 class Settled:
     """Final pixels.
 
     Attributes:
         window: Where in the scene.
-        decision: What they are.
+        decision: Gives what they are, once the device has come to it.
     """
 
     window: Window
-    decision: Decision
+    decision: PendingDecision
 
 
 class Blender:
@@ -188,8 +120,9 @@ class Blender:
         weights = profile(blend, self._n, overlap)
         self._rows = [o // plan.stride for o in plan.row_offsets]
         self._cols = [o // plan.stride for o in plan.col_offsets]
-        self._row_shares = shares(self._rows, weights)
-        self._col_shares = shares(self._cols, weights)
+        # Brought to the logits once: a copy for each tile would wait for the device.
+        self._row_shares = _constants(ops, shares(self._rows, weights))
+        self._col_shares = _constants(ops, shares(self._cols, weights))
         self._halo = 1 if plan.stride > 1 else 0
         self._next = 0
         self._row_index = -1
@@ -255,8 +188,7 @@ class Blender:
         expected = (self._classes, self._n, self._n)
         if tuple(logits.shape) != expected:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, expected {expected}")
-        share = np.outer(self._row_shares[tile.row_index], self._col_shares[tile.col_index])
-        weights = self._ops.constant(share.astype(np.float32))
+        weights = self._row_shares[tile.row_index][:, None] * self._col_shares[tile.col_index]
         self._pending[: self._classes] += logits * weights
         if self._planes > self._classes:
             self._pending[self._classes] += weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,41 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.blend import Blender, BlendName, Decision, Ops
+from cwsam_geo.blend import Blender, BlendName
 from cwsam_geo.grid import Tile, TilePlan, Window
 from cwsam_geo.legend import NODATA, Legend
-from cwsam_geo.preprocess import PreprocessSpec, SceneBands
-from cwsam_geo.stream import RowBand, row_bands
+from cwsam_geo.ops import Decision, PendingDecision, Predictor
+from cwsam_geo.preprocess import PreprocessSpec, SceneBands, TileStack
+from cwsam_geo.stream import Backlog, RowBand, row_bands
 
 if TYPE_CHECKING:
     from cwsam_geo.io.source import Source
-
-
-class Predictor(Protocol):
-    """A model that maps a batch of tiles to logits."""
-
-    @property
-    def tile_size(self) -> int:
-        """Side of a tile in pixels."""
-
-    @property
-    def stride(self) -> int:
-        """Pixels per logit."""
-
-    @property
-    def num_classes(self) -> int:
-        """K."""
-
-    @property
-    def ops(self) -> Ops:
-        """Arithmetic on the logits it returns."""
-
-    def __call__(self, batch: NDArray[np.float32]) -> Any:
-        """Logits (B, K, T / stride, T / stride) of preprocessed tiles (B, 3, T, T).
-
-        Raises:
-            MemoryError: The batch is too large; a smaller one is tried.
-        """
 
 
 class Sink(Protocol):
@@ -95,8 +70,8 @@ class MapSummary:
         pixels: Pixels of each code that occurs, nodata (255) included.
         tiles: Tiles in all.
         empty_tiles: Tiles without data, which the model never saw.
-        batch_size: Largest batch that fitted.
-        model_seconds: Time spent in the predictor.
+        batch_size: Tiles at once: what was asked for or fitted, spread evenly over a row of tiles.
+        model_seconds: Time that the model computed, on its device.
         seconds: Time in all.
     """
 
@@ -138,6 +113,9 @@ def map_scene(
 ) -> MapSummary:
     """Streams a scene through a predictor, in memory that does not grow with its height.
 
+    Reading and writing have threads of their own, and a device that computes by itself is given
+    the next batch before it is through with the last: it waits for neither.
+
     Pixels without data are filled before the model and are nodata after it; tiles without any
     data never reach the model.
 
@@ -154,9 +132,14 @@ def map_scene(
     Raises:
         SceneError: The scene cannot be read.
         OutputError: A result cannot be written.
+        ModelError: The model's numbers are no numbers.
         MemoryError: A single tile does not fit into memory.
     """
     return _Run(source, predictor, job, sinks, on_progress).run()
+
+
+_Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
+"""Where, where there is data, and what the rest is; None where nothing of it is data."""
 
 
 class _Run:
@@ -185,74 +168,84 @@ class _Run:
             confidence=sinks.confidence is not None,
             probabilities=sinks.probabilities is not None,
         )
-        self.summary = MapSummary(tiles=len(self.plan), batch_size=job.batch_size)
+        batch_size = even_batch(job.batch_size, len(self.plan.col_offsets))
+        self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
+        # Two batches: while one is written, the next is computed.
+        self.backlog = Backlog(2 * batch_size, "cwsam-geo writer")
         self.counts = np.zeros(256, np.int64)
         self.started = time.perf_counter()
         self.done = self.pixels = 0
 
     def run(self) -> MapSummary:
         bands = row_bands(self.source, self.plan)
-        with contextlib.closing(bands):  # type: ignore[type-var]  # a generator
+        with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
             for i, band in enumerate(bands):
                 for tile, logits in self._predicted(band, self.plan.row(i)):
                     self._settle(band, tile, logits)
+            self.summary.model_seconds = self.predictor.finish()
         self.summary.pixels = {c: int(n) for c, n in enumerate(self.counts) if n}
         self.summary.seconds = time.perf_counter() - self.started
         return self.summary
 
     def _predicted(self, band: RowBand, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
         """Tiles of one row with their logits, in order; None for those without data."""
-        waiting: list[tuple[Tile, NDArray[np.float32] | None]] = []
-        inputs = 0
+        waiting: list[tuple[Tile, bool]] = []
+        stack = self._stack()
         for tile in tiles:
             values, valid = band.cut(tile.window)
-            image = self.job.spec.apply(values, valid, self.job.scene) if valid.any() else None
-            waiting.append((tile, image))
-            inputs += image is not None
-            self.summary.empty_tiles += image is None
-            if inputs == self.summary.batch_size:
-                yield from self._flush(waiting)
-                waiting, inputs = [], 0
-        yield from self._flush(waiting)
+            has_data = bool(valid.any())
+            waiting.append((tile, has_data))
+            if has_data:
+                stack.add(values, valid)
+            self.summary.empty_tiles += not has_data
+            if len(stack) == self.summary.batch_size:
+                yield from self._flush(waiting, stack)
+                waiting, stack = [], self._stack()
+        yield from self._flush(waiting, stack)
+
+    def _stack(self) -> TileStack:
+        return self.predictor.stack(self.job.spec, self.job.scene, self.summary.batch_size)
 
     def _flush(
-        self, waiting: Sequence[tuple[Tile, NDArray[np.float32] | None]]
+        self, waiting: Sequence[tuple[Tile, bool]], stack: TileStack
     ) -> Iterator[tuple[Tile, Any]]:
-        images = [image for _, image in waiting if image is not None]
-        logits = self._predict(images)
-        for tile, image in waiting:
-            yield tile, None if image is None else next(logits)
+        logits = self._predict(stack)
+        for tile, has_data in waiting:
+            yield tile, next(logits) if has_data else None
 
-    def _predict(self, images: Sequence[NDArray[np.float32]]) -> Iterator[Any]:
-        """Logits of each image; the batch is halved for good when memory runs out."""
+    def _predict(self, stack: TileStack) -> Iterator[Any]:
+        """Logits of each tile; the batch is halved for good when memory runs out."""
         start = 0
-        while start < len(images):
-            size = min(self.summary.batch_size, len(images) - start)
-            before = time.perf_counter()
+        while start < len(stack):
+            size = self.summary.batch_size
             try:
-                logits = self.predictor(np.stack(images[start : start + size]))
+                logits = self.predictor(stack.part(start, size))
             except MemoryError:
-                if size == 1:
+                if min(size, len(stack) - start) == 1:
                     raise
-                self.summary.batch_size = size // 2
+                self.summary.batch_size = min(size, len(stack) - start) // 2
                 continue
-            self.summary.model_seconds += time.perf_counter() - before
             yield from logits
             start += size
 
     def _settle(self, band: RowBand, tile: Tile, logits: Any) -> None:
         within = tile.settles.within(band.window)
-        valid = band.valid[within.slices]
+        # A copy: what waits to be written must not keep the whole band's.
+        valid = band.valid[within.slices].copy()
         wanted = bool(valid.any())
-        if not wanted:
-            self._write(tile.settles, valid, None)
+        pieces: list[_Piece] = [] if wanted else [(tile.settles, valid, None)]
         for settled in self.blender.feed(tile, logits, wanted):
             inside = settled.window.within(tile.settles)
-            self._write(settled.window, valid[inside.slices], settled.decision)
+            pieces.append((settled.window, valid[inside.slices], settled.decision))
+        self.backlog.put(functools.partial(self._write_all, pieces))
         self.done += 1
         self.pixels += tile.settles.height * tile.settles.width
         seconds = time.perf_counter() - self.started
         self.on_progress(Progress(self.done, len(self.plan), self.pixels, seconds))
+
+    def _write_all(self, pieces: Sequence[_Piece]) -> None:
+        for window, valid, decision in pieces:
+            self._write(window, valid, None if decision is None else decision())
 
     def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
         """Codes and per cent where there is data, nodata elsewhere."""
@@ -277,3 +270,8 @@ def _masked(
     if percent is not None:
         np.copyto(out, percent, where=valid)
     return out
+
+
+def even_batch(limit: int, tiles: int) -> int:
+    """The size that spreads a row of tiles evenly over as many batches as ``limit`` asks for."""
+    return -(-tiles // -(-tiles // limit))

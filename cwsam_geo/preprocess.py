@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,9 @@ SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_TINY_POWER = 1e-10
+TINY_POWER = 1e-10
+"""What zero and negative power count as, in decibels: -100 dB."""
+
 _CHANNEL = re.compile(r"(\w+)(?:-(\w+))?")
 
 
@@ -103,10 +105,11 @@ class PreprocessSpec:
         for wrong, what in problems:
             if wrong:
                 raise ModelError(f"preprocessing: {what}")
-        _ = self._terms
+        _ = self.terms
 
     @cached_property
-    def _terms(self) -> tuple[tuple[int, int | None], ...]:
+    def terms(self) -> tuple[tuple[int, int | None], ...]:
+        """Of each channel: its band's place in ``bands``, and that of the one to subtract."""
         terms = []
         for channel in self.channels:
             match = _CHANNEL.fullmatch(channel)
@@ -136,7 +139,11 @@ class PreprocessSpec:
         return to_db(values, scene.units) if self.scaling == "db" else to_power(values, scene.units)
 
     def apply(
-        self, values: NDArray[np.float32], valid: NDArray[np.bool_], scene: SceneBands
+        self,
+        values: NDArray[np.float32],
+        valid: NDArray[np.bool_],
+        scene: SceneBands,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """The model's input.
 
@@ -144,6 +151,7 @@ class PreprocessSpec:
             values: The scene's bands, shape (N, H, W), float32; anything where not valid.
             valid: True where there is data, shape (H, W).
             scene: How the N bands answer to ``bands``, and their units.
+            out: Where to write it, or None for a new array.
 
         Returns:
             Normalised channels, shape (3, H, W), float32; 0 (the mean) where not valid.
@@ -155,8 +163,8 @@ class PreprocessSpec:
                 bands.append(np.float32(math.nan if fill is None else fill))
             else:
                 bands.append(self.scaled(values[position], scene).clip(low, high))
-        out = np.empty((3, *valid.shape), np.float32)
-        for i, (first, second) in enumerate(self._terms):
+        out = np.empty((3, *valid.shape), np.float32) if out is None else out
+        for i, (first, second) in enumerate(self.terms):
             channel = bands[first] if second is None else bands[first] - bands[second]
             out[i] = (channel - np.float32(self.mean[i])) / np.float32(self.std[i])
         out[:, ~valid] = 0
@@ -181,6 +189,46 @@ class PreprocessSpec:
             return cls(**{k: _tuples(v) for k, v in data.items()})
         except (TypeError, ValueError) as error:
             raise ModelError(f"preprocessing: {error}") from None
+
+
+class TileStack(Protocol):
+    """Tiles on their way to a predictor, in the order in which they are added."""
+
+    def __len__(self) -> int:
+        """Tiles added."""
+
+    def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Takes a copy of a tile: raw values (N, T, T), and where there is data, (T, T)."""
+
+    def part(self, start: int, count: int) -> Any:
+        """What the predictor takes: ``count`` tiles from ``start`` on, or as many as there are."""
+
+
+class ImageStack:
+    """``TileStack`` of images that are preprocessed with numpy.
+
+    Args:
+        spec: How to preprocess.
+        scene: What the tiles' values are.
+        size: Tiles that it takes, at most.
+    """
+
+    def __init__(self, spec: PreprocessSpec, scene: SceneBands, size: int) -> None:
+        self._spec, self._scene = spec, scene
+        self._images = np.empty((size, 3, spec.tile_size, spec.tile_size), np.float32)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        """Preprocesses a tile: raw values (N, T, T), and where there is data, (T, T)."""
+        self._spec.apply(values, valid, self._scene, self._images[self._count])
+        self._count += 1
+
+    def part(self, start: int, count: int) -> NDArray[np.float32]:
+        """Images (n, 3, T, T), a view."""
+        return self._images[start : min(start + count, self._count)]
 
 
 def amplitude8_spec(tile_size: int) -> PreprocessSpec:
@@ -221,7 +269,7 @@ def to_db(values: NDArray[np.float32], units: Units) -> NDArray[np.float32]:
     if units == "db":
         return values
     factor = np.float32(20 if units == "amplitude" else 10)
-    least = np.float32(math.sqrt(_TINY_POWER) if units == "amplitude" else _TINY_POWER)
+    least = np.float32(math.sqrt(TINY_POWER) if units == "amplitude" else TINY_POWER)
     decibels: NDArray[np.float32] = factor * np.log10(np.maximum(values, least))
     return decibels
 

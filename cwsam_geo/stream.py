@@ -1,11 +1,12 @@
-"""Bounded read-ahead: rows of tiles come in from a thread of their own."""
+"""Bounded queues: rows of tiles come in from a thread of their own, results leave by another."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,3 +136,61 @@ def _read_windows(start: int, stop: int, block_rows: int, width: int) -> Iterato
         end = min((start // step + 1) * step, stop)
         yield Window(start, 0, end - start, width)
         start = end
+
+
+class Backlog:
+    """Jobs that are done one after another in a thread of their own, a few at most waiting.
+
+    Use it as a context manager: leaving it waits until all is done, or, with an error, until the
+    job in work is; the jobs that wait are dropped then.
+
+    Args:
+        limit: Jobs that may wait.
+        name: Of the thread.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(limit)
+        self._failure: BaseException | None = None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Takes a job; waits where too many wait already.
+
+        Raises:
+            BaseException: What an earlier job has raised.
+        """
+        self._raise()
+        self._jobs.put(job)
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            if self._failure is None and not self._stopped.is_set():
+                try:
+                    job()
+                except BaseException as error:
+                    self._failure = error
+            # Not held while waiting for the next one: jobs carry pixels.
+            del job
+
+    def __enter__(self) -> Backlog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stopped.set()
+        self._jobs.put(None)
+        self._thread.join()
+        if error is None:
+            self._raise()

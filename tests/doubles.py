@@ -4,10 +4,10 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
-from cwsam_geo.blend import NumpyOps
 from cwsam_geo.grid import SceneGrid
 from cwsam_geo.legend import Legend
-from cwsam_geo.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.ops import NumpyOps
+from cwsam_geo.preprocess import ImageStack, PreprocessSpec, SceneBands
 
 UTM = CRS.from_epsg(32633)
 
@@ -78,6 +78,11 @@ class OwnValuePredictor:
         self.tile_size, self.num_classes = tile_size, num_classes
         self.largest_batch = largest_batch
         self.batches = []
+
+    stack = staticmethod(ImageStack)
+
+    def finish(self):
+        return 0.0
 
     def __call__(self, batch):
         assert batch.dtype == np.float32

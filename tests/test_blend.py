@@ -3,9 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwsam_geo.blend import BLENDS, Blender, NumpyOps, profile, shares
+from cwsam_geo.blend import BLENDS, Blender, profile, shares
 from cwsam_geo.errors import UsageError
 from cwsam_geo.grid import TilePlan, Window
+from cwsam_geo.ops import NumpyOps
 
 
 @st.composite
@@ -80,9 +81,9 @@ def run(plan, classes, blend, logits_of, probabilities=False):
     for tile in plan:
         for settled in blender.feed(tile, logits_of(tile)):
             assert (out[settled.window.slices] == -1).all()
-            out[settled.window.slices] = settled.decision.channels
+            out[settled.window.slices] = settled.decision().channels
             if probabilities:
-                percent[(slice(None), *settled.window.slices)] = settled.decision.probabilities
+                percent[(slice(None), *settled.window.slices)] = settled.decision().probabilities
     return out, percent
 
 
@@ -119,7 +120,7 @@ def test_tiled_logits_are_those_of_the_whole_scene_brought_to_full_resolution(
         (o[-1] + plan.tile_size) // s for o in (plan.row_offsets, plan.col_offsets)
     )
     fine = NumpyOps().upsample(whole[:, :last_row, :last_col], s)[:, : plan.height, : plan.width]
-    expected = NumpyOps().decide(fine, True, True)
+    expected = NumpyOps().decide(fine, True, True)()
     out, percent = run(plan, classes, blend, cut, probabilities)
     top_two = np.sort(fine, 0)[-2:]
     clear = top_two[1] - top_two[0] > 1e-4  # a tie may fall either way by rounding
@@ -143,7 +144,7 @@ def test_a_tile_without_data_leaves_its_neighbours_probabilities_alone(plan, ble
         if given_one:
             fed[tile.window.intersect(Window(0, 0, plan.height, plan.width)).slices] = True
         for settled in blender.feed(tile, logits if given_one else None):
-            confidence[settled.window.slices] = settled.decision.confidence
+            confidence[settled.window.slices] = settled.decision().confidence
     assert (confidence[fed] == 73).all()  # softmax of (1, 0)
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from models import MICRO, SMALL, random_bundle
 
 import cwsam_geo
-from cwsam_geo.blend import NumpyOps
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.model import device as device_module
 from cwsam_geo.model import store
@@ -20,7 +19,9 @@ from cwsam_geo.model.device import (
     resolve_precision,
     tile_bytes,
 )
-from cwsam_geo.model.predictor import LoadedModel, TorchOps, TorchPredictor, load_model
+from cwsam_geo.model.ops import TorchOps
+from cwsam_geo.model.predictor import LoadedModel, TorchPredictor, load_model
+from cwsam_geo.ops import NumpyOps
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -167,8 +168,8 @@ def test_torch_ops_are_numpys(classes, height, width, stride, seed):
     np.testing.assert_allclose(fine.numpy(), yardstick.upsample(logits, stride), atol=1e-5)
     for confidence in (False, True):
         for probabilities in (False, True):
-            got = ours.decide(tensor, confidence, probabilities)
-            expected = yardstick.decide(logits, confidence, probabilities)
+            got = ours.decide(tensor, confidence, probabilities)()
+            expected = yardstick.decide(logits, confidence, probabilities)()
             np.testing.assert_array_equal(got.channels, expected.channels)
             for ours_is, numpys in (
                 (got.confidence, expected.confidence),
@@ -184,7 +185,7 @@ def test_decisions_of_255_classes_and_huge_logits():
     logits = torch.zeros(255, 1, 2)
     logits[254, 0, 0] = 1e30
     logits[0, 0, 1] = 300.0
-    decision = TorchOps(CPU).decide(logits, True, True)
+    decision = TorchOps(CPU).decide(logits, True, True)()
     assert decision.channels.tolist() == [[254, 0]]
     assert decision.confidence.tolist() == [[100, 100]]
     assert decision.probabilities[:, 0, 0].tolist() == [0] * 254 + [100]

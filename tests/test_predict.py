@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 from doubles import PLAIN_BANDS, ArraySink, ArraySource, OwnValuePredictor, legend, plain_spec
@@ -5,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwsam_geo.blend import BLENDS
-from cwsam_geo.errors import SceneError
-from cwsam_geo.predict import MapJob, Sinks, map_scene
+from cwsam_geo.errors import ModelError, OutputError, SceneError
+from cwsam_geo.predict import MapJob, Sinks, even_batch, map_scene
 
 
 @st.composite
@@ -121,6 +123,67 @@ def test_a_failure_of_the_reader_reaches_the_caller():
             job(case, legend(2)),
             Sinks(ArraySink(600, 20)),
         )
+
+
+def own_threads():
+    return [t for t in threading.enumerate() if t.name.startswith("cwsam-geo")]
+
+
+@pytest.mark.parametrize("error", [OutputError("the disk is full"), KeyboardInterrupt()])
+def test_a_failure_of_the_writer_reaches_the_caller(error):
+    class Full(ArraySink):
+        def write(self, window, values):
+            if window.row > 100:
+                raise error
+            super().write(window, values)
+
+    predictor = OwnValuePredictor(16, 2)
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}
+    sink = Full(900, 20)
+    source = ArraySource(np.ones((900, 20)), block_shape=(8, 20))
+    with pytest.raises(type(error)):
+        map_scene(source, predictor, job(case, legend(2)), Sinks(sink))
+    assert sum(predictor.batches) < 40  # the rest was not computed
+    assert (sink.times[:95] == 1).all()
+    assert not own_threads()
+
+
+def test_an_interrupt_ends_both_threads():
+    def interrupt(progress):
+        if progress.tiles == 5:
+            raise KeyboardInterrupt
+
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}
+    sinks = Sinks(ArraySink(900, 20))
+    with pytest.raises(KeyboardInterrupt):
+        map_scene(
+            ArraySource(np.ones((900, 20))),
+            OwnValuePredictor(16, 2),
+            job(case, legend(2)),
+            sinks,
+            interrupt,
+        )
+    assert not own_threads()
+
+
+def test_what_a_device_notices_late_still_fails_the_run():
+    class Late(OwnValuePredictor):
+        def finish(self):
+            raise ModelError("numbers are beyond bf16")
+
+    case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}
+    sinks = Sinks(ArraySink(20, 20))
+    with pytest.raises(ModelError, match="beyond"):
+        map_scene(ArraySource(np.ones((20, 20))), Late(16, 2), job(case, legend(2)), sinks)
+
+
+@given(st.integers(1, 99), st.integers(1, 400))
+def test_batches_of_a_row_are_as_many_as_needed_and_even(limit, tiles):
+    size = even_batch(limit, tiles)
+    batches = -(-tiles // limit)
+    assert 1 <= size <= limit
+    assert -(-tiles // size) == batches
+    assert size * batches - tiles < batches  # nothing smaller would do
 
 
 def test_confidence_and_probabilities_are_per_cent_and_nodata_is_255():

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cwsam_geo"
-BASE = {"errors", "grid", "legend", "preprocess", "blend", "metrics", "tally", "units", "matching"}
+BASE = {
+    "errors", "grid", "legend", "preprocess", "ops", "blend", "metrics", "tally", "units",
+    "matching",
+}  # fmt: skip
 FORBIDDEN_FILES = {"utils.py", "helpers.py", "misc.py"}
 
 

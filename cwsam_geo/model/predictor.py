@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cwsam_geo.blend import Decision
 from cwsam_geo.errors import ModelError
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.bundle import ModelBundle
 from cwsam_geo.model.device import Precision, is_out_of_memory, resolve_device, resolve_precision
 from cwsam_geo.model.fast import accelerate, tune_allocator
+from cwsam_geo.model.ops import TorchOps
 from cwsam_geo.model.store import load_full
-from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.model.tiles import RawStack, RawTiles
+from cwsam_geo.model.transfer import Fetched, LateCheck, Stopwatch, Uploads
+from cwsam_geo.preprocess import ImageStack, PreprocessSpec, SceneBands, TileStack
 
 _AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
@@ -49,6 +50,7 @@ class LoadedModel(nn.Module):
         legend: Its classes, in the order of its channels.
         provenance: Its data, metrics, licence and so on.
         precision: Number format of the arithmetic.
+        compiled: Whether torch.compile rewrites it, once for each size of batch.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class LoadedModel(nn.Module):
         self.device = device
         self.cwsam: Cwsam | None = bundle.build().to(device)
         self._network = network if device.type in _ACCELERATED else "plain"
-        self._compile = compile
+        self.compiled = compile and self._network != "plain"
         # Not a submodule: its weights are the plain network's, in another layout.
         self._fast: tuple[object, nn.Module] | None = None
         if self._network != "plain" and device.type == "cpu":
@@ -107,7 +109,7 @@ class LoadedModel(nn.Module):
         weights = self.cwsam.state_dict().values()
         state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights)
         if self._fast is None or self._fast[0] != state:
-            self._fast = (state, accelerate(self.cwsam, self.precision, self._compile))
+            self._fast = (state, accelerate(self.cwsam, self.precision, self.compiled))
         return self._fast[1]
 
 
@@ -140,62 +142,13 @@ def load_model(
     return LoadedModel(bundle, where, resolved, network)
 
 
-class TorchOps:
-    """``cwsam_geo.blend.Ops`` on torch tensors.
-
-    Args:
-        device: Where the tensors are.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-
-    def zeros(self, shape: Sequence[int]) -> Tensor:
-        """Zeros, float32, on the device."""
-        return torch.zeros(tuple(shape), dtype=torch.float32, device=self.device)
-
-    def constant(self, values: NDArray[np.float32]) -> Tensor:
-        """The values as a tensor on the device."""
-        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
-
-    def upsample(self, logits: Tensor, stride: int) -> Tensor:
-        """(K, h, w) to (K, h * stride, w * stride), bilinear, ``align_corners=False``."""
-        size = (logits.shape[1] * stride, logits.shape[2] * stride)
-        return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
-
-    def decide(self, logits: Tensor, confidence: bool, probabilities: bool) -> Decision:
-        """Winning channels and probabilities of logits (K, h, w).
-
-        Args:
-            logits: Raw values.
-            confidence: Also give the winner's probability.
-            probabilities: Also give every class's.
-
-        Returns:
-            Channels, and probabilities in per cent where asked for, all uint8 on the CPU.
-        """
-        # max gives the winner five times faster than argmax does on a CPU.
-        best, channels = logits.max(0)
-        codes = _as_bytes(channels)
-        if not (confidence or probabilities):
-            return Decision(codes)
-        shares = (logits - best).exp()
-        total = shares.sum(0)
-        return Decision(
-            codes,
-            # The winner's own share is exp(0).
-            _as_bytes((100 / total).round()) if confidence else None,
-            _as_bytes((100 * shares / total).round()) if probabilities else None,
-        )
-
-
-def _as_bytes(values: Tensor) -> NDArray[np.uint8]:
-    array: NDArray[np.uint8] = values.to(torch.uint8).cpu().numpy()
-    return array
-
-
 class TorchPredictor:
-    """Tiles to logits, as ``predict_scene`` calls it.
+    """Tiles to logits, as ``map_scene`` calls it.
+
+    On CUDA it returns as soon as the device has its orders: raw tiles are uploaded beside the
+    computing, and logits that are not finite are noticed when the device has come to them, at the
+    latest by ``finish``. Elsewhere the CPU preprocesses (numpy does it as fast as torch does), and
+    everything is done when a call returns.
 
     Args:
         model: A loaded model.
@@ -220,12 +173,28 @@ class TorchPredictor:
         self.precision = model.precision
         self.ops = TorchOps(model.device)
         self._flips = _FLIPS if tta else _FLIPS[:1]
+        self._uploads = Uploads(model.device)
+        self._finite = LateCheck()
+        self._watch = Stopwatch(model.device)
 
-    def __call__(self, batch: NDArray[np.float32]) -> Tensor:
+    def stack(self, spec: PreprocessSpec, scene: SceneBands, size: int) -> TileStack:
+        """Room for the raw tiles of a batch.
+
+        Args:
+            spec: The model's preprocessing.
+            scene: How the tiles' bands answer to the model's.
+            size: Tiles, at most.
+        """
+        if self.device.type != "cuda":
+            return ImageStack(spec, scene, size)
+        # A compiled network is written anew for each size of batch.
+        return RawStack(spec, scene, size, self.device, fixed=self.model.compiled)
+
+    def __call__(self, tiles: NDArray[np.float32] | RawTiles) -> Tensor:
         """Logits of a batch.
 
         Args:
-            batch: Preprocessed tiles, shape (B, 3, T, T), float32.
+            tiles: Raw ones, or preprocessed ones of shape (B, 3, T, T), float32.
 
         Returns:
             Logits, shape (B, K, T / stride, T / stride), float32, on the device.
@@ -235,26 +204,47 @@ class TorchPredictor:
             ModelError: Numbers grew beyond the precision; a class would come out of nothing.
         """
         try:
-            logits = self._logits(batch)
-            if bool(logits.isfinite().all()):
-                return logits
-            raise ModelError(
-                f"the model's numbers are beyond {self.precision}; use --precision fp32 (or bf16)"
-            )
+            with self._watch.running():
+                logits = self._logits(tiles)
+                self._finite.add(Fetched(logits.isfinite().all()))
+                self._check(wait=False)
+            return logits
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler: the error's traceback would keep the batch's tensors alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        raise MemoryError(f"out of memory on {self.device} with {len(batch)} tiles at once")
+        raise MemoryError(f"out of memory on {self.device} with {len(tiles)} tiles at once")
+
+    def finish(self) -> float:
+        """Waits until all is computed.
+
+        Returns:
+            Seconds that the device has computed logits.
+
+        Raises:
+            ModelError: See ``__call__``; for any batch so far.
+        """
+        self._check(wait=True)
+        return self._watch.seconds()
+
+    def _check(self, wait: bool) -> None:
+        if not self._finite.passed(wait):
+            raise ModelError(
+                f"the model's numbers are beyond {self.precision}; use --precision fp32 (or bf16)"
+            )
 
     @torch.inference_mode()
-    def _logits(self, batch: NDArray[np.float32]) -> Tensor:
-        images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device)
+    def _logits(self, tiles: NDArray[np.float32] | RawTiles) -> Tensor:
+        if isinstance(tiles, RawTiles):
+            images = tiles.images(self._uploads)
+        else:
+            images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
         total: Tensor | None = None
         for axes in self._flips:
-            logits = self.model(images.flip(axes)).flip(axes)
+            logits = self.model(images.flip(axes)).flip(axes) if axes else self.model(images)
             total = logits if total is None else total.add_(logits)
         assert total is not None
-        return total.div_(len(self._flips))
+        total = total[: len(tiles)]
+        return total if len(self._flips) == 1 else total.div_(len(self._flips))

@@ -1,0 +1,107 @@
+"""Jobs that leave by a thread of their own: in order, few at a time, and no failure is lost."""
+
+import threading
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cwsam_geo.errors import OutputError
+from cwsam_geo.stream import Backlog
+
+
+def backlog_threads():
+    return [t for t in threading.enumerate() if t.name == "backlog"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 60), st.integers(1, 5))
+def test_all_jobs_are_done_in_order_by_one_other_thread(count, limit):
+    done, threads = [], set()
+
+    def job(i):
+        done.append(i)
+        threads.add(threading.get_ident())
+
+    with Backlog(limit, "backlog") as backlog:
+        for i in range(count):
+            backlog.put(lambda i=i: job(i))
+    assert done == list(range(count))
+    assert threading.get_ident() not in threads
+    assert len(threads) <= 1
+    assert not backlog_threads()
+
+
+def test_few_jobs_wait():
+    gate, started = threading.Event(), threading.Event()
+    given_jobs = []
+
+    def slow():
+        started.set()
+        gate.wait(10)
+
+    def feed(backlog):
+        for i in range(10):
+            backlog.put(slow)
+            given_jobs.append(i)
+
+    with Backlog(3, "backlog") as backlog:
+        feeder = threading.Thread(target=feed, args=[backlog])
+        feeder.start()
+        assert started.wait(10)
+        deadline = time.monotonic() + 10
+        while len(given_jobs) < 4 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(given_jobs) == 4  # one in work, three that wait
+        gate.set()
+        feeder.join()
+
+
+def fail():
+    raise OutputError("the disk is full")
+
+
+def test_a_failure_reaches_the_one_who_gives_jobs_and_ends_the_work():
+    done = []
+
+    def run():
+        with Backlog(1, "backlog") as backlog:
+            backlog.put(fail)
+            for _ in range(1000):
+                backlog.put(lambda: done.append(1))
+
+    with pytest.raises(OutputError, match="disk is full"):
+        run()
+    assert not done
+    assert not backlog_threads()
+
+
+def test_a_failure_of_the_last_job_is_not_lost():
+    with pytest.raises(OutputError, match="disk is full"), Backlog(9, "backlog") as backlog:
+        backlog.put(fail)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_error_outside_drops_what_waits_and_is_the_one_that_is_seen(error):
+    gate, started, done = threading.Event(), threading.Event(), []
+
+    def slow():
+        started.set()
+        gate.wait(10)
+        done.append("slow")
+        fail()
+
+    def run():
+        with Backlog(9, "backlog") as backlog:
+            backlog.put(slow)
+            backlog.put(lambda: done.append("dropped"))
+            assert started.wait(10)
+            threading.Timer(0.05, gate.set).start()
+            raise error
+
+    with pytest.raises(error):
+        run()
+    assert done == ["slow"]
+    assert not backlog_threads()
