@@ -7,17 +7,15 @@
 2. A scene of one-line strips and the same scene in tiles are read as ``predict`` reads them, in
    processes of their own and in turns; the ratio of their medians must be at most 1.5.
 
-Scenes are made once and kept in the folder; 430 Mpx take 3.5 GB. ``-m light`` takes an untrained
-model of two thin blocks, so that the time outside the model shows; its maps mean nothing.
+Scenes are made once and kept in the folder; 430 Mpx take 3.5 GB. Two kinds of untrained models are
+made there, whose maps mean nothing: ``-m light`` has two thin blocks, so that the time outside the
+model shows, and ``-m random:vit_b`` (or another backbone) has ten classes and random weights.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from machine import machine, shown_machine, watched
 from scenes import UNCOMPRESSED, benchmark_scene, size_of
+from untrained import model_of
 
 STRIP_LIMIT = 1.5
 """How many times longer a scene of one-line strips may take to read than a tiled one."""
@@ -40,18 +40,22 @@ class Run:
         wall: Seconds from start to end of the process.
         map: Seconds from the first tile to the last; the rest is start, statistics and the COG.
         model: Seconds in the model.
+        cpu: CPU seconds of the process.
         peak_mb: Peak resident memory in 1e6 bytes.
         tiles: Tiles in all.
         empty_tiles: Tiles without data.
+        batch_size: Tiles at once.
     """
 
     megapixels: float
     wall: float
     map: float
     model: float
+    cpu: float
     peak_mb: float
     tiles: int
     empty_tiles: int
+    batch_size: int
 
     @property
     def outside_model(self) -> float:
@@ -64,37 +68,24 @@ class Run:
         return self.megapixels * 1e6 / self.wall
 
 
-def watched(arguments: list[str]) -> tuple[str, float, float]:
-    """Runs a command: its standard output, its seconds, and its peak memory in 1e6 bytes."""
-    started = time.perf_counter()
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise click.ClickException(f"{' '.join(arguments)} failed with {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return output, seconds, usage.ru_maxrss * unit / 1e6
-
-
 def predict(scene: Path, megapixels: float, options: list[str]) -> Run:
     """Maps a scene in a process of its own."""
     output = scene.with_suffix(".map.tif")
     command = [sys.executable, "-m", "cwsam_geo.cli.main", "predict", str(scene)]
     command += ["-o", str(output), "--overwrite", "--json", "--quiet", *options]
-    text, wall, peak = watched(command)
+    process = watched(command)
     output.unlink()
-    done = json.loads(text.strip().splitlines()[-1])
+    done = json.loads(process.output.strip().splitlines()[-1])
     return Run(
         megapixels,
-        wall,
+        process.seconds,
         done["seconds"],
         done["model_seconds"],
-        peak,
+        process.cpu_seconds,
+        process.peak_mb,
         done["tiles"],
         done["empty_tiles"],
+        done["batch_size"],
     )
 
 
@@ -128,7 +119,7 @@ def compare_strips(
     for turn in range(repeats + 1):
         for layout, file in files.items():
             command = [sys.executable, __file__, "--read", str(file)]
-            taken = float(watched(command)[0])
+            taken = float(watched(command).output)
             if turn:
                 seconds[layout].append(taken)
     median = {layout: statistics.median(values) for layout, values in seconds.items()}
@@ -140,62 +131,9 @@ def compare_strips(
     }
 
 
-def machine() -> dict[str, Any]:
-    """What this was measured on."""
-    import torch
-
-    name = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = lines[0].split(":")[1].strip() if lines else name
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "load_at_start": os.getloadavg()[0],
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def light_model(folder: Path) -> Path:
-    """A bundle with tiles of CWSAM's size and next to no arithmetic; untrained."""
-    from simulator.landscape import LEGEND
-
-    from cwsam_geo.model.build import Architecture, Backbone
-    from cwsam_geo.model.bundle import ModelBundle
-    from cwsam_geo.model.convert import fresh_tensors
-    from cwsam_geo.model.header import BundleHeader
-    from cwsam_geo.preprocess import PreprocessSpec
-
-    backbone = Backbone(
-        "light", dim=32, depth=2, heads=1, global_blocks=(), window=8, decoder_dim=16,
-        decoder_mlp_dim=32,
-    )  # fmt: skip
-    architecture = Architecture(backbone, len(LEGEND), backbone.tile_size)
-    spec = PreprocessSpec(
-        bands=("VV", "VH"),
-        channels=("VV", "VH", "VV-VH"),
-        scaling="db",
-        clip=((-35.0, 10.0), (-45.0, 5.0)),
-        mean=(-11.0, -17.5, 6.5),
-        std=(4.5, 4.5, 3.0),
-        tile_size=backbone.tile_size,
-        fill=(None, -17.5),
-    )
-    header = BundleHeader("full", architecture, spec, LEGEND, {"trained": False})
-    path = folder / "light.safetensors"
-    return ModelBundle(header, fresh_tensors(architecture, 0)).save(path, overwrite=True)
-
-
 def report(results: dict[str, Any]) -> None:
     """Prints the figures as Markdown tables."""
-    about = results["machine"]
-    click.echo(
-        f"\n{about['processor']}, {about['cores']} cores, load {about['load_at_start']:.1f} at "
-        f"start, torch {about['torch']}; model {Path(results['model']).name}\n"
-    )
+    click.echo(f"\n{shown_machine(results['machine'])}; model {Path(results['model']).name}\n")
     runs = [Run(**{k: run[k] for k in Run.__dataclass_fields__}) for run in results["predict"]]
     if runs:
         first = runs[0]
@@ -220,7 +158,7 @@ def report(results: dict[str, Any]) -> None:
 @click.option("--strip-size", default=100.0, help="Mpx of the scene read in strips; 0 for none.")
 @click.option("--compress", default="none,deflate", help="Codecs to compare strips under.")
 @click.option("--repeats", default=3, help="How often each layout is read.")
-@click.option("-m", "--model", default="s1-landcover", help="Name or path of a model, or light.")
+@click.option("-m", "--model", default="s1-landcover", help="A model, light, or random:vit_b.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("benchmark-scenes"))
 @click.option("--option", "options", multiple=True, help="Further option of predict; repeatable.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
@@ -232,8 +170,9 @@ def main(**given: Any) -> None:
         return
     folder: Path = given["folder"]
     folder.mkdir(parents=True, exist_ok=True)
-    model = str(light_model(folder)) if given["model"] == "light" else given["model"]
-    results: dict[str, Any] = {"machine": machine(), "model": model, "predict": [], "strips": []}
+    model = model_of(given["model"], folder)
+    results: dict[str, Any] = {"machine": machine(), "model": model, "options": given["options"]}
+    results |= {"predict": [], "strips": []}
     for megapixels in (float(s) for s in given["sizes"].split(",") if s):
         size = size_of(megapixels)
         scene = benchmark_scene(folder, size)
