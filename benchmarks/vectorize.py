@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--format", default="gpkg", choices=["gpkg", "fgb", "parquet", "geojson"])
     parser.add_argument("--sides", default=",".join(SIDES))
     parser.add_argument("--folder", type=Path, help="keeps the rasters there for another run")
+    parser.add_argument("-o", "--output", type=Path, help="JSON to write")
     parser.add_argument("--side", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
@@ -179,6 +180,7 @@ def main() -> None:
         no_driver = given.format == "parquet"
         print("| Mpx | side | wall s | CPU s | peak MB | polygons | file MB |")
         print("|---:|---|---:|---:|---:|---:|---:|")
+        rows = []
         for size in given.sizes.split(","):
             scale = (float(size) / 425) ** 0.5
             height, width = round(17000 * scale), round(25000 * scale)
@@ -194,6 +196,9 @@ def main() -> None:
                     f"{m['cpu']:.1f} | {m['megabytes']:.0f} | {m['polygons']} | {m['file']:.0f} |",
                     flush=True,
                 )
+                rows.append({"megapixels": height * width / 1e6, "side": side} | m)
+        if given.output:
+            given.output.write_text(json.dumps({"rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
