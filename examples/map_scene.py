@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     polygons = folder / "landcover.gpkg"
 
     # 1. The map: a class raster on the scene's own grid, and how sure the model is, in per cent.
-    #    cwsam-geo predict scene.tif -o landcover.tif -m demo --confidence confidence.tif
+    #    cwsam-geo predict scene.tif -o landcover.tif -m MODEL --confidence confidence.tif
     summary = cwsam_geo.predict_scene(
         SCENE,
         landcover,

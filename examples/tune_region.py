@@ -3,7 +3,7 @@
     python tune_region.py OUTPUT_FOLDER
 
 The region is simulated: three small scenes with their land cover, of which two are for training
-and the third is held out. They are noisier than what the model ``demo`` was trained on (2 looks
+and the third is held out. They are noisier than what the bundled model was trained on (2 looks
 instead of 6), as scenes of another product or another processing would be. Both models map the
 third scene, and ``cwsam-geo evaluate`` says how good the maps are. Takes half a minute.
 
