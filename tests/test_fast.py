@@ -297,6 +297,25 @@ def test_relative_positions(side, data):
     torch.testing.assert_close(scores, bias.flatten(4).flatten(2, 3), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("backbone", [RAGGED, WIDE_WINDOW, SAM_GRID])
+@torch.inference_mode()
+def test_fused_attention_gets_channels_it_can_take(backbone, monkeypatch):
+    """CUDA's kernels take multiples of eight; with anything else they fall back to all pairs."""
+    channels = set()
+    fused = F.scaled_dot_product_attention
+
+    def watch(q, k, v, **options):
+        channels.update(t.shape[-1] for t in (q, k, v))
+        return fused(q, k, v, **options)
+
+    model = random_model(dataclasses.replace(backbone, depth=2, global_blocks=(1,)), classes=2)
+    fast = FastCwsam(model, Arithmetic(torch.bfloat16, False, "folded"))
+    monkeypatch.setattr(F, "scaled_dot_product_attention", watch)
+    fast.encoder(random_images(model, 1))
+    assert channels
+    assert not any(c % 8 for c in channels)
+
+
 FAULTS = """
 import resource, torch
 from cwsam_geo.model.fast.allocator import tune_allocator

@@ -8,6 +8,7 @@ import torch
 
 from cwsam_geo.errors import UsageError
 from cwsam_geo.model.build import Architecture
+from cwsam_geo.model.encoder import MLP_RATIO
 
 Precision = Literal["fp32", "bf16", "fp16"]
 """Number format of the model's arithmetic; weights and logits are float32 in all of them."""
@@ -16,6 +17,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MAX_CPU_BATCH = 4
 _MAX_CUDA_BATCH = 64
+# More pixels at once only delay what comes back: 16 of SAM's tiles are 65,000 tokens.
+_MAX_CUDA_PIXELS = 16 << 20
 _CUDA_SHARE = 0.5
 _CUDA_CONTEXT = 1 << 30
 
@@ -112,6 +115,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
     """A number of tiles to compute at once: about one large tile on a CPU, what fits on CUDA.
 
+    On CUDA half of the memory that is free is counted on; where even that turns out too much, the
+    pipeline halves the batch. The bounds have not been tuned on a GPU yet.
+
     Args:
         architecture: Of the model.
         device: Where it computes.
@@ -121,7 +127,8 @@ def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
         return min(max((512 // size) ** 2, 1), _MAX_CPU_BATCH)
     free, _ = torch.cuda.mem_get_info(device)
     usable = max(0, free - _CUDA_CONTEXT) * _CUDA_SHARE
-    return min(max(int(usable // tile_bytes(architecture)), 1), _MAX_CUDA_BATCH)
+    most = min(_MAX_CUDA_BATCH, _MAX_CUDA_PIXELS // size**2)
+    return max(min(int(usable // fused_tile_bytes(architecture)), most), 1)
 
 
 def tile_bytes(architecture: Architecture) -> int:
@@ -137,3 +144,21 @@ def tile_bytes(architecture: Architecture) -> int:
     features = 2 * architecture.num_classes * backbone.decoder_dim // 8 * logits
     upscaled = 3 * backbone.decoder_dim // 4 * 4 * logits
     return 4 * max(attention, features, upscaled)
+
+
+def fused_tile_bytes(architecture: Architecture) -> int:
+    """About how much memory a tile takes in the fast network on a GPU, in bytes, in float32.
+
+    The larger of a global block's attention (qkv twice, queries and keys with their positions,
+    products with the positions), its MLP, and the decoder's last layers (their input at twice the
+    logits' resolution, K groups of D/8 features twice). On a CPU torch's profiler gave 244 MB for
+    this network with vit_b and 10 classes, scores left out as fused kernels do; bf16 takes half.
+    """
+    backbone = architecture.backbone
+    tokens, width = architecture.grid_size**2, backbone.decoder_dim // 8
+    by_head = 2 * (backbone.dim // backbone.heads + 2 * architecture.grid_size)
+    attention = 6 * backbone.dim + backbone.heads * (by_head + 4 * architecture.grid_size)
+    mlp = 2 * (MLP_RATIO * backbone.dim + backbone.dim // 4) + 4 * backbone.dim
+    logits = (architecture.tile_size // architecture.stride) ** 2
+    decoder = logits * (4 * 2 * width + 2 * architecture.num_classes * width)
+    return 4 * max(tokens * attention, tokens * mlp, decoder)

@@ -9,6 +9,9 @@ from cwsam_geo.model.encoder import Attention
 from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.linear import Linear
 
+_FUSED_MULTIPLE = 8
+"""CUDA's fused attention takes channels in multiples of this, and else falls back to all pairs."""
+
 
 class RelativePositions(nn.Module):
     """The scores' share of the relative positions.
@@ -28,6 +31,7 @@ class RelativePositions(nn.Module):
         tables = torch.cat([attention.rel_pos_h.flip(0), attention.rel_pos_w.flip(0)])
         self._table = Linear(tables / scale, None, arithmetic)
         self._eye = torch.eye(self.side, dtype=arithmetic.dtype, device=tables.device)
+        self._multiple = 1 if arithmetic.blocked else _FUSED_MULTIPLE
 
     def forward(self, q: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Shares of the keys' rows and of their columns.
@@ -51,20 +55,26 @@ class RelativePositions(nn.Module):
         return by_row, by_column
 
     def with_queries(self, q: Tensor, height: int, width: int) -> Tensor:
-        """Queries (..., height * width, d) with their shares as 2s further channels."""
+        """Queries (..., height * width, d) with their shares as 2s further channels or more."""
         by_row, by_column = self(q, height, width)
         dim, side = q.shape[-1], self.side
-        out = q.new_empty(*q.shape[:-2], height, width, dim + 2 * side)
+        out = q.new_empty(*q.shape[:-2], height, width, self._width(dim))
         out[..., :dim] = torch.unflatten(q, -2, (height, width))
         out[..., dim : dim + side] = by_row
-        out[..., dim + side :] = by_column
+        out[..., dim + side : dim + 2 * side] = by_column
+        out[..., dim + 2 * side :] = 0
         return out.flatten(-3, -2)
 
     def with_keys(self, k: Tensor, height: int, width: int) -> Tensor:
-        """Keys (..., height * width, d) with 2s channels that pick their row and column."""
+        """Keys (..., height * width, d) with channels that pick their row and column."""
         dim, side = k.shape[-1], self.side
-        out = k.new_empty(*k.shape[:-1], dim + 2 * side)
+        out = k.new_empty(*k.shape[:-1], self._width(dim))
         out[..., :dim] = k
         out[..., dim : dim + side] = self._eye[:height].repeat_interleave(width, 0)
-        out[..., dim + side :] = self._eye[:width].repeat(height, 1)
+        out[..., dim + side : dim + 2 * side] = self._eye[:width].repeat(height, 1)
+        out[..., dim + 2 * side :] = 0
         return out
+
+    def _width(self, dim: int) -> int:
+        """Channels with the shares and, where a fused kernel needs them, some zeros."""
+        return -(-(dim + 2 * self.side) // self._multiple) * self._multiple
