@@ -136,6 +136,7 @@ def count_scene(
 ) -> None:
     """Maps a scene in all ways and adds what was found to the tallies."""
     inside = inside_margin(mapper, scene, margin)
+    tilings = {o: Tiling.of(mapper.plan(scene.shape, o)) for o, _ in tallies}
     tiling = Tiling.of(mapper.plan(scene.shape, Fraction(0)))
     dense = mapper.blended(scene, tiling.denser(max(1, tiling.size // DENSE)), list(TRUTHS))
     yardsticks = [mapper.classes(logits, scene) for logits in dense.values()]
@@ -143,8 +144,7 @@ def count_scene(
     coarse = inside[:: mapper.stride, :: mapper.stride]
     good[: coarse.shape[0], : coarse.shape[1]] = coarse
     flat = changes(dense["flat"], good)
-    for overlap in dict.fromkeys(o for o, _ in tallies):
-        tiling = Tiling.of(mapper.plan(scene.shape, overlap))
+    for overlap, tiling in tilings.items():
         near = near_edges(tiling, scene.shape)
         blends = [b for o, b in tallies if o == overlap]
         for blend, logits in mapper.blended(scene, tiling, blends).items():
