@@ -16,7 +16,7 @@ from training_scenes import PLACE, blobs, region, write_raster, write_scene
 from cwsam_geo.errors import LegendError, SceneError, UsageError
 from cwsam_geo.grid import Window
 from cwsam_geo.preprocess import PreprocessSpec
-from cwsam_geo.train.augment import times_power, vary
+from cwsam_geo.train.augment import replace_part, times_power, vary
 from cwsam_geo.train.prepare import region_data
 from cwsam_geo.train.region_file import parse_region
 from cwsam_geo.train.regions import TRAIN, UNUSED, VAL
@@ -95,6 +95,34 @@ def placed(data, key):
     """Where a training sample lies, as it is drawn."""
     rng = np.random.default_rng([data.training._seed, *key])
     return data.training.window(rng)
+
+
+def test_mosaics_are_parts_of_tiles_with_their_own_labels(folder):
+    train = {"augment": ["mosaic"], "samples": 8}
+    with region_data(configured(folder, train=train)) as data:
+        tiles = data.training
+        for index in range(8):
+            image, labels = tiles.sample(1, index)
+            assert same((image, labels), tiles.sample(1, index))
+            plain = tiles._tile(np.random.default_rng([0, 1, index]))
+            assert [t.shape for t in plain] == [image.shape, labels.shape]
+            assert not (image == plain[0]).all()
+            # The classes' levels are far apart: each pixel has the label of its own place.
+            levels = [image[0][labels == row].mean() for row in np.unique(labels[labels > 0])]
+            spread = [image[0][labels == row].std() for row in np.unique(labels[labels > 0])]
+            assert max(spread) < 0.3
+            assert len(levels) < 2 or np.diff(levels).min() > 0.7
+
+
+@given(st.integers(4, 40), st.integers(0, 2**32))
+def test_a_part_is_replaced_on_one_side_of_a_cut(size, seed):
+    image, labels = np.zeros((3, size, size), np.float32), np.zeros((size, size), np.uint16)
+    replace_part((image, labels), (image + 1, labels + 1), np.random.default_rng(seed))
+    assert (image == labels).all()
+    lines = labels.all(0), labels.all(1)
+    cut = next(line for line in lines if 0 < line.sum() < size)
+    assert (np.diff(cut.astype(int)) >= 0).all()
+    assert labels.sum() == size * cut.sum()
 
 
 def test_training_tiles_show_nothing_of_validation(folder, truth):

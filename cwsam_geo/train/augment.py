@@ -1,9 +1,9 @@
-"""Variations of a tile that suit radar: flips, quarter turns, speckle, gain."""
+"""Variations of a tile that suit radar: flips, quarter turns, speckle, gain, mosaics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ GAIN_DB = 1.5
 
 SPECKLED = 0.5
 """Share of the tiles that get speckle."""
+
+MOSAIC_CUTS = 2
+"""How often a part of a mosaic is replaced by another tile's."""
 
 Image = NDArray[np.float32]
 
@@ -62,6 +65,27 @@ def vary(
         noise = rng.standard_gamma(looks, turned.shape, np.float32) / np.float32(looks)
         factor = factor * np.maximum(noise, np.float32(1e-6))
     return times_power(turned, factor, units), rest
+
+
+def replace_part(
+    target: Sequence[NDArray[Any]], source: Sequence[NDArray[Any]], rng: np.random.Generator
+) -> None:
+    """Writes one tile over all that lies on one side of a cut through another.
+
+    The cut runs along a row or a column in the middle half. Repeated, it gives mosaics as in
+    CutMix (Yun et al. 2019, arXiv 1905.04899): each pixel keeps its own label, but a tile no longer
+    tells by its texture or its low frequencies which scene it is from.
+
+    Args:
+        target: Arrays (..., T, T), such as image and labels, which are changed.
+        source: Arrays of the same shapes.
+        rng: Decides.
+    """
+    size = target[0].shape[-1]
+    cut, down = int(rng.integers(size // 4, 3 * size // 4 + 1)), bool(rng.integers(2))
+    part = (..., slice(cut, None), slice(None)) if down else (..., slice(cut, None))
+    for to, of in zip(target, source, strict=True):
+        to[part] = of[part]
 
 
 def times_power(values: Image, factor: NDArray[np.float32], units: Units) -> Image:

@@ -19,7 +19,7 @@ from cwsam_geo.units import UnitsOption
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-Augmentation = Literal["flip", "rot90", "speckle", "gain"]
+Augmentation = Literal["flip", "rot90", "speckle", "gain", "mosaic"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 ClassMap = Mapping[str, tuple[int, ...]]
@@ -61,7 +61,8 @@ class TileOptions:
     Attributes:
         tile_size: Side of a tile in pixels.
         overlap: Pixels that neighbouring validation tiles share; None for an eighth of a tile.
-        augment: What is varied in training.
+        augment: What is varied in training. ``mosaic`` puts tiles together from parts of others;
+            it keeps a model from learning which scene it sees rather than what lies there.
         balance: Share of the training tiles that are drawn class by class, so that rare classes
             come up as often as common ones; the rest are drawn anywhere.
         samples: Training tiles of an epoch; None for as many as cover the labels once, at least 32.

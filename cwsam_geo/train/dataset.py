@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.grid import TilePlan, Window
 from cwsam_geo.preprocess import PreprocessSpec
-from cwsam_geo.train.augment import vary
+from cwsam_geo.train.augment import MOSAIC_CUTS, replace_part, vary
 from cwsam_geo.train.class_sets import CELL, CellCounts
 from cwsam_geo.train.config import TileOptions
 from cwsam_geo.train.regions import TRAIN
@@ -100,6 +100,14 @@ class TrainingTiles:
             SceneError: The scene is damaged there.
         """
         rng = np.random.default_rng([self._seed, epoch, index])
+        tile = self._tile(rng)
+        if "mosaic" in self._options.augment:
+            for _ in range(MOSAIC_CUTS):
+                replace_part(tile, self._tile(rng), rng)
+        return tile
+
+    def _tile(self, rng: np.random.Generator) -> Sample:
+        """A tile from one place."""
         scene, window = self.window(rng)
         tile = self._reader.read(scene, window)
         bands = self._reader.scenes[scene].file.bands
