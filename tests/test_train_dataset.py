@@ -243,7 +243,58 @@ def test_what_the_user_says_of_inputs(folder):
         assert np.max(data.spec.clip) < 2
 
 
-@pytest.mark.parametrize("inputs", [{"mean": [1]}, {"channels": ["VV"]}, {"bands": list("abcde")}])
+def test_clips_that_the_user_gives(folder):
+    inputs = {"clip": [[-30, 5], [-40, 0]]}
+    with region_data(configured(folder, preprocess=inputs)) as data:
+        assert data.spec.clip == ((-30, 5), (-40, 0))
+
+
+def test_an_optional_band_is_left_out_of_some_tiles(folder):
+    train = {**PLAIN, "samples": 64}
+    with region_data(configured(folder, train=train)) as data:
+        whole = [data.training.sample(0, i) for i in range(64)]
+    inputs = {"optional": ["VH"]}
+    with region_data(configured(folder, train=train, preprocess=inputs)) as data:
+        spec, tiles = data.spec, [data.training.sample(0, i) for i in range(64)]
+        fixed = data.validation.sample(0, 0)
+    vv, vh = spec.fill
+    assert vv is None
+    assert vh == pytest.approx(spec.mean[1], abs=1e-3)
+    assert fixed[0][1].std() > 0.1
+    lacking = 0
+    for (image, labels), (full, there) in zip(tiles, whole, strict=True):
+        assert (labels == there).all()
+        assert (image[0] == full[0]).all()
+        lacking += (abs(image[1]) < 1e-3).all() and not (abs(full[1]) < 1e-3).all()
+    assert 4 <= lacking <= 28
+
+
+def test_a_model_may_go_on_with_scenes_that_lack_an_optional_band(folder, truth, rng):
+    with region_data(configured(folder, preprocess={"optional": ["VH"]})) as data:
+        spec = data.spec
+    write_scene(folder / "both.tif", rng, truth)
+    with rasterio.open(folder / "both.tif") as source:
+        write_raster(folder / "only_vv.tif", source.read(1), descriptions=["VV"])
+    scene = {**SCENE, "scene": "only_vv.tif"}
+    with region_data(configured(folder, [scene]), spec) as data:
+        image = data.training.sample(0, 0)[0]
+        assert np.isfinite(image).all()
+        assert (abs(image[1]) < 1e-3).all()
+        assert data.spec.fill == spec.fill
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"mean": [1]},
+        {"channels": ["VV"]},
+        {"bands": list("abcde")},
+        {"clip": [[-30, 5]]},
+        {"clip": [[-30], [5]]},
+        {"optional": ["HH"]},
+        {"optional": ["VV", "VH"]},
+    ],
+)
 def test_inputs_that_do_not_fit(folder, inputs):
     with pytest.raises(UsageError), region_data(configured(folder, preprocess=inputs)):
         pass

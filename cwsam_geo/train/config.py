@@ -145,6 +145,9 @@ class InputOptions:
         scaling: ``db``, ``linear`` or ``amplitude8``.
         mean: Mean of each channel.
         std: Standard deviation of each channel.
+        clip: Lowest and highest scaled value of each band.
+        optional: Bands that a scene to map may lack. They are left out of some of the training
+            tiles, so that the model learns to do without.
     """
 
     bands: tuple[str, ...] | None = None
@@ -152,6 +155,8 @@ class InputOptions:
     scaling: Scaling | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    clip: tuple[tuple[float, ...], ...] | None = None
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.grid import TilePlan, Window
-from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.preprocess import PreprocessSpec, SceneBands
 from cwsam_geo.train.augment import MOSAIC_CUTS, replace_part, vary
 from cwsam_geo.train.class_sets import CELL, CellCounts
 from cwsam_geo.train.config import TileOptions
@@ -21,6 +21,9 @@ Sample = tuple[NDArray[np.float32], NDArray[np.uint16]]
 
 LEAST_SAMPLES = 32
 """Tiles of an epoch at least, so that small scenes are not validated more than trained on."""
+
+LACKING = 0.25
+"""Share of the training tiles that lack the bands which a scene may lack."""
 
 _CANDIDATES = 4
 
@@ -118,9 +121,17 @@ class TrainingTiles:
         )
         usable = np.ascontiguousarray(usable, np.bool_)
         return (
-            self._spec.apply(np.ascontiguousarray(image), usable, bands),
+            self._spec.apply(np.ascontiguousarray(image), usable, self._seen(bands, rng)),
             np.ascontiguousarray(labels, np.uint16),
         )
+
+    def _seen(self, bands: SceneBands, rng: np.random.Generator) -> SceneBands:
+        """The scene's bands; sometimes without those that a scene may lack."""
+        fills = self._spec.fill
+        if all(fill is None for fill in fills) or rng.random() >= LACKING:
+            return bands
+        pairs = zip(bands.positions, fills, strict=True)
+        return replace(bands, positions=tuple(p if f is None else None for p, f in pairs))
 
     def window(self, rng: np.random.Generator) -> tuple[int, Window]:
         """Draws a scene and a window in it.

@@ -68,6 +68,7 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
     ):
         if given is not None and len(given) != 3:
             raise UsageError(f"preprocess: {what}: three are needed, not {len(given)}")
+    _check_bands(options, names)
     return PreprocessSpec(
         bands=tuple(names),
         channels=(channels[0], channels[1], channels[2]),
@@ -80,18 +81,34 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
     )
 
 
+def _check_bands(options: InputOptions, names: Sequence[str]) -> None:
+    listed = ", ".join(names)
+    clip = options.clip
+    if clip is not None and (len(clip) != len(names) or any(len(c) != 2 for c in clip)):
+        raise UsageError(
+            f"preprocess: clip: give [lowest, highest] for each band ({listed}), such as "
+            f"[{', '.join(['[-40, 10]'] * len(names))}]"
+        )
+    unknown = [name for name in options.optional if name not in names]
+    if unknown:
+        raise UsageError(f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}")
+    if set(options.optional) >= set(names):
+        raise UsageError("preprocess: optional: one band must remain that every scene has")
+
+
 def measured_spec(
     spec: PreprocessSpec, scenes: Sequence[SpecScene], options: InputOptions
 ) -> PreprocessSpec:
     """The spec with clips, means, deviations and quantiles of the training pixels.
 
     Bands are clipped at their 0.5 and 99.5 % quantile (8-bit amplitude at 0 and 255), so that
-    ships and roofs do not stretch the range.
+    ships and roofs do not stretch the range. The mean of an optional band stands for it where a
+    scene lacks it.
 
     Args:
-        spec: As ``open_spec`` gave it.
+        spec: As ``open_spec`` gave it, or what a model takes already.
         scenes: The training scenes; each has the same say.
-        options: Means and deviations that the user gives win.
+        options: Clips, means and deviations that the user gives win.
 
     Raises:
         SceneError: No training pixel holds data.
@@ -103,7 +120,9 @@ def measured_spec(
         raise SceneError("no training pixel holds data; check the scenes' nodata and the split")
     scaled = np.concatenate([_scaled(spec, raw, bands) for raw, bands in samples], axis=1)
     clip = spec.clip
-    if spec.scaling != "amplitude8":
+    if options.clip is not None:
+        clip = tuple((c[0], c[1]) for c in options.clip)
+    elif spec.scaling != "amplitude8":
         ends = np.percentile(scaled, _CLIP_PERCENT, axis=1).T.tolist()
         clip = tuple((low, max(high, low + _NARROWEST)) for low, high in ends)
     clipped = replace(spec, clip=clip)
@@ -117,8 +136,13 @@ def measured_spec(
     )
     std = channels.std(1)
     quantiles = np.percentile(scaled, _QUANTILES, axis=1).T.tolist()
+    means = [float(row.clip(*ends).mean()) for row, ends in zip(scaled, clip, strict=True)]
+    optional = (name in options.optional for name in spec.bands)
     return replace(
         clipped,
+        fill=tuple(
+            m if may else old for m, may, old in zip(means, optional, spec.fill, strict=True)
+        ),
         mean=_triple(options.mean or channels.mean(1)),
         std=_triple(options.std or np.where(std > 0, std, 1.0)),
         quantiles=tuple((q[0], q[1], q[2]) for q in quantiles),
@@ -128,8 +152,15 @@ def measured_spec(
 def _scaled(
     spec: PreprocessSpec, raw: NDArray[np.float32], bands: SceneBands
 ) -> NDArray[np.float32]:
-    """Scaled values of the model's bands, shape (N, M); every band is there in training."""
-    return np.stack([spec.scaled(raw[p], bands) for p in bands.positions if p is not None])
+    """Scaled values of the model's bands, shape (N, M); what fills a band where it is missing."""
+    rows = []
+    for position, fill in zip(bands.positions, spec.fill, strict=True):
+        if position is None:
+            assert fill is not None
+            rows.append(np.full(raw.shape[1], fill, np.float32))
+        else:
+            rows.append(spec.scaled(raw[position], bands))
+    return np.stack(rows)
 
 
 def _sample(scene: SpecScene, quota: int) -> NDArray[np.float32]:

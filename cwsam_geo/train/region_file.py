@@ -81,6 +81,8 @@ _INPUTS: Mapping[str, Reader] = {
     "scaling": one_of(*SCALINGS),
     "mean": list_of(real),
     "std": list_of(real),
+    "clip": list_of(list_of(real)),
+    "optional": list_of(text),
 }
 
 
