@@ -145,7 +145,9 @@ def other_jobs(quick: bool, model: str, scenes: Path, data: Path | None) -> list
     if not quick:
         sizes = ("--sizes", "25,100,430", "--strip-size", "100")
     small = ("--size", "1", "--repeats", "1") if quick else ()
-    seams = ("--size", "320", "--seeds", "101", "--overlaps", "0,1/8") if quick else ()
+    seams = (
+        ("--size", "320", "--seeds", "101", "--overlaps", "0,1/8", "--phases", "1") if quick else ()
+    )
     polygons = ("--sizes", "1") if quick else ("--sizes", "25,425", "--folder", str(scenes))
     steps = ("--backbone", "tiny", "--tile-size", "128", "--steps", "1") if quick else ()
     folder = ("--folder", str(scenes))

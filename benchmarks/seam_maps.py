@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +52,15 @@ class Scene:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.band.window.height, self.band.window.width
+
+    def cut(self, row: int, col: int) -> Scene:
+        """Without the first rows and columns."""
+        here = slice(row, None), slice(col, None)
+        valid = self.band.valid[here]
+        window = Window(0, 0, *valid.shape)
+        band = RowBand(window, self.band.values[(slice(None), *here)], valid)
+        truth = None if self.truth is None else self.truth[here]
+        return replace(self, band=band, truth=truth)
 
 
 def read_scene(path: Path, spec: PreprocessSpec, truth: NDArray[np.uint8] | None = None) -> Scene:

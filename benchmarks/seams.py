@@ -5,8 +5,9 @@
 
 Every scene is mapped with every overlap and blend, and by a run in which every pixel is the mean of
 64 tiles (a tile begins every eighth of a tile, in both directions, as ``predict`` would never do):
-what the model says of a pixel when it does not matter where tiles begin. Measured is, only where
-all 64 tiles are there (a margin of nearly one tile is left out):
+what the model says of a pixel when it does not matter where tiles begin. Where they begin by chance
+does matter, so every scene is mapped four times, with tiles that begin a quarter of a tile further
+on. Measured is, away from the scene's border, where all 64 tiles are there:
 
 - ``differs``: share of the pixels whose class is not that of the full-overlap run; near the edges
   of tiles (a sixteenth of a tile to either side) and elsewhere too, and their ratio.
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,161 +39,47 @@ import numpy as np
 from machine import machine, shown_machine
 from numpy.typing import NDArray
 from scenes import FULL_HEIGHT, FULL_WIDTH
-from seam_maps import Logits, Mapper, Scene, Tiling, read_scene, simulated_scene
+from seam_counts import DENSE, Tallies, Tally, count_scene, yardstick_of
+from seam_maps import Mapper, Scene, read_scene, simulated_scene
 
 from cwsam_geo.blend import BLENDS, BlendName
 from cwsam_geo.errors import CwsamGeoError
-from cwsam_geo.metrics import Scores, confusion_matrix
-
-DENSE = 8
-"""A tile of the full-overlap run begins every 1/DENSE of a tile."""
-
-TRUTHS: tuple[BlendName, BlendName] = ("flat", "cosine")
-"""Weights of the full-overlap runs: equal, and those that trust the middle."""
 
 
-@dataclass
-class Tally:
-    """Counts of one overlap and blend over all scenes: differing pixels and all of them.
+@dataclass(frozen=True)
+class Sampling:
+    """What of a scene is compared.
 
     Attributes:
-        near: Against the flat run, near the edges of tiles.
-        elsewhere: Against the flat run, elsewhere.
-        centred: Against the centred run, everywhere.
-        steps: Changes of the probabilities across the lines of overlaps, by the place of the line
-            in the overlap, 0 where the next tile begins; of this run and of the flat one.
-        all_steps: The same on all lines.
-        matrix: Reference against map, (K, K); 0 where there is no reference.
+        phases: How many times each scene is mapped, with tiles that begin elsewhere.
+        margin: Pixels left out along the border, or None for as few as can be.
     """
 
-    near: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
-    elsewhere: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
-    centred: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2, np.int64))
-    steps: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    all_steps: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
-    matrix: Any = 0
-
-    def row(self) -> dict[str, Any]:
-        """The figures."""
-        near, elsewhere = share_of(self.near), share_of(self.elsewhere)
-        by_place = [quotient(share_of(s), share_of(self.all_steps)) for s in self.steps.values()]
-        found: dict[str, Any] = {
-            "pixels": int(self.centred[1]),
-            "differs": share_of(self.near + self.elsewhere),
-            "near_edges": near,
-            "elsewhere": elsewhere,
-            "ratio": quotient(near, elsewhere),
-            "centred": share_of(self.centred),
-            "step": max(filter(None, by_place), default=None),
-        }
-        if np.any(self.matrix):
-            scores = Scores.of(self.matrix)
-            found |= {"miou": scores.miou, "accuracy": scores.overall_accuracy}
-        return found
+    phases: int = 4
+    margin: int | None = None
 
 
-def share_of(counts: NDArray[Any]) -> float | None:
-    """First over second."""
-    return quotient(float(counts[0]), float(counts[1]))
+def shifts_of(phases: int, tile_size: int) -> list[tuple[int, int]]:
+    """Rows and columns that are cut off, so that tiles begin elsewhere: quarters of a tile."""
+    quarter = tile_size // 4
+    return [(i * quarter, 3 * i % 4 * quarter) for i in range(phases)]
 
 
-def quotient(a: float | None, b: float | None) -> float | None:
-    """None where it has no value (JSON knows no NaN)."""
-    return None if a is None or not b else a / b
-
-
-def near_edges(tiling: Tiling, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Pixels within a sixteenth of a tile of an edge of a tile."""
-    zone = max(1, tiling.size * tiling.stride // 16)
-    near = []
-    for axis, length in enumerate(shape):
-        at = np.zeros(length, bool)
-        for line in tiling.edges(axis) * tiling.stride:
-            at[max(line - zone, 0) : line + zone] = True
-        near.append(at)
-    return np.asarray(near[0][:, None] | near[1][None, :])
-
-
-def inside_margin(mapper: Mapper, scene: Scene, margin: int | None) -> NDArray[np.bool_]:
-    """Pixels that are compared: away from the border, and data."""
+def inside_margin(mapper: Mapper, scene: Scene, sampling: Sampling) -> NDArray[np.bool_]:
+    """Pixels that are compared: data, away from the border of the scene and of what is cut off."""
     size = mapper.tile_size
-    edge = size - size // DENSE if margin is None else margin
+    largest = max(max(shift) for shift in shifts_of(sampling.phases, size))
+    edge = max(size - size // DENSE, size // 2 + largest)
+    edge = edge if sampling.margin is None else sampling.margin
     height, width = scene.shape
     if 2 * edge >= min(height, width):
         raise click.ClickException(
             f"{scene.label}: {height} x {width} px leave nothing inside a margin of {edge} px; "
-            "take a larger scene, or --margin"
+            "take a larger scene, fewer --phases, or --margin"
         )
     inside = np.zeros((height, width), bool)
     inside[edge : height - edge, edge : width - edge] = True
     return np.asarray(inside & scene.band.valid)
-
-
-def count_scene(
-    mapper: Mapper,
-    scene: Scene,
-    tallies: dict[tuple[Fraction, BlendName], Tally],
-    margin: int | None,
-) -> None:
-    """Maps a scene in all ways and adds what was found to the tallies."""
-    inside = inside_margin(mapper, scene, margin)
-    tilings = {o: Tiling.of(mapper.plan(scene.shape, o)) for o, _ in tallies}
-    tiling = Tiling.of(mapper.plan(scene.shape, Fraction(0)))
-    dense = mapper.blended(scene, tiling.denser(max(1, tiling.size // DENSE)), list(TRUTHS))
-    yardsticks = [mapper.classes(logits, scene) for logits in dense.values()]
-    good = np.zeros(dense["flat"].shape[1:], bool)
-    coarse = inside[:: mapper.stride, :: mapper.stride]
-    good[: coarse.shape[0], : coarse.shape[1]] = coarse
-    flat = changes(dense["flat"], good)
-    for overlap, tiling in tilings.items():
-        near = near_edges(tiling, scene.shape)
-        blends = [b for o, b in tallies if o == overlap]
-        for blend, logits in mapper.blended(scene, tiling, blends).items():
-            tally, channels = tallies[overlap, blend], mapper.classes(logits, scene)
-            count_classes(tally, channels, yardsticks, (inside & near, inside & ~near))
-            count_steps(tally, tiling, changes(logits, good), flat)
-            if scene.truth is not None:
-                classes = len(mapper.legend)
-                tally.matrix += confusion_matrix(scene.truth, channels, classes, inside)
-
-
-def count_classes(
-    tally: Tally,
-    channels: NDArray[np.uint8],
-    yardsticks: Sequence[NDArray[np.uint8]],
-    zones: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-) -> None:
-    """Adds up differing pixels, near the edges of tiles and elsewhere."""
-    differs, differs_from_centred = (channels != other for other in yardsticks)
-    for counts, zone in zip((tally.near, tally.elsewhere), zones, strict=True):
-        counts += np.count_nonzero(differs & zone), np.count_nonzero(zone)
-        tally.centred += np.count_nonzero(differs_from_centred & zone), np.count_nonzero(zone)
-
-
-def changes(logits: Logits, good: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-    """Sums of the changes of probabilities across each line, along both axes."""
-    raised = np.exp(logits - logits.max(0))
-    chances = raised / raised.sum(0)
-    found = []
-    for axis in (0, 1):
-        change = np.abs(np.diff(chances, axis=axis + 1)).sum(0)
-        both = np.delete(good, 0, axis) & np.delete(good, -1, axis)
-        found.append(np.where(both, change, 0).sum(1 - axis, dtype=np.float64))
-    return found
-
-
-def count_steps(
-    tally: Tally, tiling: Tiling, ours: list[NDArray[np.float64]], flat: list[NDArray[np.float64]]
-) -> None:
-    """Adds up the changes of a run and of the full-overlap run, line by line."""
-    for axis in (0, 1):
-        both = np.stack([ours[axis], flat[axis]])
-        tally.all_steps += both.sum(1)
-        for start in tiling.overlaps(axis):
-            # A line's change is that of the logit behind it from the one before.
-            for place in range(tiling.overlap + 1):
-                sums = tally.steps.setdefault(place, np.zeros(2))
-                sums += both[:, start + place - 1]
 
 
 def relative_cost(mapper: Mapper, overlap: Fraction) -> float:
@@ -205,16 +92,21 @@ def measure(
     mapper: Mapper,
     scenes: Sequence[Scene],
     ways: Sequence[tuple[Fraction, BlendName]],
-    margin: int | None,
+    sampling: Sampling | None = None,
 ) -> list[dict[str, Any]]:
     """A row of figures for every overlap and blend."""
-    tallies = {way: Tally() for way in ways}
+    sampling = sampling or Sampling()
+    tallies: Tallies = {way: Tally() for way in ways}
+    costs = {o: relative_cost(mapper, o) for o, _ in ways}
     for scene in scenes:
         click.echo(f"{scene.label}: {scene.shape[0]} x {scene.shape[1]} px", err=True)
-        count_scene(mapper, scene, tallies, margin)
+        inside = inside_margin(mapper, scene, sampling)
+        yardstick = yardstick_of(mapper, scene, inside)
+        for row, col in shifts_of(sampling.phases, mapper.tile_size):
+            cut = yardstick.cut(row, col, mapper.stride)
+            count_scene(mapper, scene.cut(row, col), tallies, cut)
     return [
-        {"overlap": str(overlap), "blend": blend, "cost": relative_cost(mapper, overlap)}
-        | tally.row()
+        {"overlap": str(overlap), "blend": blend, "cost": costs[overlap]} | tally.row()
         for (overlap, blend), tally in tallies.items()
     ]
 
@@ -273,8 +165,10 @@ def report(results: dict[str, Any]) -> None:
 @click.option("--size", default=1024, help="Rows and columns of simulated scenes.")
 @click.option("--overlaps", default="0,1/16,1/8,1/4,3/8,1/2", help="Shares of a tile.")
 @click.option("--blends", default=",".join(BLENDS))
+@click.option("--phases", type=click.IntRange(1, 4), default=4,
+              help="Times that a scene is mapped, with tiles that begin elsewhere.")  # fmt: skip
 @click.option("--margin", type=click.IntRange(0),
-              help="Pixels left out along the border.  [default: 7/8 of a tile]")  # fmt: skip
+              help="Pixels left out along the border.  [default: 5/4 of a tile]")  # fmt: skip
 @click.option("--precision", default="fp32")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
 def main(**given: Any) -> None:
@@ -290,7 +184,7 @@ def main(**given: Any) -> None:
                 scenes.append(
                     simulated_scene(Path(folder), given["size"], seed, mapper.spec, mapper.legend)
                 )
-        rows = measure(mapper, scenes, ways, given["margin"])
+        rows = measure(mapper, scenes, ways, Sampling(given["phases"], given["margin"]))
     except CwsamGeoError as error:
         raise click.ClickException(str(error)) from None
     results = {
@@ -298,6 +192,7 @@ def main(**given: Any) -> None:
         "model": Path(given["model"]).name,
         "tile_size": mapper.tile_size,
         "precision": given["precision"],
+        "phases": given["phases"],
         "scenes": [scene.label for scene in scenes],
         "rows": rows,
     }
