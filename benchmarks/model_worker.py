@@ -1,4 +1,4 @@
-"""One network in a process of its own, for model.py: runs a batch for every line it reads."""
+"""One network in a process of its own, for model.py: answers every line that it reads."""
 
 from __future__ import annotations
 
@@ -11,33 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from restated import Restated
-from torch import Tensor, nn
+from networks import Network, Piped, network_of, random_cwsam
+from torch import Tensor
 
 from cwsam_geo.model.adapters import ADAPTER_RATIO
-from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
+from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.decoder import MASK_RATIO
 from cwsam_geo.model.encoder import MLP_RATIO
-from cwsam_geo.model.fast import accelerate, tune_allocator
+from cwsam_geo.model.fast import tune_allocator
 from cwsam_geo.model.fast.arithmetic import choose_arithmetic
 from cwsam_geo.model.fast.linear import Linear
 
 CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
-
-
-def random_cwsam(settings: dict[str, Any]) -> Cwsam:
-    """The same random weights in every process; nothing is zero."""
-    torch.manual_seed(0)
-    backbone = BACKBONES[settings["backbone"]]
-    quirks = dict.fromkeys(("scrambled_prompt", "attend_padding", "classes_fastest"), True)
-    model = Cwsam(Architecture(backbone, settings["classes"], backbone.tile_size, **quirks)).eval()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "rel_pos" in name or "pos_embed" in name:
-                parameter.normal_(std=0.3)
-            elif parameter.ndim > 1 and not parameter.any():
-                parameter.normal_(std=0.5 * parameter.shape[1] ** -0.5)
-    return model
+ROUNDS = {"cpu": 1, "cuda": 10}
+"""Batches of a run: on a GPU they are queued, so that it does not wait between them."""
+TOP_KERNELS = 40
 
 
 def operations(architecture: Architecture) -> float:
@@ -56,26 +44,6 @@ def operations(architecture: Architecture) -> float:
     return 2.0 * (b.depth * layers + 2 * pairs * dim + embedding + neck + classes + upscaling)
 
 
-def network_of(name: str, cwsam: Cwsam) -> Callable[[Tensor], Tensor]:
-    """``restated``, ``plain``, ``autocast``, ``fast_PRECISION`` or ``compiled_PRECISION``."""
-    device = cwsam.encoder.pos_embed.device.type
-    if name == "restated":
-        return Restated(cwsam).to(device)
-    if name == "plain":
-        return cwsam
-    if name == "autocast":
-
-        def autocast(images: Tensor) -> Tensor:
-            with torch.autocast(device, torch.bfloat16):
-                logits: Tensor = cwsam(images)
-            return logits.float()
-
-        return autocast
-    way, precision = name.split("_")
-    fast: nn.Module = accelerate(cwsam, precision, compile=way == "compiled")  # type: ignore[arg-type]
-    return fast
-
-
 class Ceiling:
     """The rate of one large matrix product in a network's number format."""
 
@@ -85,13 +53,15 @@ class Ceiling:
         arithmetic = choose_arithmetic(device, "bf16" if half else "fp32")
         self._layer = Linear(torch.randn(size, size, device=device), None, arithmetic)
         self._values = torch.randn(size, size, device=device, dtype=arithmetic.dtype)
-        self._operations = 2.0 * size**3
+        self._rounds = ROUNDS[device.type]
+        self._operations = 2.0 * size**3 * self._rounds
         self()
 
     def __call__(self) -> float:
         """Operations a second, of CPU time where that is what computes."""
         clock = Clock(self._values.device)
-        self._layer(self._values)
+        for _ in range(self._rounds):
+            self._layer(self._values)
         return self._operations / clock.read()["compute_seconds"]
 
 
@@ -114,58 +84,125 @@ class Clock:
         return {"seconds": wall, "cpu_seconds": cpu, "compute_seconds": wall if self._cuda else cpu}
 
 
-def peak_mb(device: torch.device) -> float:
-    """Peak memory so far, in 1e6 bytes."""
+class PeakMemory:
+    """Peak memory of what runs, in 1e6 bytes: of the process, or on a GPU from ``reset`` on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._others = 0
+
+    def reset(self, others: int) -> None:
+        """From now on; what was there before and is none of the network's does not count."""
+        self._others = others
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+
+    def read(self) -> float:
+        """So far."""
+        if self._cuda:
+            return (torch.cuda.max_memory_allocated() - self._others) / 1e6
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def trace(run: Callable[[], None], device: torch.device, path: Path) -> None:
+    """Writes what a run does: ``PATH.json`` for chrome://tracing, ``PATH.txt`` the top kernels."""
+    kinds = [torch.profiler.ProfilerActivity.CPU]
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        kinds.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=kinds) as profile:
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    profile.export_chrome_trace(f"{path}.json")
+    key = f"self_{device.type}_time_total"
+    table = profile.key_averages().table(sort_by=key, row_limit=TOP_KERNELS)
+    Path(f"{path}.txt").write_text(table, encoding="utf-8")
+
+
+class Subject:
+    """What is measured: a network on batches, or a pipeline.
+
+    Args:
+        name: Of the network.
+        settings: As model.py sends them.
+    """
+
+    def __init__(self, name: str, settings: dict[str, Any]) -> None:
+        device, batch = torch.device(settings["device"]), settings["batch"]
+        model = random_cwsam(settings).to(device)
+        self.architecture = model.architecture
+        rounds = ROUNDS[device.type]
+        self.error = float("nan")
+        self.run: Callable[[], None]
+        if name.startswith("piped_"):
+            piped = Piped(model, name.removeprefix("piped_"), batch, rounds)
+            self.run, self.tiles = piped, piped.tiles
+            self.run()
+            return
+        images = some_images(batch, self.architecture.tile_size).to(device)
+        network = network_of(name, model)
+        # Also warms up.
+        self.error = error_against_plain(network, model, images, settings)
+        self.tiles = rounds * batch
+
+        def run() -> None:
+            for _ in range(rounds):
+                network(images)
+
+        self.run = run
 
 
 @torch.inference_mode()
 def main() -> None:
-    """Writes a line about the network, then one for each run."""
-    name, memory = sys.argv[1].split(":")
+    """Writes a line about the network, then one for each run or trace."""
+    name, memory = sys.argv[1].split(":")[:2]
     settings: dict[str, Any] = json.loads(sys.argv[2])
     device = torch.device(settings["device"])
     torch.set_num_threads(settings["threads"])
     if memory == "tuned":
         tune_allocator()
-    model = random_cwsam(settings).to(device)
-    architecture = model.architecture
-    network = network_of(name, model)
-    size, batch = architecture.tile_size, settings["batch"]
-    images = torch.randn(batch, 3, size, size, generator=torch.Generator().manual_seed(1))
-    images = images.to(device)
-    # Also warms up.
-    error = error_against_plain(network, model, images, settings)
-    del model
+    subject = Subject(name, settings)
+    peak = PeakMemory(device)
+    before = torch.cuda.memory_allocated() if device.type == "cuda" else 0
     ceiling = Ceiling(name, device)
-    about = {
-        "operations": batch * operations(architecture),
-        "pixels": batch * size**2,
-        "error": error,
+    peak.reset(torch.cuda.memory_allocated() - before if device.type == "cuda" else 0)
+    tile = {
+        "operations": operations(subject.architecture),
+        "pixels": subject.architecture.tile_size**2,
+        "error": subject.error,
     }
-    print(json.dumps(about), flush=True)
-    for _ in sys.stdin:
+    print(json.dumps(tile), flush=True)
+    for line in sys.stdin:
+        command, _, path = line.strip().partition(" ")
+        if command == "trace":
+            trace(subject.run, device, Path(path))
+            print("{}", flush=True)
+            continue
         clock = Clock(device)
-        network(images)
-        run = clock.read()
-        print(json.dumps(run | {"ceiling": ceiling(), "peak_mb": peak_mb(device)}), flush=True)
+        subject.run()
+        run = {k: v / subject.tiles for k, v in clock.read().items()}
+        print(json.dumps(run | {"peak_mb": peak.read(), "ceiling": ceiling()}), flush=True)
+
+
+def some_images(batch: int, size: int) -> Tensor:
+    """The same tiles whatever the batch, shape (B, 3, T, T)."""
+    seeds = (torch.Generator().manual_seed(i + 1) for i in range(batch))
+    return torch.stack([torch.randn(3, size, size, generator=g) for g in seeds])
 
 
 def error_against_plain(
-    network: Callable[[Tensor], Tensor], model: Cwsam, images: Tensor, settings: dict[str, Any]
+    network: Network, model: Cwsam, images: Tensor, settings: dict[str, Any]
 ) -> float:
-    """Relative error of the logits; the plain ones are computed once and kept in a file."""
+    """Relative error of the first tile's logits; the plain ones are kept in a file."""
     path = Path(settings["folder"]) / f"{settings['backbone']}.pt"
     if path.exists():
         exact = torch.load(path, weights_only=True)
     else:
-        exact = model.cpu()(images.cpu())
+        exact = model.cpu()(images[:1].cpu())
         torch.save(exact, path)
         model.to(images.device)
-    ours = network(images).cpu().double()
+    ours = network(images)[:1].cpu().double()
     return float((ours - exact).norm() / exact.double().norm())
 
 
