@@ -59,6 +59,22 @@ def test_a_set_of_classes_costs_minus_log_of_their_summed_probability(logits):
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+@settings(deadline=None)
+@given(logits_of, labels_of(6))
+def test_gce_is_at_most_cross_entropy(logits, labels):
+    """(1 - p^q) / q <= -log p for q from 0 to 1."""
+    probability = loss_of("ce", WITH_PAIR)(logits, labels)
+    robust = loss_of("gce", WITH_PAIR)(logits, labels)
+    assert 0 <= robust <= probability + 1e-6
+
+
+def test_gce_of_known_probabilities():
+    logits = torch.tensor([0.5, 0.3, 0.2]).log()[None, :, None, None].expand(1, K, 1, 2)
+    labels = torch.tensor([[[1, 4]]])
+    expected = ((1 - 0.5**0.7) / 0.7 + (1 - 0.8**0.7) / 0.7) / 2
+    assert float(loss_of("gce", WITH_PAIR)(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_pixel_with_several_classes_has_their_mean_weight():
     logits = torch.zeros(1, K, 1, 2)
     labels = torch.tensor([[[4, 3]]])

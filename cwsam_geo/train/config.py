@@ -187,6 +187,7 @@ class RegionConfig:
         blocks: How scenes are divided.
         inputs: What the model shall take.
         machine: Where it is computed.
+        licence: What the user says of the licence of the weights, or None.
         label: The file's name, for messages.
     """
 
@@ -198,4 +199,5 @@ class RegionConfig:
     blocks: BlockOptions
     inputs: InputOptions
     machine: Machine
+    licence: str | None
     label: str

@@ -202,7 +202,7 @@ class Job:
                 "processes": self.processes.world,
                 "torch": torch.__version__,
             },
-            licence=_licence(start),
+            licence=config.licence or _licence(start),
         )
 
     def write(self, training: Training, tensors: Mapping[str, Tensor]) -> list[Path]:

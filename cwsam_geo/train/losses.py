@@ -20,6 +20,8 @@ WEIGHT_CAP = 10.0
 
 FOCAL_GAMMA = 2.0
 
+ROBUST_POWER = 0.7
+
 _SMOOTH = 1.0
 
 
@@ -79,6 +81,15 @@ def focal(terms: Terms) -> Tensor:
     return terms.mean(-(wrong**FOCAL_GAMMA) * terms.log_allowed)
 
 
+def generalized_cross_entropy(terms: Terms) -> Tensor:
+    """(1 - p^q) / q: between cross-entropy and absolute error, so wrong labels count less.
+
+    From Zhang & Sabuncu (2018, arXiv 1805.07836), with their q of 0.7, on the summed probability
+    of the allowed classes.
+    """
+    return terms.mean((1 - (ROBUST_POWER * terms.log_allowed).exp()) / ROBUST_POWER)
+
+
 def dice(terms: Terms) -> Tensor:
     """1 - soft Dice over the batch, mean of the classes in it (Milletari et al. 2016).
 
@@ -119,6 +130,7 @@ def _lovasz_of_class(probability: Tensor, truth: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Terms], Tensor]] = {
     "ce": cross_entropy,
     "focal": focal,
+    "gce": generalized_cross_entropy,
     "dice": dice,
     "lovasz": lovasz,
 }

@@ -42,7 +42,7 @@ IGNORE = "ignore"
 
 DEFAULT_INIT = "sam_vit_b"
 
-_TOP = ("classes", "ignore", "scenes", "init", "train", "validation", "preprocess")
+_TOP = ("classes", "ignore", "scenes", "init", "train", "validation", "preprocess", "licence")
 _SCENE = ("scene", "labels", "column", "layer", "map", "split", "bands", "units", "nodata")
 
 _RECIPE: Mapping[str, Reader] = {
@@ -158,6 +158,7 @@ def _parsed(data: Mapping[str, Any], folder: Path, where: str) -> RegionConfig:
         blocks=BlockOptions(**read_fields(data.get("validation"), _BLOCKS, f"{where}: validation")),
         inputs=InputOptions(**read_fields(data.get("preprocess"), _INPUTS, f"{where}: preprocess")),
         machine=Machine(**_some(train, _MACHINE, said)),
+        licence=text(data["licence"], f"{where}: licence") if data.get("licence") else None,
         label=where,
     )
 
