@@ -1,17 +1,17 @@
-"""Water of floods that were never seen: the small model, a threshold, and a U-Net.
+"""Water of floods that were never seen: the bundled model's recipe, a threshold, and a U-Net.
 
     python benchmarks/floods.py --data DATA --output FOLDER
 
 Leave one flood out: of the hand-labelled chips of Sen1Floods11 all but one flood's train, that
 flood's test. Test pixels of all folds are pooled before the IoU of water is taken. Compared are
 
-- the small model from random weights, trained with ``finetune``; blocks of the training floods
-  choose the epoch;
+- the bundled model's recipe (benchmarks/landcover.py) from random weights, trained with
+  ``finetune`` on the other floods and TerraMind's tiles; blocks of these choose the epoch;
 - a global threshold on speckle-filtered VH: filter, size and threshold are those with the best
   pooled IoU on the training floods of the fold. Also printed: the one threshold that is best on
   all test pixels together, which nobody can know beforehand;
 - a U-Net of about 1 million parameters, on the same tiles, with the same augmentation, split,
-  loss and choice of the epoch, for as much processor time as the small model took in the fold.
+  loss and choice of the epoch, for as much processor time as the model took in the fold.
 
 It passes where the model is 5 points above the threshold or more, and above the U-Net.
 
@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Iterator
@@ -35,6 +34,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
+from landcover import CLASSES, WATER, region, shared_data
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
@@ -47,41 +47,17 @@ from cwsam_geo.train.config import RegionConfig
 from cwsam_geo.train.job import FinetuneOptions
 from cwsam_geo.train.losses import SegmentationLoss
 from cwsam_geo.train.prepare import RegionData, region_data
-from cwsam_geo.train.region_file import parse_region
 from cwsam_geo.train.samples import EpochBatches, Samples, Share, TileBatches, batch_loader
 from cwsam_geo.train.validation import validation_matrix
 
 POINTS = 5.0
 """How far above the threshold the model must be, in points of IoU."""
 
-CLASSES = [
-    {"code": 0, "name": "land", "color": "#808040"},
-    {"code": 1, "name": "water", "color": "#0000ff"},
-]
-WATER = 1
 LOOKS = 4.4
 """Equivalent number of looks of Sentinel-1 IW GRD, for the Lee filter."""
 
 THRESHOLDS = np.arange(-32.0, -8.0, 0.25)
 FILTERS = [(kind, size) for kind in ("mean", "lee") for size in (3, 5, 7, 9, 11)]
-
-RECIPE: dict[str, Any] = {
-    "epochs": 30,
-    "samples": 128,
-    "lr": 1e-3,
-    "warmup": 0.1,
-    "weight_decay": 0.05,
-    "tile_size": 128,
-    "batch_size": 8,
-    "class_weights": "none",
-    "device": "cpu",
-}
-
-
-def shared_data() -> Path:
-    """Where the data lies unless told otherwise."""
-    named = os.environ.get("CWSAM_GEO_TEST_DATA")
-    return Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)
@@ -173,31 +149,6 @@ def by_threshold(every: list[Chip]) -> dict[str, Any]:
     }
 
 
-# Small model
-
-
-def region(every: list[Chip], flood: str, train: dict[str, Any]) -> RegionConfig:
-    """All floods but one for training and validation, that one for the test."""
-    scenes = []
-    for chip in every:
-        entry: dict[str, Any] = {
-            "scene": str(chip.scene),
-            "labels": str(chip.labels),
-            "map": {-1: "ignore", 0: "land", 1: "water"},
-            "units": "db",
-        }
-        scenes.append({**entry, "split": "test"} if chip.flood == flood else entry)
-    content = {
-        "classes": CLASSES,
-        "scenes": scenes,
-        "init": "small",
-        "train": {"scope": "full", **train},
-        "preprocess": {"bands": ["VV", "VH"]},
-        "validation": {"block_size_px": 128, "fraction": 0.2},
-    }
-    return parse_region(content, Path.cwd(), f"floods without {flood}")
-
-
 # U-Net
 
 
@@ -254,7 +205,7 @@ def train_unet(data: RegionData, config: RegionConfig, seconds: float) -> NDArra
     keys = EpochBatches(len(data.training), size, 1, Share())
     batches = batch_loader(data.training, keys, 0)
     assert data.test is not None
-    best, matrix = -1.0, np.zeros((2, 2), np.int64)
+    best, matrix = -1.0, np.zeros((len(CLASSES),) * 2, np.int64)
     began = time.process_time()
     done = 0.0
     while done < 1:
@@ -292,20 +243,20 @@ def scored(model: nn.Module, tiles: Samples, data: RegionData, size: int) -> NDA
 
 
 def folds(
-    every: list[Chip], output: Path, settings: dict[str, Any], only: set[str]
+    every: list[Chip], data: Path, output: Path, settings: dict[str, Any], only: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Trains and tests both models on each fold."""
     for flood in sorted({chip.flood for chip in every}):
         if only and flood not in only:
             continue
-        config = region(every, flood, settings)
+        config = region(data, flood, settings)
         path = output / f"without_{flood.lower()}.safetensors"
         began, cpu = time.perf_counter(), time.process_time()
         result = finetune(config, path, FinetuneOptions(overwrite=True))
         wall, seconds = time.perf_counter() - began, time.process_time() - cpu
         report = json.loads(path.with_name(f"{path.stem}_metrics.json").read_text())
-        with region_data(config) as data:
-            rival = train_unet(data, config, seconds)
+        with region_data(config) as tiles:
+            rival = train_unet(tiles, config, seconds)
         fold = {
             "flood": flood,
             "model": report["test"]["matrix"]["counts"],
@@ -348,7 +299,7 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], settings
     every = chips(data)
     threshold = by_threshold(every)
     click.echo(json.dumps(threshold), err=True)
-    found = list(folds(every, output, {**RECIPE, **json.loads(settings)}, set(only)))
+    found = list(folds(every, data, output, json.loads(settings), set(only)))
     ours, unet = (100 * water_iou(total(found, name)) for name in ("model", "unet"))
     theirs = 100 * threshold["iou"]
     summary = {

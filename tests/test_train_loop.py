@@ -166,7 +166,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     assert Scores.of(matrix).miou == state.best.miou
 
 
-def test_validation_counts_single_class_pixels_at_full_resolution():
+def test_validation_counts_pixels_at_full_resolution_and_partial_labels_where_they_are_wrong():
     sets = np.vstack([SETS, [[True, True, False]]])
     random = np.random.default_rng(0)
     tiles = [random.integers(0, 5, (2, TILE, TILE)) for _ in range(2)]
@@ -175,9 +175,14 @@ def test_validation_counts_single_class_pixels_at_full_resolution():
     batches = [(i, torch.from_numpy(t)) for i, t in zip(images, tiles, strict=True)]
     found = validation_matrix(model, batches, sets, torch.device("cpu"), None)
     with torch.no_grad():
-        mapped = upsampled(model(torch.cat(images)), (TILE, TILE)).argmax(1).numpy()
+        fine = upsampled(model(torch.cat(images)), (TILE, TILE))
+    mapped, either = fine.argmax(1).numpy(), fine[:, :2].argmax(1).numpy()
     labels = np.concatenate(tiles)
     expected = confusion_matrix(labels - 1, mapped, CLASSES, (labels > 0) & (labels < 4))
+    # Row 4 is class 0 or 1: class 2 is wrong for certain there, and only that counts.
+    wrong = (labels == 4) & (mapped == 2)
+    assert wrong.any()
+    expected += confusion_matrix(either, mapped, CLASSES, wrong)
     assert (found == expected).all()
 
 

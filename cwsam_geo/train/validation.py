@@ -29,7 +29,11 @@ def validation_matrix(
     device: torch.device,
     autocast: torch.dtype | None,
 ) -> NDArray[np.int64]:
-    """Counts the pixels whose label is one class by that class and by the model's.
+    """Counts labelled pixels by their label and by the model's class.
+
+    A pixel whose label is one of several classes counts only where the model gives none of them,
+    which is wrong for certain: as the one of them that the model finds likeliest. So a "not water"
+    that is taken for water is an error of water, and no class is praised for what nobody knows.
 
     Args:
         model: Images (B, 3, T, T) to logits (B, K, t, t).
@@ -42,7 +46,10 @@ def validation_matrix(
         Shape (K, K), int64; rows are the labels, columns the model.
     """
     classes = sets.shape[1]
-    channels = single_channels(sets)
+    channels = torch.from_numpy(single_channels(sets)).to(device)
+    several = (sets.sum(1) > 1) & (sets.sum(1) < classes)
+    partial = torch.from_numpy(several).to(device) if several.any() else None
+    allowed = torch.from_numpy(np.ascontiguousarray(sets)).to(device)
     matrix = np.zeros((classes, classes), np.int64)
     for images, labels in batches:
         with (
@@ -51,8 +58,16 @@ def validation_matrix(
         ):
             logits = model(images.to(device, non_blocking=True))
         with torch.inference_mode():
+            rows = labels.to(device, non_blocking=True)
+            fine = upsampled(logits, labels.shape[-2:])
             # max is several times faster than argmax on a CPU.
-            mapped = upsampled(logits, labels.shape[-2:]).max(1).indices.cpu().numpy()
-        reference = channels[labels.numpy()]
-        matrix += confusion_matrix(reference, mapped, classes, reference >= 0)
+            mapped = fine.max(1).indices
+            reference = channels[rows]
+            if partial is not None:
+                sets_of = allowed[rows].permute(0, 3, 1, 2)
+                wrong = partial[rows] & ~sets_of.gather(1, mapped[:, None])[:, 0]
+                guess = fine.masked_fill(~sets_of, float("-inf")).max(1).indices
+                reference = torch.where(wrong, guess, reference)
+        found = reference.cpu().numpy()
+        matrix += confusion_matrix(found, mapped.cpu().numpy(), classes, found >= 0)
     return matrix
