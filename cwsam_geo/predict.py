@@ -249,9 +249,11 @@ class _Run:
 
     def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
         """Codes and per cent where there is data, nodata elsewhere."""
-        classes = np.full(valid.shape, NODATA, np.uint8)
-        if decision is not None:
-            np.copyto(classes, self.job.legend.codes[decision.channels], where=valid)
+        if decision is None:
+            classes = np.full(valid.shape, NODATA, np.uint8)
+        else:
+            classes = self.job.legend.codes.take(decision.channels)
+            np.copyto(classes, NODATA, where=~valid)
         self.counts += np.bincount(classes.ravel(), minlength=256)
         self.sinks.classes.write(window, classes)
         if self.sinks.confidence is not None:

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 import torch
-from doubles import legend
+from doubles import ArraySource, legend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import MICRO, SMALL, random_bundle
 
 import cwsam_geo
 from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 from cwsam_geo.model import device as device_module
-from cwsam_geo.model import store
+from cwsam_geo.model import predictor as predictor_module
+from cwsam_geo.model import store, transfer
 from cwsam_geo.model.build import BACKBONES, Architecture
 from cwsam_geo.model.device import (
     auto_batch_size,
@@ -23,6 +25,8 @@ from cwsam_geo.model.device import (
 from cwsam_geo.model.ops import TorchOps
 from cwsam_geo.model.predictor import LoadedModel, TorchPredictor, load_model
 from cwsam_geo.ops import NumpyOps
+from cwsam_geo.predict import MapJob, Sinks, map_scene
+from cwsam_geo.preprocess import SceneBands
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -110,6 +114,36 @@ def test_numbers_beyond_the_precision_are_an_error_not_class_zero(bundle):
     predictor = TorchPredictor(LoadedModel(bundle, CPU, "fp32"))
     with pytest.raises(ModelError, match="use --precision fp32"):
         predictor(batch(1) * np.float32(np.inf))
+
+
+@pytest.mark.parametrize("bad_tile", [0, 5, 8])
+def test_a_device_that_notices_them_late_leaves_no_map(bundle, monkeypatch, tmp_path, bad_tile):
+    """Whichever batch it is, and though everything has been written when it comes out."""
+
+    class Late(transfer.Fetched):
+        ready = False
+
+    model = LoadedModel(bundle, CPU, "fp32", "fast")
+    forward, calls = model.forward, []
+
+    def fail_once(images):
+        calls.append(len(images))
+        logits = forward(images)
+        return logits * np.nan if len(calls) == bad_tile + 1 else logits
+
+    monkeypatch.setattr(model, "forward", fail_once)
+    monkeypatch.setattr(predictor_module, "Fetched", Late)
+    source = ArraySource(np.random.default_rng(0).gamma(4, 0.02, (2, 190, 190)))
+    job = MapJob(bundle.preprocess, K3, SceneBands("power", (0, 1)), 0)
+
+    def write():
+        with raster_sink(tmp_path / "map.tif", source.grid, RasterLayout()) as sink:
+            map_scene(source, TorchPredictor(model), job, Sinks(sink))
+
+    with pytest.raises(ModelError, match="use --precision fp32"):
+        write()
+    assert len(calls) == 9
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

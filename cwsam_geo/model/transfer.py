@@ -47,7 +47,8 @@ class Fetched:
             return
         self._host = pinned(tensor.shape, tensor.dtype, tensor.device)
         self._host.copy_(tensor, non_blocking=True)
-        self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        # Blocking: who waits for it leaves the processor to others.
+        self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._event.record(torch.cuda.current_stream(tensor.device))
 
     @property

@@ -66,8 +66,10 @@ def accelerate(cwsam: Cwsam, precision: Precision, compile: bool = False) -> nn.
     Args:
         cwsam: The plain model, on the device where it shall run. It stays as it is.
         precision: Number format of the arithmetic.
-        compile: Let torch.compile rewrite the whole: minutes at the first batch of each size.
-            It is meant for GPUs; on a CPU it was measured to gain nothing.
+        compile: Let torch.compile rewrite the whole: minutes at the first batch of each size,
+            which ``TorchPredictor`` therefore keeps the same. It is meant for GPUs; on a CPU it was
+            measured to gain nothing. Not the default, and no CUDA graphs are captured, until both
+            have been measured on a GPU: benchmarks/model.py has cases for them.
 
     Returns:
         Its ``forward`` takes images (B, 3, T, T), float32, and returns logits
