@@ -41,7 +41,9 @@ _TRAIN = (
 @click.option("--lr", type=float, metavar="RATE", help="Learning rate of AdamW.")
 @click.option("--batch-size", metavar="auto|N", help="Tiles of a step.")
 @click.option("--tile-size", type=click.IntRange(min=16), metavar="PX", help="Side of a tile.")
-@click.option("--loss", metavar="NAME", help="ce, focal, gce, dice, lovasz, or a sum such as ce+dice.")
+@click.option(
+    "--loss", metavar="NAME", help="ce, focal, gce, dice, lovasz, or a sum such as ce+dice."
+)
 @click.option(
     "--scope",
     type=click.Choice(["adapters", "full"]),
