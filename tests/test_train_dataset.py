@@ -269,6 +269,46 @@ def test_an_optional_band_is_left_out_of_some_tiles(folder):
     assert 4 <= lacking <= 28
 
 
+def test_a_training_scene_may_lack_an_optional_band(folder, truth):
+    with rasterio.open(folder / "scene_vv_vh.tif") as source:
+        write_raster(folder / "only_vv.tif", source.read(1), descriptions=["VV"])
+    with region_data(configured(folder, train=PLAIN, preprocess={"optional": ["VH"]})) as data:
+        spec = data.spec
+    inputs = {"bands": ["VV", "VH"], "optional": ["VH"]}
+    lone = {**SCENE, "scene": "only_vv.tif"}
+    config = configured(folder, [SCENE, lone], train=PLAIN, preprocess=inputs)
+    with region_data(config) as data:
+        # What is known of VH comes from the scene that has it.
+        assert data.spec.fill[1] == pytest.approx(spec.fill[1], abs=0.2)
+        assert data.spec.std[:2] == pytest.approx(spec.std[:2], rel=0.1)
+        images = [data.training.sample(0, i)[0] for i in range(32)]
+    lacking = sum(bool((abs(image[1]) < 0.1).all()) for image in images)
+    assert 8 <= lacking <= 30
+    config = configured(folder, [lone], train=PLAIN, preprocess=inputs)
+    with pytest.raises(UsageError, match="no training scene has VH"), region_data(config):
+        pass
+
+
+def test_classes_are_drawn_from_labels_that_name_them_alone(folder, rng):
+    known = np.ones((320, 380), np.uint8)
+    known[:, 300:] = 4
+    known[:16, :16] = 2
+    write_scene(folder / "a_vv_vh.tif", rng, known)
+    write_raster(folder / "a.tif", np.where(known == 4, 9, known).astype(np.uint8))
+    scene = {
+        "scene": "a_vv_vh.tif",
+        "labels": "a.tif",
+        "map": {1: 1, 2: 2, 9: [2, 4]},
+        "split": "train",
+    }
+    train = {**PLAIN, "balance": 1, "tile_size": 16, "samples": 300}
+    with region_data(configured(folder, [scene, SCENE | {"split": "val"}], train=train)) as data:
+        rows = np.concatenate([data.training.sample(0, i)[1].ravel() for i in range(300)])
+        trees = next(i for i, s in enumerate(data.sets) if s.tolist() == [False, True, False])
+    # A third of the tiles look at the one corner (0.2 %) whose label is trees and nothing else.
+    assert np.mean(rows == trees) > 0.05
+
+
 def test_a_model_may_go_on_with_scenes_that_lack_an_optional_band(folder, truth, rng):
     with region_data(configured(folder, preprocess={"optional": ["VH"]})) as data:
         spec = data.spec

@@ -229,7 +229,9 @@ class _Draw:
         self._by_class = []
         for k in range(labels.sets.shape[1]):
             allowing = labels.sets[:, k]
-            share = np.where(allowing, 1 / np.maximum(labels.sets.sum(1), 1), 0)[sets]
+            # Where some labels name the class alone, only these teach what it looks like.
+            alone = allowing & (labels.sets.sum(1) == 1)
+            share = (alone if alone[sets].any() else allowing)[sets].astype(np.float64)
             there = np.flatnonzero(share > 0)
             if len(there):
                 self._by_class.append((there, (pixels * share)[there].cumsum()))

@@ -27,6 +27,9 @@ _WINDOW = 256
 _WINDOWS = 256
 _QUAD = ("HH", "HV", "VV")
 
+_Raw = tuple[NDArray[np.float32], SceneBands]
+"""Raw values of some pixels of a scene, shape (N, M), and what its bands are."""
+
 
 @dataclass(frozen=True)
 class SpecScene:
@@ -77,7 +80,8 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         tile_size=tile_size,
-        fill=(None,) * n,
+        # What stands for a band that a scene lacks is measured later.
+        fill=tuple(0.0 if name in options.optional else None for name in names),
     )
 
 
@@ -118,31 +122,24 @@ def measured_spec(
     samples = [(raw, bands) for raw, bands in samples if raw.shape[1]]
     if not samples:
         raise SceneError("no training pixel holds data; check the scenes' nodata and the split")
-    scaled = np.concatenate([_scaled(spec, raw, bands) for raw, bands in samples], axis=1)
+    scaled = [_scaled(spec, samples, band, options) for band in range(len(spec.bands))]
     clip = spec.clip
     if options.clip is not None:
         clip = tuple((c[0], c[1]) for c in options.clip)
     elif spec.scaling != "amplitude8":
-        ends = np.percentile(scaled, _CLIP_PERCENT, axis=1).T.tolist()
+        ends = [np.percentile(row, _CLIP_PERCENT).tolist() for row in scaled]
         clip = tuple((low, max(high, low + _NARROWEST)) for low, high in ends)
-    clipped = replace(spec, clip=clip)
-    channels = np.concatenate(
-        [
-            clipped.apply(raw[:, np.newaxis], np.ones((1, raw.shape[1]), np.bool_), bands)[:, 0]
-            for raw, bands in samples
-        ],
-        axis=1,
-        dtype=np.float64,
-    )
-    std = channels.std(1)
-    quantiles = np.percentile(scaled, _QUANTILES, axis=1).T.tolist()
     means = [float(row.clip(*ends).mean()) for row, ends in zip(scaled, clip, strict=True)]
-    optional = (name in options.optional for name in spec.bands)
+    fill = tuple(
+        mean if name in options.optional else old
+        for name, mean, old in zip(spec.bands, means, spec.fill, strict=True)
+    )
+    filled = replace(spec, clip=clip, fill=fill)
+    channels = _channel_values(filled, samples)
+    std = channels.std(1)
+    quantiles = [np.percentile(row, _QUANTILES).tolist() for row in scaled]
     return replace(
-        clipped,
-        fill=tuple(
-            m if may else old for m, may, old in zip(means, optional, spec.fill, strict=True)
-        ),
+        filled,
         mean=_triple(options.mean or channels.mean(1)),
         std=_triple(options.std or np.where(std > 0, std, 1.0)),
         quantiles=tuple((q[0], q[1], q[2]) for q in quantiles),
@@ -150,17 +147,30 @@ def measured_spec(
 
 
 def _scaled(
-    spec: PreprocessSpec, raw: NDArray[np.float32], bands: SceneBands
+    spec: PreprocessSpec, samples: Sequence[_Raw], band: int, options: InputOptions
 ) -> NDArray[np.float32]:
-    """Scaled values of the model's bands, shape (N, M); what fills a band where it is missing."""
-    rows = []
-    for position, fill in zip(bands.positions, spec.fill, strict=True):
-        if position is None:
-            assert fill is not None
-            rows.append(np.full(raw.shape[1], fill, np.float32))
-        else:
-            rows.append(spec.scaled(raw[position], bands))
-    return np.stack(rows)
+    """Scaled values of one of the model's bands, from the scenes that have it, shape (M,)."""
+    rows = [
+        spec.scaled(raw[position], bands)
+        for raw, bands in samples
+        if (position := bands.positions[band]) is not None
+    ]
+    if rows:
+        return np.concatenate(rows)
+    if spec.bands[band] in options.optional:
+        raise UsageError(f"preprocess: optional: no training scene has {spec.bands[band]}")
+    # A model that goes on knows what fills it.
+    return np.array([spec.fill[band]], np.float32)
+
+
+def _channel_values(spec: PreprocessSpec, samples: Sequence[_Raw]) -> NDArray[np.float64]:
+    """The model's channels, from the scenes with all bands if there are any, shape (3, M)."""
+    whole = [sample for sample in samples if None not in sample[1].positions]
+    parts = [
+        spec.apply(raw[:, np.newaxis], np.ones((1, raw.shape[1]), np.bool_), bands)[:, 0]
+        for raw, bands in whole or samples
+    ]
+    return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
 def _sample(scene: SpecScene, quota: int) -> NDArray[np.float32]:
