@@ -249,7 +249,7 @@ def folds(
     for flood in sorted({chip.flood for chip in every}):
         if only and flood not in only:
             continue
-        config = region(data, flood, settings)
+        config = region(data, output, flood, settings)
         path = output / f"without_{flood.lower()}.safetensors"
         began, cpu = time.perf_counter(), time.process_time()
         result = finetune(config, path, FinetuneOptions(overwrite=True))

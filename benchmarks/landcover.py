@@ -4,9 +4,10 @@
     python benchmarks/landcover.py --output FOLDER train     # on everything: the bundled model
 
 ``tiles`` prints IoU and mIoU pooled over the folds; benchmarks/floods.py leaves one flood out with
-the same recipe. DATA holds ``sen1floods11`` (10 scenes, water drawn by hand) and ``terramind``
-(4 tiles of 224 px with ESRI's land cover), both Sentinel-1 VV and VH in dB at 10 m; by default it
-is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the repository.
+the same recipe. DATA holds ``sen1floods11`` (10 scenes, water drawn by hand), ``terramind``
+(4 tiles of 224 px with ESRI's land cover), both Sentinel-1 VV and VH in dB at 10 m, and
+``sen12_pairs`` (110 pairs of Sentinel-1 VV and Sentinel-2 pictures from SEN1-2); by default it is
+CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the repository.
 
 Why the recipe is what it is:
 
@@ -16,6 +17,9 @@ Why the recipe is what it is:
 - Mosaics, because with a dozen scenes a network learns which one it sees; ``gce``, because
   hand-drawn flood masks follow optical images of another hour, and in one scene most of the
   "water" is not dark at all.
+- SEN1-2 shows dark land: harvested fields, heath, shadows. All of it is "not water" (a partial
+  label) but for what is dark in both pictures, which is left out. Every fourth pair is used, since
+  they overlap.
 - VH may be missing, and is left out of a quarter of the training tiles.
 - Clips wider than the data's quantiles: the darkest percent is calm water, and must stay apart.
 """
@@ -24,13 +28,17 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+import rasterio
 import torch
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from cwsam_geo.finetuning import finetune
 from cwsam_geo.metrics import Scores
@@ -47,7 +55,9 @@ CLASSES = [
 WATER = 0
 """Channel of water."""
 
-FLOODS = {-1: "ignore", 0: ["trees", "open land"], 1: "water"}
+NOT_WATER = ["trees", "open land"]
+FLOODS = {-1: "ignore", 0: NOT_WATER, 1: "water"}
+SEN12 = {0: "ignore", 1: NOT_WATER}
 TERRAMIND = {
     0: "ignore",
     1: "water",
@@ -71,7 +81,7 @@ TRAIN: dict[str, Any] = {
     "tile_size": 128,
     "loss": "gce",
     "class_weights": "none",
-    "balance": 0.25,
+    "balance": 0.5,
     "augment": ["flip", "rot90", "speckle", "gain", "mosaic"],
     "device": "cpu",
 }
@@ -88,7 +98,52 @@ def shared_data() -> Path:
     return Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
 
 
-def scenes(data: Path) -> list[dict[str, Any]]:
+DARKEST = -25.0
+"""VV in dB that is 0 in SEN1-2's 8-bit pictures; 255 is 0 dB (Schmitt et al. 2018)."""
+WATERLIKE = -16.0, 60.0
+"""Where the means over 7 x 7 pixels of VV in dB and of red, green and blue are below these, there may
+be water."""
+
+
+def dark_land(data: Path, folder: Path) -> list[dict[str, Any]]:
+    """SEN1-2's pairs as scenes of VV in dB with labels "not water", written to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for path in sorted((data / "sen12_pairs").glob("*A/*.png"))[::4]:
+        beside = path.parent.with_name(path.parent.name[:-1] + "B")
+        light = _picture(beside / path.name.replace("_s1_", "_s2_"))
+        vv = _picture(path) / 255 * -DARKEST + DARKEST
+        level = 10 * np.log10(uniform_filter(10 ** (vv / 10), 7))
+        water = (level < WATERLIKE[0]) & (uniform_filter(light, 7) < WATERLIKE[1])
+        scene, labels = folder / f"{path.stem}_vv.tif", folder / f"{path.stem}_labels.tif"
+        _write(scene, vv, "VV")
+        _write(labels, (~water).astype(np.uint8), "labels")
+        place = path.stem.rsplit("_p", 1)[0]
+        found.append(
+            {"scene": scene, "labels": labels, "map": SEN12, "place": place, "split": "train"}
+        )
+    return found
+
+
+def _picture(path: Path) -> NDArray[np.float32]:
+    """Mean of a picture's bands."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path) as source:
+            return np.asarray(source.read().mean(0), np.float32)
+
+
+def _write(path: Path, values: NDArray[Any], name: str) -> None:
+    height, width = values.shape
+    shape = {"height": height, "width": width, "count": 1, "dtype": values.dtype}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", **shape) as target:
+            target.write(values, 1)
+            target.set_band_description(1, name)
+
+
+def scenes(data: Path, folder: Path) -> list[dict[str, Any]]:
     """All labelled scenes, as a region's file lists them, and their ``place``."""
     found: list[dict[str, Any]] = []
     for path in sorted((data / "sen1floods11").glob("*_S1Hand.tif")):
@@ -99,21 +154,23 @@ def scenes(data: Path) -> list[dict[str, Any]]:
         labels = path.with_name(path.name.replace("S1RTC", "LULC"))
         place = path.name.removesuffix("_S1RTC.tif")
         found.append({"scene": path, "labels": labels, "map": TERRAMIND, "place": place})
+    found += dark_land(data, folder)
     return [
         {**s, "scene": str(s["scene"]), "labels": str(s["labels"]), "units": "db"} for s in found
     ]
 
 
-def region(data: Path, test: str | None, train: dict[str, Any]) -> RegionConfig:
+def region(data: Path, output: Path, test: str | None, train: dict[str, Any]) -> RegionConfig:
     """The recipe; one place is left for the test.
 
     Args:
         data: Folder of the data.
+        output: Folder for what is made of it.
         test: The place, or None to train on all.
         train: What wins over the recipe.
     """
     listed = []
-    for scene in scenes(data):
+    for scene in scenes(data, output / "sen12"):
         place = scene.pop("place")
         listed.append({**scene, "split": "test"} if place == test else scene)
     content = {
@@ -122,7 +179,7 @@ def region(data: Path, test: str | None, train: dict[str, Any]) -> RegionConfig:
         "init": "tiny",
         "train": {**TRAIN, **train},
         "preprocess": INPUT,
-        "validation": {"block_size_px": 128, "fraction": 0.15},
+        "validation": {"block_size_px": 128, "fraction": 0.2},
         "licence": LICENCE,
     }
     return parse_region(content, Path.cwd(), f"land cover without {test}" if test else "land cover")
@@ -130,12 +187,12 @@ def region(data: Path, test: str | None, train: dict[str, Any]) -> RegionConfig:
 
 def folds(data: Path, output: Path, train: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Leaves one TerraMind tile out after the other: its name and the confusion matrix there."""
-    for scene in scenes(data):
+    for scene in scenes(data, output / "sen12"):
         if scene["map"] is not TERRAMIND:
             continue
         place = scene["place"]
         path = output / f"without_{place.lower()}.safetensors"
-        finetune(region(data, place, train), path, FinetuneOptions(overwrite=True))
+        finetune(region(data, output, place, train), path, FinetuneOptions(overwrite=True))
         report = json.loads(path.with_name(f"{path.stem}_metrics.json").read_text())
         if report["test"] is not None:
             yield place, np.array(report["test"]["matrix"]["counts"])
@@ -170,7 +227,7 @@ def main(what: str, data: Path, output: Path, threads: int, settings: str) -> No
     train = json.loads(settings)
     if what == "train":
         path = output / f"{NAME}.safetensors"
-        result = finetune(region(data, None, train), path, FinetuneOptions(overwrite=True))
+        result = finetune(region(data, output, None, train), path, FinetuneOptions(overwrite=True))
         click.echo(f"{path}: validation mIoU {result.miou:.4f} at epoch {result.epoch}")
         return
     found = []
