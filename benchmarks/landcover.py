@@ -101,8 +101,7 @@ def shared_data() -> Path:
 DARKEST = -25.0
 """VV in dB that is 0 in SEN1-2's 8-bit pictures; 255 is 0 dB (Schmitt et al. 2018)."""
 WATERLIKE = -16.0, 60.0
-"""Where the means over 7 x 7 pixels of VV in dB and of red, green and blue are below these, there may
-be water."""
+"""Water is possible where 7 x 7 pixels have lower means of VV in dB and of red, green and blue."""
 
 
 def dark_land(data: Path, folder: Path) -> list[dict[str, Any]]:
