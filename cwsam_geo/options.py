@@ -40,7 +40,7 @@ class PredictOptions:
     precision: str = "auto"
     batch_size: int | None = None
     overlap: int | None = None
-    blend: BlendName = "cosine"
+    blend: BlendName = "linear"
     bidx: Sequence[int] | None = None
     units: UnitsOption = "auto"
     nodata: float | str | None = None

@@ -100,7 +100,7 @@ class MapJob:
     legend: Legend
     scene: SceneBands
     overlap: int
-    blend: BlendName = "cosine"
+    blend: BlendName = "linear"
     batch_size: int = 1
 
 

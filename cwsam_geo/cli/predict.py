@@ -45,7 +45,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
 @click.option(
     "--blend",
     type=click.Choice(BLENDS),
-    default="cosine",
+    default="linear",
     show_default=True,
     help="How they share them.",
 )
