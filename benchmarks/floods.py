@@ -15,6 +15,9 @@ flood's test. Test pixels of all folds are pooled before the IoU of water is tak
 
 It passes where the model is 5 points above the threshold or more, and above the U-Net.
 
+A fold that is done is kept in FOLDER and not computed again, so folds can be shared out among
+processes with ``--only``; a last run without it pools them.
+
 DATA holds ``sen1floods11``; by default it is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the
 repository. Chips without a labelled pixel that has data take no part.
 """
@@ -249,6 +252,10 @@ def folds(
     for flood in sorted({chip.flood for chip in every}):
         if only and flood not in only:
             continue
+        kept = output / f"without_{flood.lower()}_fold.json"
+        if kept.exists():
+            yield json.loads(kept.read_text())
+            continue
         config = region(data, output, flood, settings)
         path = output / f"without_{flood.lower()}.safetensors"
         began, cpu = time.perf_counter(), time.process_time()
@@ -271,6 +278,7 @@ def folds(
             f"(validation mIoU {result.miou:.3f}, {wall / 60:.1f} min, {seconds / 60:.1f} CPU min)",
             err=True,
         )
+        kept.write_text(json.dumps(fold))
         yield fold
 
 
