@@ -115,8 +115,9 @@ def dark_land(data: Path, folder: Path) -> list[dict[str, Any]]:
         level = 10 * np.log10(uniform_filter(10 ** (vv / 10), 7))
         water = (level < WATERLIKE[0]) & (uniform_filter(light, 7) < WATERLIKE[1])
         scene, labels = folder / f"{path.stem}_vv.tif", folder / f"{path.stem}_labels.tif"
-        _write(scene, vv, "VV")
-        _write(labels, (~water).astype(np.uint8), "labels")
+        if not labels.exists():  # Another run may be reading them.
+            _write(scene, vv, "VV")
+            _write(labels, (~water).astype(np.uint8), "labels")
         place = path.stem.rsplit("_p", 1)[0]
         found.append(
             {"scene": scene, "labels": labels, "map": SEN12, "place": place, "split": "train"}
