@@ -256,7 +256,7 @@ def folds(
         if kept.exists():
             yield json.loads(kept.read_text())
             continue
-        config = region(data, output, flood, settings)
+        config = region(data, flood, settings)
         path = output / f"without_{flood.lower()}.safetensors"
         began, cpu = time.perf_counter(), time.process_time()
         result = finetune(config, path, FinetuneOptions(overwrite=True))
