@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ class Backlog:
     """Jobs that are done one after another in a thread of their own, a few at most waiting.
 
     Use it as a context manager: leaving it waits until all is done, or, with an error, until the
-    job in work is; the jobs that wait are dropped then.
+    job in work is; the jobs that wait are dropped then. An interrupt meanwhile counts as an error.
 
     Args:
         limit: Jobs that may wait.
@@ -152,7 +153,7 @@ class Backlog:
     def __init__(self, limit: int, name: str) -> None:
         self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(limit)
         self._failure: BaseException | None = None
-        self._stopped = threading.Event()
+        self._stopped, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def put(self, job: Callable[[], None]) -> None:
@@ -177,6 +178,7 @@ class Backlog:
                     self._failure = error
             # Not held while waiting for the next one: jobs carry pixels.
             del job
+        self._ended.set()
 
     def __enter__(self) -> Backlog:
         self._thread.start()
@@ -190,7 +192,25 @@ class Backlog:
     ) -> None:
         if error is not None:
             self._stopped.set()
-        self._jobs.put(None)
-        self._thread.join()
+        self._finish()
         if error is None:
             self._raise()
+
+    def _finish(self) -> None:
+        """Waits for the thread; an interrupt drops what waits, and is raised afterwards.
+
+        Without the wait the caller would close the file that the job in work writes to.
+        """
+        interrupt: BaseException | None = None
+        # Not by join alone: interrupted, it takes the thread for dead (CPython until 3.12).
+        while not self._ended.is_set():
+            try:
+                with contextlib.suppress(queue.Full):
+                    self._jobs.put(None, timeout=0.1)
+                    self._ended.wait()
+            except BaseException as caught:  # Ctrl-C, perhaps again and again
+                self._stopped.set()
+                interrupt = caught
+        self._thread.join()
+        if interrupt is not None:
+            raise interrupt

@@ -1,5 +1,6 @@
 """Jobs that leave by a thread of their own: in order, few at a time, and no failure is lost."""
 
+import signal
 import threading
 import time
 
@@ -105,3 +106,40 @@ def test_an_error_outside_drops_what_waits_and_is_the_one_that_is_seen(error):
         run()
     assert done == ["slow"]
     assert not backlog_threads()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals between threads")
+@pytest.mark.parametrize("waiting", [0, 1, 2])
+def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(waiting):
+    """Else the file that the job writes to would be closed under it."""
+    gate, started, done = threading.Event(), threading.Event(), []
+
+    def slow():
+        started.set()
+        gate.wait(10)
+        done.append("slow")
+
+    def interrupt():
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    timers = [threading.Timer(at, interrupt) for at in (0.1, 0.2)]
+    timers.append(threading.Timer(0.5, gate.set))
+
+    def run():
+        with Backlog(2, "backlog") as backlog:
+            backlog.put(slow)
+            assert started.wait(10)
+            for _ in range(waiting):
+                backlog.put(lambda: done.append("dropped"))
+            for timer in timers:
+                timer.start()
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        assert done == ["slow"]
+        assert not backlog_threads()
+    finally:
+        gate.set()
+        for timer in timers:
+            timer.join()

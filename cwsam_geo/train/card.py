@@ -50,8 +50,12 @@ def _accuracy(t: Training) -> Iterable[str]:
     yield from ("", "## Accuracy", "")
     yield (
         f"On {t.scores.total:,.0f} labelled pixels of validation areas that training did not see. "
-        f"These areas chose the epoch ({t.best.epoch} of {len(t.history)}, the highest mIoU), "
-        "which makes the figures a little too good."
+        + (
+            f"These areas chose the epoch ({t.best.epoch} of {len(t.history)}, the highest mIoU), "
+            "which makes the figures a little too good."
+            if t.recipe.keep == "best"
+            else "The last epoch was taken, whatever they say."
+        )
     )
     yield from _scores(t, t.report(t.best.matrix))
     if t.test_matrix is not None:
@@ -123,7 +127,7 @@ def _recipe(t: Training) -> Iterable[str]:
         f"- AdamW, learning rate {recipe.lr:g} to {recipe.lr_end:g} by a cosine, weight decay "
         f"{recipe.weight_decay:g}; seed {recipe.seed}"
     )
-    yield f"- {len(t.history)} of {recipe.epochs} epochs; best: {t.best.epoch}"
+    yield f"- {len(t.history)} of {recipe.epochs} epochs; kept: {t.best.epoch}"
     yield "- " + "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in t.run.items())
 
 

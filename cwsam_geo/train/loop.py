@@ -216,7 +216,7 @@ class Trainer:
         )
         state.history.append(record)
         state.tensors = self.stepper.tensors()
-        better = state.best is None or scores.miou > state.best.miou
+        better = state.best is None or self._recipe.keep == "last" or scores.miou > state.best.miou
         if better:
             state.best = Best(record.epoch, scores.miou, matrix, state.tensors)
         self._on_event(

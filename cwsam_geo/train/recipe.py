@@ -14,6 +14,11 @@ Scope = Literal["adapters", "full"]
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
+Keep = Literal["best", "last"]
+"""Which epoch's weights the model has."""
+
+KEEPS: tuple[Keep, ...] = get_args(Keep)
+
 ClassWeights = Literal["auto", "none"] | tuple[float, ...]
 """By inverse frequency, all equal, or one number a class."""
 
@@ -36,6 +41,8 @@ class Recipe:
         scope: ``adapters`` or ``full``.
         checkpointing: Recompute activations in the backward pass: less memory for more time.
         patience: Epochs without a better validation mIoU after which training stops; 0 for never.
+        keep: ``best``, the epoch with the highest validation mIoU, or ``last``, where the
+            validation areas are too small, or too unlike what will be mapped, to choose.
         seed: Decides fresh weights, samples and augmentation.
 
     Raises:
@@ -55,6 +62,7 @@ class Recipe:
     scope: Scope = "adapters"
     checkpointing: bool = False
     patience: int = 0
+    keep: Keep = "best"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,6 +83,11 @@ class Recipe:
                 f"class_weights {self.class_weights!r}: auto, none or a number for each class",
             ),
             (self.scope not in SCOPES, f"scope {self.scope!r}: one of {', '.join(SCOPES)}"),
+            (self.keep not in KEEPS, f"keep {self.keep!r}: one of {', '.join(KEEPS)}"),
+            (
+                self.keep == "last" and self.patience > 0,
+                "patience ends a run at its best epoch; it does not go with keep: last",
+            ),
             (self.patience < 0, f"patience {self.patience}: 0 (never stop early) or more"),
             (not 0 <= self.seed < 2**63, f"seed {self.seed}: a whole number of 0 or more"),
         ):

@@ -35,7 +35,7 @@ from cwsam_geo.train.fields import (
     whole,
 )
 from cwsam_geo.train.pairs import find_pairs
-from cwsam_geo.train.recipe import SCOPES, Recipe
+from cwsam_geo.train.recipe import KEEPS, SCOPES, Recipe
 from cwsam_geo.units import UNITS_OPTIONS
 
 IGNORE = "ignore"
@@ -58,6 +58,7 @@ _RECIPE: Mapping[str, Reader] = {
     "scope": one_of(*SCOPES),
     "checkpointing": flag,
     "patience": whole,
+    "keep": one_of(*KEEPS),
     "seed": whole,
 }
 _TILES: Mapping[str, Reader] = {
