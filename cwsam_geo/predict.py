@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from cwsam_geo.io.source import Source
 
 
+_WAITING_BYTES = 256 << 20
+"""Decided pixels that may wait to be written; with probabilities of many classes they are many."""
+
+
 class Sink(Protocol):
     """Takes final pixels; all windows together cover the scene exactly once."""
 
@@ -170,8 +174,11 @@ class _Run:
         )
         batch_size = even_batch(job.batch_size, len(self.plan.col_offsets))
         self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
-        # Two batches: while one is written, the next is computed.
-        self.backlog = Backlog(2 * batch_size, "cwsam-geo writer")
+        # Two batches: while one is written, the next is computed; fewer where tiles are large.
+        bands = 1 + (sinks.confidence is not None)
+        bands += predictor.num_classes if sinks.probabilities is not None else 0
+        fit = _WAITING_BYTES // (predictor.tile_size**2 * bands)
+        self.backlog = Backlog(max(1, min(2 * batch_size, fit)), "cwsam-geo writer")
         self.counts = np.zeros(256, np.int64)
         self.started = time.perf_counter()
         self.done = self.pixels = 0
@@ -221,9 +228,10 @@ class _Run:
             try:
                 logits = self.predictor(stack.part(start, size))
             except MemoryError:
-                if min(size, len(stack) - start) == 1:
+                # Not by the tiles that are left: a stack may fill its parts up to the size.
+                if size == 1:
                     raise
-                self.summary.batch_size = min(size, len(stack) - start) // 2
+                self.summary.batch_size = size // 2
                 continue
             yield from logits
             start += size

@@ -6,9 +6,11 @@ from doubles import PLAIN_BANDS, ArraySink, ArraySource, OwnValuePredictor, lege
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cwsam_geo import predict
 from cwsam_geo.blend import BLENDS
 from cwsam_geo.errors import ModelError, OutputError, SceneError
 from cwsam_geo.predict import MapJob, Sinks, even_batch, map_scene
+from cwsam_geo.preprocess import ImageStack
 
 
 @st.composite
@@ -106,6 +108,51 @@ def test_a_tile_that_does_not_fit_is_an_error():
             job(case, legend(4)),
             Sinks(ArraySink(20, 20)),
         )
+
+
+def test_a_part_that_is_filled_up_is_halved_too():
+    """A compiled network sees batches of one size: a single tile can be too much of a batch."""
+
+    class FilledUp(ImageStack):
+        def part(self, start, count):
+            tiles = super().part(start, count)
+            return np.concatenate([tiles, np.zeros((count - len(tiles), *tiles.shape[1:]), "f4")])
+
+    truth = np.random.default_rng(3).integers(0, 4, (40, 200))
+    valid = np.ones((40, 200), bool)
+    valid[:16, 12:] = False  # one tile with data in the first row
+    predictor = OwnValuePredictor(16, 4, largest_batch=3)
+    predictor.stack = FilledUp
+    case = {"tile": 16, "overlap": 4, "blend": "linear", "batch": 16}
+    sink = ArraySink(40, 200)
+    summary = map_scene(ArraySource(truth, valid), predictor, job(case, legend(4)), Sinks(sink))
+    np.testing.assert_array_equal(sink.values, np.where(valid, truth, 255))
+    assert summary.batch_size == 2
+
+
+@pytest.mark.parametrize(("budget", "most"), [(1 << 20, 9), (1, 2)])
+def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, most):
+    """With many classes and probabilities a batch of decided tiles would fill the memory."""
+    monkeypatch.setattr(predict, "_WAITING_BYTES", budget)
+    gate = threading.Event()
+
+    class Slow(ArraySink):
+        def write(self, window, values):
+            gate.wait(10)
+            super().write(window, values)
+
+    reached = []
+
+    def on_progress(progress):
+        reached.append(progress.tiles)
+        if progress.tiles == 2:
+            threading.Timer(0.3, lambda: (reached.append("open"), gate.set())).start()
+
+    case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": 4}
+    sinks = Sinks(ArraySink(160, 64), None, Slow(160, 64, 3))
+    source = ArraySource(np.ones((160, 64)))
+    map_scene(source, OwnValuePredictor(16, 3), job(case, legend(3)), sinks, on_progress)
+    assert reached[reached.index("open") - 1] <= most
 
 
 def test_a_failure_of_the_reader_reaches_the_caller():
