@@ -361,6 +361,37 @@ def test_an_interrupted_run_says_how_to_go_on(place):
     assert not (place / "m.safetensors").exists()
 
 
+def test_partial_labels_belong_to_the_run_and_the_card_says_how_they_count(place):
+    path = region(place, "base.safetensors", {"epochs": 2})
+    content = yaml.safe_load(path.read_text())
+    content["classes"].append({"code": 7, "name": "bare", "color": "#aaaaaa"})
+    labels = rasterio.open(place / "a_labels.tif").read(1)
+    labels[:, ::3] = 9
+    write(place / "a_labels.tif", labels, "uint8")
+
+    def write_map(meaning):
+        content["scenes"][0]["map"] = {0: "ignore", 1: "water", 5: "trees", 9: meaning}
+        path.write_text(yaml.safe_dump(content))
+
+    def stop(event):
+        if event["event"] == "progress" and event["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    write_map(["trees", "bare"])
+    with pytest.raises(KeyboardInterrupt):
+        finetune(path, place / "m.safetensors", on_event=stop)
+    write_map(["water", "bare"])
+    resume = FinetuneOptions(resume=True)
+    with pytest.raises(UsageError, match="other settings: partial_labels"):
+        finetune(path, place / "m.safetensors", resume)
+    write_map(["trees", "bare"])
+    result = finetune(path, place / "m.safetensors", resume)
+    card = (place / "m.md").read_text()
+    assert "trees or bare) counts only where the map gives none of them" in card
+    told = ModelBundle.load(result.bundle).provenance["data"]["partial_labels"]
+    assert told == [["trees", "bare"]]
+
+
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(place):
     path = region(place, "base.safetensors", {"epochs": 1})
     hashes = []

@@ -57,6 +57,15 @@ def _accuracy(t: Training) -> Iterable[str]:
             else "The last epoch was taken, whatever they say."
         )
     )
+    partial = [" or ".join(names) for names in t.data["partial_labels"]]
+    if partial:
+        listed = "; ".join(partial[:_LISTED]) + ("; ..." if len(partial) > _LISTED else "")
+        yield ""
+        yield (
+            f"A pixel whose label is one of several classes ({listed}) counts only where the map "
+            "gives none of them, as the likeliest of them: such labels can lower a class's scores, "
+            "and never raise them."
+        )
     yield from _scores(t, t.report(t.best.matrix))
     if t.test_matrix is not None:
         report = t.report(t.test_matrix)

@@ -161,6 +161,7 @@ class Job:
             "architecture": start.architecture.to_dict(),
             "preprocess": self.data.spec.to_dict(),
             "labels": self.data.class_pixels.tolist(),
+            "partial_labels": self.data.partial,
             "processes": self.processes.world,
         }
 

@@ -65,6 +65,13 @@ class RegionData:
     split: SpatialSplit
     locations: tuple[Geolocation, ...]
 
+    @property
+    def partial(self) -> list[list[int]]:
+        """Channels of each label that is one of several classes, but not of all."""
+        allowed = self.sets.sum(1)
+        several = (allowed > 1) & (allowed < self.sets.shape[1])
+        return [np.flatnonzero(row).tolist() for row in self.sets[several]]
+
 
 @contextlib.contextmanager
 def region_data(

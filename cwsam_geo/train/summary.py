@@ -39,6 +39,7 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
     return {
         "scene_count": len(scenes),
         "scenes": scenes[:_LISTED],
+        "partial_labels": [[config.legend.names[i] for i in label] for label in data.partial],
         "training_pixels": {name: int(n) for name, n in pixels},
         "tiles": {
             "training": len(data.training),
