@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +123,10 @@ class BlockOptions:
         both = self.block_size_m is not None and self.block_size_px is not None
         for wrong, what in (
             (both, "give block_size_m or block_size_px, not both"),
-            ((self.block_size_m or 1) <= 0, f"block_size_m {self.block_size_m}: above 0"),
+            (
+                self.block_size_m is not None and not 0 < self.block_size_m < math.inf,
+                f"block_size_m {self.block_size_m}: a number above 0",
+            ),
             ((self.block_size_px or 1) < 1, f"block_size_px {self.block_size_px}: at least 1"),
             (not 0 < self.fraction < 1, f"fraction {self.fraction}: between 0 and 1"),
             (

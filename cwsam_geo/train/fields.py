@@ -70,7 +70,8 @@ def read_fields(data: Any, readers: Mapping[str, Reader], where: str) -> dict[st
 
 def whole(value: Any, where: str) -> int:
     """A whole number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or value % 1 != 0:  # of inf and nan it is nan
         raise UsageError(f"{where}: {value!r} is not a whole number")
     return int(value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -93,6 +94,8 @@ def _check_bands(options: InputOptions, names: Sequence[str]) -> None:
             f"preprocess: clip: give [lowest, highest] for each band ({listed}), such as "
             f"[{', '.join(['[-40, 10]'] * len(names))}]"
         )
+    if any(not -math.inf < low < high < math.inf for low, high in clip or ()):
+        raise UsageError(f"preprocess: clip: {list(clip or ())}: lowest must be below highest")
     unknown = [name for name in options.optional if name not in names]
     if unknown:
         raise UsageError(f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}")
