@@ -63,8 +63,9 @@ def finetune(
 ) -> FinetuneResult:
     """Trains a model for a region and writes it as a bundle, with a report beside it.
 
-    The bundle has the weights of the epoch with the highest mIoU on the validation areas. Under
-    ``torchrun`` all processes call this, and the first one writes.
+    The bundle has the weights of the epoch with the highest mIoU on the validation areas, or of
+    the last one, as the recipe says. Under ``torchrun`` all processes call this, and the first one
+    writes.
 
     Args:
         region: The configuration, or the path of a ``region.yaml``.

@@ -168,10 +168,12 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
 
 def test_the_last_epoch_is_kept_where_the_recipe_says_so():
     recipe = Recipe(epochs=3, lr=0.5, lr_end=0.5, scope="full", keep="last", clip_norm=0)
-    state, _ = train(recipe)
+    state, told = train(recipe)
     mious = [r.miou for r in state.history]
     assert state.best.epoch == 3
     assert state.best.miou == mious[-1] < max(mious)
+    best = [e["epoch"] for e in told if e["event"] == "epoch" and e["best"]]
+    assert best[-1] == 1 + mious.index(max(mious))  # what it says is best is, kept or not
     for name, tensor in state.best.tensors.items():
         assert torch.equal(tensor, state.tensors[name])
 

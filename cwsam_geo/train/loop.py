@@ -214,10 +214,10 @@ class Trainer:
             iou=[_number(v) for v in scores.iou],
             seconds=seconds,
         )
+        better = all(r.miou is None or scores.miou > r.miou for r in state.history)
         state.history.append(record)
         state.tensors = self.stepper.tensors()
-        better = state.best is None or self._recipe.keep == "last" or scores.miou > state.best.miou
-        if better:
+        if better or self._recipe.keep == "last":
             state.best = Best(record.epoch, scores.miou, matrix, state.tensors)
         self._on_event(
             {"event": "epoch", "epochs": self._recipe.epochs, "best": better, **vars(record)}

@@ -46,11 +46,11 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch with the highest validation mIoU.
+    """The epoch that is kept: that with the highest validation mIoU, or the last.
 
     Attributes:
         epoch: From 1.
-        miou: That mIoU.
+        miou: Its validation mIoU.
         matrix: Its confusion matrix, shape (K, K), int64; rows reference.
         tensors: The model's tensors after it, by name, on the CPU: those that are saved.
     """
@@ -68,7 +68,7 @@ class RunState:
     Attributes:
         batch_size: Tiles of a step and process.
         history: One record for every epoch that is done.
-        best: The best of them.
+        best: The one that is kept.
         tensors: The model's tensors, by name, on the CPU; empty before the first epoch.
         machinery: States of the optimizer, the loss scaler and the random generators.
     """
