@@ -119,11 +119,14 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
         gate.wait(10)
         done.append("slow")
 
-    def interrupt():
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    def interrupt_twice():
+        for _ in range(2):
+            time.sleep(0.1)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2)
+        gate.set()
 
-    timers = [threading.Timer(at, interrupt) for at in (0.1, 0.2)]
-    timers.append(threading.Timer(0.5, gate.set))
+    user = threading.Thread(target=interrupt_twice)
 
     def run():
         with Backlog(2, "backlog") as backlog:
@@ -131,15 +134,13 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
             assert started.wait(10)
             for _ in range(waiting):
                 backlog.put(lambda: done.append("dropped"))
-            for timer in timers:
-                timer.start()
+            user.start()
 
-    try:
-        with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt):
+        try:
             run()
-        assert done == ["slow"]
-        assert not backlog_threads()
-    finally:
-        gate.set()
-        for timer in timers:
-            timer.join()
+        finally:
+            done.append("left")
+            user.join()
+    assert done == ["slow", "left"]
+    assert not backlog_threads()
