@@ -129,18 +129,18 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
     user = threading.Thread(target=interrupt_twice)
 
     def run():
-        with Backlog(2, "backlog") as backlog:
-            backlog.put(slow)
-            assert started.wait(10)
-            for _ in range(waiting):
-                backlog.put(lambda: done.append("dropped"))
-            user.start()
-
-    with pytest.raises(KeyboardInterrupt):
         try:
-            run()
+            with Backlog(2, "backlog") as backlog:
+                backlog.put(slow)
+                assert started.wait(10)
+                for _ in range(waiting):
+                    backlog.put(lambda: done.append("dropped"))
+                user.start()
         finally:
             done.append("left")
             user.join()
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
     assert done == ["slow", "left"]
     assert not backlog_threads()
