@@ -29,6 +29,8 @@ def cases(draw):
         "overlap": draw(st.integers(0, tile // 2)),
         "blend": draw(st.sampled_from(BLENDS)),
         "batch": draw(st.integers(1, 5)),
+        "largest": draw(st.integers(1, 5)),
+        "hole_size": draw(st.sampled_from([1, 16, 50])),
         "block_rows": draw(st.sampled_from([1, 7, 64])),
         "seed": draw(st.integers(0, 2**32 - 1)),
     }
@@ -48,19 +50,24 @@ def job(case, classes):
 @settings(deadline=None, max_examples=200)
 @given(cases(), st.sampled_from([0.0, 0.3, 1.0]), st.integers(2, 12))
 def test_each_pixels_own_class_comes_back(case, holes, classes):
-    """Any tile size, overlap, blend, batch and shape; nodata exactly where there is no data."""
+    """Any tile size, overlap, blend, batch and shape; nodata exactly where there is no data.
+
+    Also where whole tiles have none, and where memory runs out in the middle of a row.
+    """
     rng = np.random.default_rng(case["seed"])
     truth = rng.integers(0, classes, case["shape"])
-    valid = rng.random(case["shape"]) >= holes
+    size, (height, width) = case["hole_size"], case["shape"]
+    squares = rng.random((height // size + 1, width // size + 1)) >= holes
+    valid = np.kron(squares, np.ones((size, size), bool))[:height, :width]
     values = np.where(valid, truth, np.nan)
     source = ArraySource(values, valid, (case["block_rows"], 64))
-    predictor = OwnValuePredictor(case["tile"], classes)
+    predictor = OwnValuePredictor(case["tile"], classes, case["largest"])
     sink = ArraySink(*case["shape"])
     names = legend(classes, first=100)  # codes are not channels
     summary = map_scene(source, predictor, job(case, names), Sinks(sink))
     np.testing.assert_array_equal(sink.values, np.where(valid, truth + 100, 255))
     assert (sink.times == 1).all()
-    assert max(predictor.batches, default=0) <= case["batch"]
+    assert max(predictor.batches, default=0) <= min(case["batch"], case["largest"])
     counted = dict(zip(*np.unique(sink.values, return_counts=True), strict=True))
     assert summary.pixels == counted
     assert summary.tiles >= sum(predictor.batches) == summary.tiles - summary.empty_tiles
