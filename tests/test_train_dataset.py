@@ -342,6 +342,17 @@ def test_inputs_that_do_not_fit(folder, inputs):
         pass
 
 
+def test_an_optional_band_that_the_first_scene_lacks_must_be_named(folder, rng):
+    vv = rng.normal(-10, 3, (320, 380)).astype(np.float32)
+    write_raster(folder / "only_vv.tif", vv, descriptions=("VV",))
+    config = configured(
+        folder, [{**SCENE, "scene": "only_vv.tif"}, SCENE], preprocess={"optional": ["VH"]}
+    )
+    message = r"none of the bands VV of .*only_vv\.tif; name all"
+    with pytest.raises(UsageError, match=message), region_data(config):
+        pass
+
+
 def test_partial_labels_reach_the_tiles(folder):
     class_map = {1: "water", 2: ["trees", "built"], 4: "built"}
     scenes = [{**SCENE, "map": class_map}]

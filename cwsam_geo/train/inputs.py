@@ -72,7 +72,7 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
     ):
         if given is not None and len(given) != 3:
             raise UsageError(f"preprocess: {what}: three are needed, not {len(given)}")
-    _check_bands(options, names)
+    _check_bands(options, names, first.label)
     return PreprocessSpec(
         bands=tuple(names),
         channels=(channels[0], channels[1], channels[2]),
@@ -86,7 +86,7 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
     )
 
 
-def _check_bands(options: InputOptions, names: Sequence[str]) -> None:
+def _check_bands(options: InputOptions, names: Sequence[str], label: str) -> None:
     listed = ", ".join(names)
     clip = options.clip
     if clip is not None and (len(clip) != len(names) or any(len(c) != 2 for c in clip)):
@@ -98,7 +98,10 @@ def _check_bands(options: InputOptions, names: Sequence[str]) -> None:
         raise UsageError(f"preprocess: clip: {list(clip or ())}: lowest must be below highest")
     unknown = [name for name in options.optional if name not in names]
     if unknown:
-        raise UsageError(f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}")
+        hint = "" if options.bands else f" of {label}; name all that the model takes with `bands:`"
+        raise UsageError(
+            f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}{hint}"
+        )
     if set(options.optional) >= set(names):
         raise UsageError("preprocess: optional: one band must remain that every scene has")
 
