@@ -321,6 +321,8 @@ def test_a_model_may_go_on_with_scenes_that_lack_an_optional_band(folder, truth,
         assert np.isfinite(image).all()
         assert (abs(image[1]) < 1e-3).all()
         assert data.spec.fill == spec.fill
+        assert data.spec.quantiles[1] == spec.quantiles[1]
+        assert data.spec.quantiles[0] == pytest.approx(spec.quantiles[0], abs=1)
 
 
 @pytest.mark.parametrize(

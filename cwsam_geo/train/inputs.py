@@ -143,7 +143,12 @@ def measured_spec(
     filled = replace(spec, clip=clip, fill=fill)
     channels = _channel_values(filled, samples)
     std = channels.std(1)
-    quantiles = [np.percentile(row, _QUANTILES).tolist() for row in scaled]
+    known = spec.quantiles or (None,) * len(scaled)
+    # Of a band that no scene has, what a model knows already stays.
+    quantiles = [
+        old if old and len(row) == 1 else np.percentile(row, _QUANTILES).tolist()
+        for row, old in zip(scaled, known, strict=True)
+    ]
     return replace(
         filled,
         mean=_triple(options.mean or channels.mean(1)),
