@@ -1,0 +1,83 @@
+"""The models in the box: there, documented, small, and right about water."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from click.testing import CliRunner
+
+import cwsam_geo
+from cwsam_geo.cli.predict import command
+from cwsam_geo.model.bundle import ModelBundle
+from cwsam_geo.options import DEFAULT_MODEL
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "weights"
+SCENE = ROOT / "examples" / "scene.tif"
+TRUTH = ROOT / "examples" / "scene_truth.tif"
+
+
+def iou(mapped, reference, known):
+    return (mapped & reference & known).sum() / ((mapped | reference) & known).sum()
+
+
+def mapped(scene, path, **options):
+    cwsam_geo.predict_scene(scene, path, cwsam_geo.PredictOptions(**options))
+    with rasterio.open(path) as raster:
+        return raster.read(1)
+
+
+def test_every_model_has_a_card_and_all_are_small():
+    bundles = sorted(WEIGHTS.glob("*.safetensors"))
+    assert f"{DEFAULT_MODEL}.safetensors" in [b.name for b in bundles]
+    assert sum(b.stat().st_size for b in bundles) < 25e6
+    for bundle in bundles:
+        assert "## Accuracy" in bundle.with_suffix(".md").read_text()
+        assert ModelBundle.load(bundle).provenance["trained"]
+
+
+def test_the_default_model_finds_water_in_the_example_scene(tmp_path):
+    codes = mapped(SCENE, tmp_path / "map.tif")
+    with rasterio.open(TRUTH) as raster:
+        truth = raster.read(1)
+    assert set(np.unique(codes)) == {1, 2, 255}
+    assert ((codes == 255) == (truth == 255)).all()
+    # Never seen and only simulated, so not much is asked.
+    assert iou(codes == 1, truth == 0, truth != 255) > 0.5
+
+
+def test_a_scene_without_vh_is_mapped_too_and_the_user_is_told(tmp_path):
+    alone = tmp_path / "vv.tif"
+    with rasterio.open(SCENE) as source:
+        profile = {**source.profile, "count": 1}
+        with rasterio.open(alone, "w", **profile) as target:
+            target.write(source.read(1), 1)
+            target.set_band_description(1, "VV")
+    done = CliRunner().invoke(
+        command, [str(alone), "-o", str(tmp_path / "map.tif"), "--units", "db"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "VH" in done.output
+    with rasterio.open(tmp_path / "map.tif") as raster, rasterio.open(TRUTH) as truth:
+        codes, true = raster.read(1), truth.read(1)
+    assert iou(codes == 1, true == 0, true != 255) > 0.4
+
+
+@pytest.mark.parametrize("name", ["India_900498", "Nigeria_812045", "Sri-Lanka_534068"])
+def test_water_is_water_in_real_scenes(shared_data, tmp_path, name):
+    """These floods were trained on; benchmarks/floods.py says how good it is on others."""
+    scene = shared_data / "sen1floods11" / f"{name}_S1Hand.tif"
+    codes = mapped(scene, tmp_path / "map.tif", units="db")
+    with rasterio.open(str(scene).replace("S1Hand", "LabelHand")) as raster:
+        label = raster.read(1)
+    assert iou(codes == 1, label == 1, (label >= 0) & (codes != 255)) > 0.7
+
+
+def test_a_lake_in_vv_alone(shared_data, tmp_path):
+    scene = shared_data / "formats" / "s1_vv_db_utm_nodata-99.tif"
+    codes = mapped(scene, tmp_path / "map.tif")
+    height, width = codes.shape
+    middle = codes[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3]
+    assert (middle == 1).mean() > 0.6
+    assert 0.1 < (codes == 1).mean() < 0.6
