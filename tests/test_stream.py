@@ -127,6 +127,8 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
         gate.set()
 
     user = threading.Thread(target=interrupt_twice)
+    # A job in the background is started with interrupts ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run():
         try:
@@ -140,7 +142,10 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
             done.append("left")
             user.join()
 
-    with pytest.raises(KeyboardInterrupt):
-        run()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert done == ["slow", "left"]
     assert not backlog_threads()

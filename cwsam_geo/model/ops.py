@@ -55,10 +55,12 @@ class TorchOps:
             return lambda: Decision(codes.numpy())
         shares = (logits - best).exp()
         total = shares.sum(0)
-        # The winner's own share is exp(0).
-        winner = _fetched_bytes((100 / total).round()) if confidence else None
-        each = _fetched_bytes((100 * shares / total).round()) if probabilities else None
-        return lambda: Decision(codes.numpy(), _read(winner), _read(each))
+        each = (100 * shares / total).round().to(torch.uint8) if probabilities else None
+        # The winner's own share is exp(0). Divided anew it may be rounded the other way.
+        winner = (100 / total).round() if each is None else each.amax(0)
+        sure = _fetched_bytes(winner) if confidence else None
+        all_of_them = None if each is None else _fetched_bytes(each)
+        return lambda: Decision(codes.numpy(), _read(sure), _read(all_of_them))
 
 
 def _fetched_bytes(values: Tensor) -> Fetched:
