@@ -151,6 +151,25 @@ def parse_loss(text: str) -> tuple[Callable[[Terms], Tensor], ...]:
     return tuple(LOSSES[name] for name in names)
 
 
+def single_channels(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The channel of each row that allows one class, else -1.
+
+    Args:
+        sets: Which classes each label index allows, shape (S, K), bool.
+    """
+    return np.where(sets.sum(1) == 1, sets.argmax(1), -1).astype(np.int64)
+
+
+def partial_rows(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which rows allow several classes, but not all: those say something.
+
+    Args:
+        sets: Which classes each label index allows, shape (S, K), bool.
+    """
+    allowed = sets.sum(1)
+    return np.asarray((allowed > 1) & (allowed < sets.shape[1]))
+
+
 class SegmentationLoss(nn.Module):
     """Logits and labels to the loss of a batch.
 
@@ -173,11 +192,11 @@ class SegmentationLoss(nn.Module):
             raise UsageError(f"class weights {list(weights)}: give {classes} numbers of 0 or more")
         allowed = sets.sum(1)
         says = (allowed > 0) & (allowed < classes)
-        self.partial = bool((says & (allowed > 1)).any())
+        self.partial = bool(partial_rows(sets).any())
         row_weight = np.where(says, sets @ np.asarray(weights) / np.maximum(allowed, 1), 0)
         # Rows that say nothing allow everything here, so that no logarithm is infinite.
         self._keep("sets", sets | ~says[:, None])
-        self._keep("single", np.where(says & (allowed == 1), sets.argmax(1), -1))
+        self._keep("single", single_channels(sets))
         self._keep("row_weight", row_weight.astype(np.float32))
 
     def _keep(self, name: str, values: NDArray[np.generic]) -> None:

@@ -25,6 +25,7 @@ from cwsam_geo.train.config import LabelledScene, RegionConfig
 from cwsam_geo.train.dataset import FixedTiles, TrainingLabels, TrainingTiles
 from cwsam_geo.train.inputs import SpecScene, measured_spec, open_spec
 from cwsam_geo.train.labels import LabelRaster, scan_labels
+from cwsam_geo.train.losses import partial_rows
 from cwsam_geo.train.regions import TEST, TRAIN, VAL, SceneRegions
 from cwsam_geo.train.scene_files import SceneFile, SceneReader, TileScene
 from cwsam_geo.train.split import SpatialSplit, SplitScene, draw_split
@@ -68,9 +69,7 @@ class RegionData:
     @property
     def partial(self) -> list[list[int]]:
         """Channels of each label that is one of several classes, but not of all."""
-        allowed = self.sets.sum(1)
-        several = (allowed > 1) & (allowed < self.sets.shape[1])
-        return [np.flatnonzero(row).tolist() for row in self.sets[several]]
+        return [np.flatnonzero(row).tolist() for row in self.sets[partial_rows(self.sets)]]
 
 
 @contextlib.contextmanager

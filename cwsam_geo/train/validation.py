@@ -10,16 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cwsam_geo.metrics import confusion_matrix
-from cwsam_geo.train.losses import upsampled
-
-
-def single_channels(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The channel of each row that allows one class, else -1.
-
-    Args:
-        sets: Which classes each label index allows, shape (S, K), bool.
-    """
-    return np.where(sets.sum(1) == 1, sets.argmax(1), -1).astype(np.int64)
+from cwsam_geo.train.losses import partial_rows, single_channels, upsampled
 
 
 def validation_matrix(
@@ -47,7 +38,7 @@ def validation_matrix(
     """
     classes = sets.shape[1]
     channels = torch.from_numpy(single_channels(sets)).to(device)
-    several = (sets.sum(1) > 1) & (sets.sum(1) < classes)
+    several = partial_rows(sets)
     partial = torch.from_numpy(several).to(device) if several.any() else None
     allowed = torch.from_numpy(np.ascontiguousarray(sets)).to(device)
     matrix = np.zeros((classes, classes), np.int64)
