@@ -210,6 +210,7 @@ def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
         "complete": stats.complete,
         "valid": stats.valid,
         "zeros": stats.zeros,
+        # None of a scene without data.
         "statistics": [
             {
                 "name": name,

@@ -55,6 +55,7 @@ def _scene(found: Mapping[str, Any]) -> Lines:
     looked = "all pixels" if found["complete"] else f"a sample of {found['sampled']:,} pixels"
     zeros = f", {found['zeros']:.2%} of them 0 in every band" if found["zeros"] else ""
     yield "data", f"{found['valid']:.1%} of {looked}{zeros}"
+    # A scene without data has no statistics.
     for band, label in zip(found["statistics"], bands, strict=False):
         yield (
             "values",
