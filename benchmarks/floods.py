@@ -2,7 +2,7 @@
 
     python benchmarks/floods.py --data DATA --output FOLDER
 
-Leave one flood out: of the hand-labelled chips of Sen1Floods11 all but one flood's train, that
+Leave one flood out: of the hand-labelled scenes of Sen1Floods11 all but one flood's train, that
 flood's test. Test pixels of all folds are pooled before the IoU of water is taken. Compared are
 
 - the bundled model's recipe (benchmarks/landcover.py) from random weights, trained with
@@ -15,11 +15,11 @@ flood's test. Test pixels of all folds are pooled before the IoU of water is tak
 
 It passes where the model is 5 points above the threshold or more, and above the U-Net.
 
-A fold that is done is kept in FOLDER and not computed again, so folds can be shared out among
-processes with ``--only``; a last run without it pools them.
+A fold that is done is kept in FOLDER and, with the same recipe, not computed again, so folds can be
+shared out among processes with ``--only``; a last run without it pools them.
 
 DATA holds ``sen1floods11``; by default it is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the
-repository. Chips without a labelled pixel that has data take no part.
+repository. Scenes without a labelled pixel that has data take no part.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import click
 import numpy as np
 import torch
 import torch.nn.functional as F
-from landcover import CLASSES, WATER, region, shared_data
+from landcover import CLASSES, TRAIN, WATER, region, shared_data
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
@@ -64,39 +64,35 @@ FILTERS = [(kind, size) for kind in ("mean", "lee") for size in (3, 5, 7, 9, 11)
 
 
 @dataclass(frozen=True)
-class Chip:
+class FloodScene:
     """A hand-labelled scene.
 
     Attributes:
         flood: Which flood it shows.
-        scene: Its file.
-        labels: Its labels' file.
         vh: VH in dB, shape (H, W); NaN where there is no data.
         water: True where it is labelled water.
         known: True where it has data and a label.
     """
 
     flood: str
-    scene: Path
-    labels: Path
     vh: NDArray[np.float32]
     water: NDArray[np.bool_]
     known: NDArray[np.bool_]
 
 
-def chips(data: Path) -> list[Chip]:
-    """The chips that have labelled pixels with data."""
+def flood_scenes(data: Path) -> list[FloodScene]:
+    """The scenes that have labelled pixels with data."""
     found = []
-    for scene in sorted((data / "sen1floods11").glob("*_S1Hand.tif")):
-        labels = scene.with_name(scene.name.replace("S1Hand", "LabelHand"))
-        with open_source([scene]) as source, open_source([labels]) as reference:
+    for path in sorted((data / "sen1floods11").glob("*_S1Hand.tif")):
+        labels = path.with_name(path.name.replace("S1Hand", "LabelHand"))
+        with open_source([path]) as source, open_source([labels]) as reference:
             window = Window(0, 0, source.grid.height, source.grid.width)
             values, valid = source.read(window)
             codes = reference.read(window)[0][0]
         known = valid & (codes >= 0)
         if known.any():
             vh = np.where(valid, values[1], np.float32(np.nan))
-            found.append(Chip(scene.name.split("_")[0], scene, labels, vh, codes == 1, known))
+            found.append(FloodScene(path.name.split("_")[0], vh, codes == 1, known))
     return found
 
 
@@ -117,37 +113,40 @@ def filtered(vh: NDArray[np.float32], kind: str, size: int) -> NDArray[np.float6
     return 10 * np.log10(np.maximum(mean, 1e-10))
 
 
-def threshold_counts(chip: Chip) -> NDArray[np.int64]:
+def threshold_counts(scene: FloodScene) -> NDArray[np.int64]:
     """Intersection and union of water for each filter and threshold, (filters, thresholds, 2)."""
     counts = np.zeros((len(FILTERS), len(THRESHOLDS), 2), np.int64)
-    water = chip.water & chip.known
+    water = scene.water & scene.known
     for f, (kind, size) in enumerate(FILTERS):
-        level = filtered(chip.vh, kind, size)
+        level = filtered(scene.vh, kind, size)
         for t, threshold in enumerate(THRESHOLDS):
-            dark = (level < threshold) & chip.known
+            dark = (level < threshold) & scene.known
             counts[f, t] = (dark & water).sum(), (dark | water).sum()
     return counts
 
 
 def pooled(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """IoU of counts summed over chips, shape (filters, thresholds)."""
+    """IoU of counts summed over scenes, shape (filters, thresholds)."""
     total = counts.sum(0)
     return np.asarray(total[..., 0] / np.maximum(total[..., 1], 1))
 
 
-def by_threshold(every: list[Chip]) -> dict[str, Any]:
-    """Pooled IoU of the folds, and of the one threshold that is best on the test pixels."""
-    counts = np.stack([threshold_counts(chip) for chip in every])
-    floods = np.array([chip.flood for chip in every])
-    hits, chosen = np.zeros(2, np.int64), {}
-    for flood in sorted(set(floods)):
+def by_threshold(every: list[FloodScene], only: set[str]) -> dict[str, Any]:
+    """Pooled IoU of some folds, or all, and of the one threshold that is best on their pixels."""
+    counts = np.stack([threshold_counts(scene) for scene in every])
+    floods = np.array([scene.flood for scene in every])
+    tested = sorted(only & set(floods.tolist()) or set(floods.tolist()))
+    hits, chosen = {}, {}
+    for flood in tested:
         scores = pooled(counts[floods != flood])
         f, t = np.unravel_index(int(scores.argmax()), scores.shape)
-        hits += counts[floods == flood, f, t].sum(0)
-        chosen[str(flood)] = f"{FILTERS[f][0]} {FILTERS[f][1]}, {THRESHOLDS[t]:.2f} dB"
+        hits[flood] = counts[floods == flood, f, t].sum(0)
+        chosen[flood] = f"{FILTERS[f][0]} {FILTERS[f][1]}, {THRESHOLDS[t]:.2f} dB"
+    inside, either = np.sum(list(hits.values()), 0)
     return {
-        "iou": float(hits[0] / hits[1]),
-        "best_in_hindsight": float(pooled(counts).max()),
+        "iou": float(inside / either),
+        "best_in_hindsight": float(pooled(counts[np.isin(floods, tested)]).max()),
+        "folds": {flood: float(i / max(u, 1)) for flood, (i, u) in hits.items()},
         "chosen": chosen,
     }
 
@@ -240,15 +239,15 @@ def scored(model: nn.Module, tiles: Samples, data: RegionData, size: int) -> NDA
 
 
 def folds(
-    every: list[Chip], data: Path, output: Path, settings: dict[str, Any], only: set[str]
+    every: list[FloodScene], data: Path, output: Path, settings: dict[str, Any], only: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Trains and tests both models on each fold."""
-    for flood in sorted({chip.flood for chip in every}):
+    for flood in sorted({scene.flood for scene in every}):
         if only and flood not in only:
             continue
-        kept = output / f"without_{flood.lower()}_fold.json"
-        if kept.exists():
-            yield json.loads(kept.read_text())
+        kept, recipe = output / f"without_{flood.lower()}_fold.json", {**TRAIN, **settings}
+        if kept.exists() and (old := json.loads(kept.read_text())).get("recipe") == recipe:
+            yield old
             continue
         config = region(data, flood, settings)
         path = output / f"without_{flood.lower()}.safetensors"
@@ -260,6 +259,7 @@ def folds(
             rival = train_unet(tiles, config, seconds)
         fold = {
             "flood": flood,
+            "recipe": recipe,
             "model": report["test"]["matrix"]["counts"],
             "unet": rival.tolist(),
             "epoch": result.epoch,
@@ -298,8 +298,8 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], settings
     """Trains all and prints the pooled IoU of water."""
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
-    every = chips(data)
-    threshold = by_threshold(every)
+    every = flood_scenes(data)
+    threshold = by_threshold(every, set(only))
     click.echo(json.dumps(threshold), err=True)
     found = list(folds(every, data, output, json.loads(settings), set(only)))
     ours, unet = (100 * water_iou(total(found, name)) for name in ("model", "unet"))
@@ -315,6 +315,7 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], settings
                 "flood": f["flood"],
                 "model": round(100 * water_iou(f["model"]), 1),
                 "unet": round(100 * water_iou(f["unet"]), 1),
+                "threshold": round(100 * threshold["folds"][f["flood"]], 1),
                 "minutes": round(f["minutes"], 1),
                 "cpu_minutes": round(f["cpu_minutes"], 1),
             }
