@@ -16,8 +16,8 @@ Why the recipe is what it is:
 - Mosaics, because with a dozen scenes a network learns which one it sees: in a pilot (VH alone, 6
   epochs, the floods of India, Nigeria, Pakistan and Sri Lanka left out in turn) they took water's
   pooled IoU from 0.65 to 0.73.
-- ``gce`` forgives wrong labels, and hand-drawn masks follow optical images of another hour. With trees
-  a first model trained by it mapped none at all, so ``--trees`` takes cross-entropy.
+- ``gce`` forgives wrong labels, and hand-drawn masks follow optical images of another hour. With
+  trees a first model trained by it mapped none at all, so ``--trees`` takes cross-entropy.
 - No SEN1-2, although its VV shows dark land that is not water: all of it lacks VH, and a model that
   was given it took scenes without VH for land.
 - The last epoch, because validation blocks of the same floods cannot tell what holds elsewhere.

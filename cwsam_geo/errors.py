@@ -27,3 +27,12 @@ class ModelError(CwsamGeoError):
 
 class OutputError(CwsamGeoError):
     """An output that cannot be written."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this is one of the ways in which memory runs out: torch's have no type in common."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)

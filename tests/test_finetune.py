@@ -203,13 +203,16 @@ def test_test_areas_are_scored_but_decide_nothing(place):
     content["scenes"].append(
         {**content["scenes"][0], "scene": "b.tif", "labels": "b_labels.tif", "split": "test"}
     )
+    content["preprocess"] = {"optional": ["VH"]}
     (place / "region.yaml").write_text(yaml.safe_dump(content))
     result = finetune(place / "region.yaml", place / "m.safetensors")
     report = json.loads((place / "m_metrics.json").read_text())
     assert report["test"]["overall"]["miou"] == result.test_miou
     pixels = sum(c["support"] for c in report["test"]["classes"])
     assert pixels == SHAPE[0] * SHAPE[1] - 8 * SHAPE[1]
-    assert "which decided nothing" in (place / "m.md").read_text()
+    card = (place / "m.md").read_text()
+    assert f"On {pixels:,} labelled pixels of test areas, which decided nothing" in card
+    assert "A scene may lack VH: the mean stands for it." in card
 
 
 def test_pictures_are_left_out_where_matplotlib_is_missing(place, monkeypatch):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from models import MICRO, SMALL, random_bundle
 
 import cwsam_geo
+from cwsam_geo.cli.main import describe
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 from cwsam_geo.model import device as device_module
@@ -164,6 +165,7 @@ def test_out_of_memory_is_pythons_own(bundle, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(predictor.model, "forward", fail)
+    assert describe(error) == describe(MemoryError())
     with pytest.raises(MemoryError, match="out of memory on cpu") as caught:
         predictor(batch(1))
     # The failed attempt's tensors must not be kept alive by its traceback.

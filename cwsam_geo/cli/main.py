@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from cwsam_geo import __version__
-from cwsam_geo.errors import CwsamGeoError
+from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 COMMANDS = {
     "predict": ("predict", "Map a scene: class raster out of a SAR GeoTIFF."),
@@ -122,7 +122,7 @@ def describe(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f"{error.filename}: " if error.filename else ""
         return f"Error: {where}the disk is full; free some space or write elsewhere", 1
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "Error: out of memory; use a smaller --batch-size or another machine", 1
     if isinstance(error, OSError):
         return f"Error: {_one_line(error)}", 1

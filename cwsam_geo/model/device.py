@@ -105,13 +105,6 @@ def _has_bf16(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is one of torch's ways to say that memory ran out."""
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return any(sign in text for sign in signs)
-
-
 def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
     """A number of tiles to compute at once: about one large tile on a CPU, what fits on CUDA.
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cwsam_geo.errors import ModelError
+from cwsam_geo.errors import ModelError, is_out_of_memory
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.build import Architecture, Cwsam
 from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.device import Precision, is_out_of_memory, resolve_device, resolve_precision
+from cwsam_geo.model.device import Precision, resolve_device, resolve_precision
 from cwsam_geo.model.fast import accelerate, tune_allocator
 from cwsam_geo.model.ops import TorchOps
 from cwsam_geo.model.store import load_full

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from cwsam_geo.model.device import is_out_of_memory
+from cwsam_geo.errors import is_out_of_memory
 
 MOST = 32
 """Largest batch that is chosen; larger ones would leave few steps to learn in."""

@@ -69,7 +69,7 @@ def _accuracy(t: Training) -> Iterable[str]:
     yield from _scores(t, t.report(t.best.matrix))
     if t.test_matrix is not None:
         report = t.report(t.test_matrix)
-        pixels = sum(c["support"] for c in report["classes"])
+        pixels = sum(c["support"] for c in report["classes"] if not c["ignored"])
         yield ""
         yield f"On {pixels:,} labelled pixels of test areas, which decided nothing:"
         yield from _scores(t, report)
@@ -100,6 +100,10 @@ def _input(t: Training) -> Iterable[str]:
         + f"); channels {', '.join(spec.channels)} with mean {_numbers(spec.mean)} and deviation "
         f"{_numbers(spec.std)}."
     )
+    optional = [b for b, fill in zip(spec.bands, spec.fill, strict=True) if fill is not None]
+    if optional:
+        yield ""
+        yield f"A scene may lack {', '.join(optional)}: the mean stands for it."
 
 
 def _data(t: Training) -> Iterable[str]:

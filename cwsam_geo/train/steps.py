@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.errors import ModelError, UsageError, is_out_of_memory
 from cwsam_geo.model.build import Cwsam
-from cwsam_geo.model.device import Precision, is_out_of_memory
+from cwsam_geo.model.device import Precision
 from cwsam_geo.model.tensors import tensors_sha256
 from cwsam_geo.train.losses import SegmentationLoss
 from cwsam_geo.train.optim import make_optimizer, set_learning_rate
