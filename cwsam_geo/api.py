@@ -229,6 +229,7 @@ def _settings(
         "precision": predictor.precision,
         "tta": options.tta,
         "units": job.scene.units,
+        "calibration": reading.source.calibration,
         "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),
         "stretch": job.scene.stretch,
         "nodata": None if options.nodata is None else str(options.nodata),

@@ -15,8 +15,8 @@ from cwsam_geo.io.bands import Nodata
 from cwsam_geo.io.opening import is_remote
 from cwsam_geo.io.sample import sample_statistics
 from cwsam_geo.io.source import RasterSource, open_source
-from cwsam_geo.reading import Reading, plan_reading
-from cwsam_geo.units import SceneStats, UnitsOption, decide_units
+from cwsam_geo.reading import Reading, calibrated, plan_reading, units_of
+from cwsam_geo.units import SceneStats, UnitsOption
 
 if TYPE_CHECKING:
     from cwsam_geo.model.header import BundleHeader
@@ -121,7 +121,8 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
         SceneError: The scene cannot be read.
         ModelError: The model cannot be read.
     """
-    with open_source(list(paths), options.bidx, options.nodata) as source:
+    with open_source(list(paths), options.bidx, options.nodata) as whole:
+        source, problem = _calibrated(whole, options.units)
         stats = sample_statistics(source)
         found = {
             "kind": "scene",
@@ -129,10 +130,11 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
             **_file(source),
             **_place(source.grid),
             **_values(source, stats),
-            "units": _units(source, stats, options.units),
+            "units": _units(source, stats, options.units, problem),
+            "calibration": source.calibration,
         }
         if options.model is not None:
-            found["predict"] = _plan(source, options)
+            found["predict"] = _plan(whole, options)
     return found
 
 
@@ -223,9 +225,21 @@ def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
     }
 
 
-def _units(source: RasterSource, stats: SceneStats, option: UnitsOption) -> dict[str, Any]:
+def _calibrated(source: RasterSource, option: UnitsOption) -> tuple[RasterSource, str | None]:
+    """The scene as most models read it, or what is wrong with its calibration."""
     try:
-        decision = decide_units(stats, source.hints, source.label, option)
+        return calibrated(source, option), None
+    except SceneError as error:
+        return source, str(error)
+
+
+def _units(
+    source: RasterSource, stats: SceneStats, option: UnitsOption, problem: str | None
+) -> dict[str, Any]:
+    if problem is not None:
+        return {"units": None, "reason": problem}
+    try:
+        decision = units_of(source, stats, option)
     except SceneError as error:
         return {"units": None, "reason": str(error)}
     return {"units": decision.units, "reason": decision.reason}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.sample import sample_statistics
@@ -78,24 +79,28 @@ def plan_reading(
     match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
     kept = tuple(sorted({p for p in match.positions if p is not None}))
     narrow = source.restricted(kept, zero_is_nodata=False)
+    if spec.scaling != "amplitude8":
+        narrow = calibrated(narrow, units)
     stats = sample_statistics(narrow)
-    decision = decide_units(stats, narrow.hints, source.label, units)
+    decision = units_of(narrow, stats, units)
     scene_bands = SceneBands(
         decision.units,
         tuple(None if p is None else kept.index(p) for p in match.positions),
     )
     if spec.scaling == "amplitude8":
         scene_bands = replace(scene_bands, stretch=stretch_for(stats, decision.units))
+    asked = narrow.nodata_option is not None
     zeros = zeros_are_nodata(
         decision.units,
         stats,
         narrow.nodata,
-        told=narrow.tells_nodata,
-        asked=narrow.nodata_option is not None,
+        # The border of a product is 0, whatever its files declare.
+        told=asked if narrow.tables else narrow.tells_nodata,
+        asked=asked,
     )
-    warnings = _warnings(source.label, spec, scene_bands, stats, decision, match)
+    warnings = _warnings(narrow, spec, scene_bands, stats, decision, match)
     return Reading(
-        source=source.restricted(kept, zero_is_nodata=zeros),
+        source=narrow.restricted(range(len(kept)), zero_is_nodata=zeros),
         scene_bands=scene_bands,
         bands=kept,
         units=decision,
@@ -103,6 +108,39 @@ def plan_reading(
         remarks=(*match.remarks, *_remarks(scene_bands, stats, decision, zeros)),
         warnings=warnings,
     )
+
+
+def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
+    """The source as sigma nought where it is a product with its tables, else as it is.
+
+    Who says what the units are means the values as they are stored.
+
+    Raises:
+        SceneError: A table is damaged.
+    """
+    return source.calibrated() if units == "auto" else source
+
+
+def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> UnitsDecision:
+    """What the values of a source are: sigma nought where it is calibrated, else ``decide_units``.
+
+    Args:
+        source: The scene.
+        stats: Statistics of what it reads.
+        units: What the user says.
+
+    Raises:
+        SceneError: See ``decide_units``.
+        UsageError: See ``decide_units``.
+    """
+    if source.calibration is not None:
+        return UnitsDecision("power", source.calibration)
+    try:
+        return decide_units(stats, source.hints, source.label, units)
+    except SceneError as error:
+        if source.lacking_table is None:
+            raise
+        raise SceneError(f"{error}; {_lacks(source.lacking_table)}") from None
 
 
 def _remarks(
@@ -120,7 +158,7 @@ def _remarks(
 
 
 def _warnings(
-    label: str,
+    source: RasterSource,
     spec: PreprocessSpec,
     scene: SceneBands,
     stats: SceneStats,
@@ -135,15 +173,33 @@ def _warnings(
     if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
         stats, decision.units
     ):
-        raise SceneError(
-            f"{label}: holds uncalibrated values ({decision.reason}), but the model takes "
-            "calibrated backscatter: calibrate it first (SNAP, pyroSAR, or an RTC product), or "
-            f"pass --units {decision.units} to go on as it is"
-        )
+        raise SceneError(_refusal(source, decision))
     found = [far] if far else []
+    if far and source.tables:
+        found[0] += "; --units amplitude reads the product's digital numbers as they are"
+    if source.tables and source.complex:
+        found.append(
+            "single-look complex (SLC), read as sigma nought: most models know scenes of even "
+            "pixels and less speckle (GRD)"
+        )
     if not match.by_name:
         found += _swapped(spec, scene, stats)
     return tuple(found)
+
+
+def _lacks(table: str) -> str:
+    return f"its product lacks annotation/calibration/{Path(table).name}"
+
+
+def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
+    table, lacks, advice = source.lacking_table, "", ""
+    if table is not None:
+        lacks, advice = f", and {_lacks(table)}", "get the whole product, "
+    return (
+        f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
+        f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "
+        f"product), or pass --units {decision.units} to go on as it is"
+    )
 
 
 def _uncalibrated(stats: SceneStats, units: Units) -> bool:

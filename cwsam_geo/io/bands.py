@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
+from cwsam_geo.errors import SceneError
 from cwsam_geo.grid import Window
+from cwsam_geo.io.opening import shown
 
 Nodata = float | Literal["none"] | None
 """A value, ``"none"`` where nothing but NaN is nodata, or None for what the file declares."""
@@ -61,6 +63,30 @@ def data_bands(dataset: Any) -> list[int]:
         if meaning != ColorInterp.alpha or polarisations(text or "")
     ]
     return found or list(dataset.indexes)
+
+
+def check_pictures(dataset: Any, path: str, several: bool) -> None:
+    """Makes sure that a file can be a scene, or one of its bands.
+
+    Args:
+        dataset: An open rasterio dataset.
+        path: Its path.
+        several: Whether the scene has other files too.
+
+    Raises:
+        SceneError: It has several bands where other files are given, or holds a class map.
+    """
+    bands = data_bands(dataset)
+    if several and len(bands) != 1:
+        raise SceneError(
+            f"{shown(path)}: has {len(bands)} bands; give one file with several bands, "
+            "or several files with one band each"
+        )
+    if any(dataset.colorinterp[i - 1] == ColorInterp.palette for i in bands):
+        raise SceneError(
+            f"{shown(path)}: holds a colour table (a class map or a picture), not SAR values; "
+            "give the scene itself, or expand it with `gdal_translate -expand gray`"
+        )
 
 
 def describe_bands(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.bands import Band, Nodata, data_bands, describe_bands, hints, read_bands
+from cwsam_geo.io.bands import (
+    Nodata,
+    check_pictures,
+    hints,
+    read_bands,
+)
 from cwsam_geo.io.georef import check_grids, grid_of
 from cwsam_geo.io.opening import (
     Location,
@@ -23,9 +27,11 @@ from cwsam_geo.io.opening import (
     is_remote,
     measurements,
     open_dataset,
-    reason,
     shown,
 )
+from cwsam_geo.io.parts import Part, selected_parts, stored_type, unreadable
+from cwsam_geo.io.sentinel1 import SigmaNought, describe_tables, missing_table, table_files
+from cwsam_geo.io.sentinel1_tables import read_sigma_nought
 
 
 class Source(Protocol):
@@ -54,21 +60,6 @@ class Source(Protocol):
         """Lets go of the files."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One open file of a scene.
-
-    Attributes:
-        dataset: The open rasterio dataset.
-        path: What it was opened from.
-        bands: Its selected bands.
-    """
-
-    dataset: Any
-    path: str
-    bands: tuple[Band, ...]
-
-
 class RasterSource:
     """A scene in one multi-band raster, or in several single-band rasters of one grid.
 
@@ -88,6 +79,8 @@ class RasterSource:
         masked: True where an internal or external mask or an alpha band tells what is data.
         zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
             declared nodata value of 0 then means this too. Set by ``restricted``.
+        tables: Calibration of each selected band, where values are read as sigma nought; empty
+            where they are read as stored. Set by ``calibrated``.
     """
 
     def __init__(
@@ -99,13 +92,14 @@ class RasterSource:
         self.nodata_option = nodata
         self.chosen, self.numbers = chosen, tuple(numbers)
         self.zero_is_nodata = False
+        self.tables: tuple[SigmaNought, ...] = ()
         self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
         self.names = tuple(b.name for b in bands)
         self.nodata = tuple(b.nodata for b in bands)
         self.masked = any(b.masked for b in bands)
         self.tells_nodata = nodata is not None or any(b.declares or b.masked for b in bands)
         self.hints = tuple(h for p in parts for h in hints(p.dataset, p.path, p.bands))
-        dtype = _stored_type(parts)
+        dtype = stored_type(parts)
         self.complex = dtype.startswith("complex")
         self.grid = replace(
             grid_of(parts[0].dataset), count=len(bands), dtype=dtype, nodata=bands[0].nodata
@@ -136,7 +130,37 @@ class RasterSource:
         fewer.label = self.label
         fewer.grid = replace(self.grid, count=fewer.grid.count, nodata=fewer.grid.nodata)
         fewer.zero_is_nodata = zero_is_nodata
+        fewer.tables = tuple(t for i, t in enumerate(self.tables) if i in positions)
         return fewer
+
+    def calibrated(self) -> RasterSource:
+        """The same scene, read as sigma nought (power) by the tables of its Sentinel-1 product.
+
+        Both share the open files. It is this very source where a band has no tables: the file
+        is no product's, or on a server, or the product lacks them (``lacking_table``).
+
+        Raises:
+            SceneError: A table is damaged or does not fit; the message names it.
+        """
+        found = [table_files(part.path) for part in self._parts for _ in part.bands]
+        files = [f for f in found if f is not None]
+        digital = np.dtype(self.grid.dtype).kind in "iuc"
+        if self.tables or not digital or len(files) < len(found):
+            return self
+        same = self.restricted(range(self.grid.count), self.zero_is_nodata)
+        same.tables = tuple(read_sigma_nought(f, self.grid.height, self.grid.width) for f in files)
+        return same
+
+    @property
+    def calibration(self) -> str | None:
+        """What the values are, in words, where they are read as sigma nought; else None."""
+        return describe_tables(self.names, self.tables) if self.tables else None
+
+    @property
+    def lacking_table(self) -> str | None:
+        """The calibration file that the scene's product should have, and lacks; else None."""
+        missing = (missing_table(part.path) for part in self._parts)
+        return next((path for path in missing if path), None)
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reads all selected bands of a window.
@@ -146,7 +170,8 @@ class RasterSource:
 
         Returns:
             Values, (N, H, W) float32: intensity where the file is complex, scale and offset
-            applied; anything where not valid. Valid, (H, W): True where every band has data,
+            applied, sigma nought of a calibrated source (0 where all bands hold 0); anything
+            where not valid. Valid, (H, W): True where every band has data,
             which means a number, not the nodata value, and not masked.
 
         Raises:
@@ -166,9 +191,19 @@ class RasterSource:
                 values = np.empty((self.grid.count, *valid.shape), np.float32)
             values[first : first + len(planes)] = planes
             first += len(planes)
-        if self.zero_is_nodata:
-            valid &= (values != 0).any(axis=0)
+        if self.zero_is_nodata or self.tables:
+            echo = (values != 0).any(axis=0)
+            if self.zero_is_nodata:
+                valid &= echo
+            self._calibrate(values, window, ~echo)
         return values, valid
+
+    def _calibrate(
+        self, values: NDArray[np.float32], window: Window, silent: NDArray[np.bool_]
+    ) -> None:
+        for numbers, table in zip(values, self.tables, strict=False):
+            table.apply(numbers, window, self.complex)
+            np.copyto(numbers, np.float32(0), where=silent)
 
     def _read_part(
         self, part: Part, window: Window
@@ -177,7 +212,7 @@ class RasterSource:
             with environment(self._remote):
                 return read_bands(part.dataset, part.bands, window, self.zero_is_nodata)
         except (RasterioError, OSError) as error:
-            raise SceneError(_unreadable(part.path, window, error)) from None
+            raise SceneError(unreadable(part.path, window, error)) from None
 
     def close(self) -> None:
         """Closes the files."""
@@ -223,71 +258,10 @@ def open_source(
     with contextlib.ExitStack() as stack:
         datasets = [stack.enter_context(contextlib.closing(open_dataset(f))) for f in files]
         for dataset, path in zip(datasets, files, strict=True):
-            _check_pictures(dataset, path, several=len(files) > 1)
+            check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)
-        parts, numbers = _selected(datasets, files, bidx, nodata)
+        parts, numbers = selected_parts(datasets, files, bidx, nodata)
         source = RasterSource(parts, nodata, bidx is not None, numbers)
         source.label = " + ".join(shown(location) for location in given)
         stack.pop_all()
     return source
-
-
-def _selected(
-    datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
-) -> tuple[list[Part], list[int]]:
-    """The parts of a scene, and the number of each of their bands."""
-    every = [
-        (d, f, i)
-        for d, f in zip(datasets, files, strict=True)
-        for i in (data_bands(d) if bidx is None or len(files) > 1 else d.indexes)
-    ]
-    wanted = range(1, len(every) + 1) if bidx is None else bidx
-    wrong = [b for b in wanted if not 1 <= b <= len(every)]
-    if wrong or not wanted:
-        raise UsageError(
-            f"{shown(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
-            f"there are bands 1 to {len(every)}"
-        )
-    if len(set(wanted)) != len(list(wanted)):
-        raise UsageError(f"a band is given twice in -b {','.join(map(str, wanted))}")
-    # Neighbours of one file are read together.
-    runs: list[tuple[Any, str, list[int]]] = []
-    for dataset, file, index in (every[b - 1] for b in wanted):
-        if runs and runs[-1][0] is dataset:
-            runs[-1][2].append(index)
-        else:
-            runs.append((dataset, file, [index]))
-    parts = [Part(d, f, describe_bands(d, f, indexes, nodata)) for d, f, indexes in runs]
-    # Without a choice an alpha band is left out, but counts.
-    numbers = list(wanted) if len(files) > 1 else [every[b - 1][2] for b in wanted]
-    return parts, numbers
-
-
-def _check_pictures(dataset: Any, path: str, several: bool) -> None:
-    bands = data_bands(dataset)
-    if several and len(bands) != 1:
-        raise SceneError(
-            f"{shown(path)}: has {len(bands)} bands; give one file with several bands, "
-            "or several files with one band each"
-        )
-    if any(dataset.colorinterp[i - 1] == ColorInterp.palette for i in bands):
-        raise SceneError(
-            f"{shown(path)}: holds a colour table (a class map or a picture), not SAR values; "
-            "give the scene itself, or expand it with `gdal_translate -expand gray`"
-        )
-
-
-def _stored_type(parts: Sequence[Part]) -> str:
-    kinds = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
-    plain = ["complex64" if k.startswith("complex_int") else k for k in kinds]
-    return str(np.result_type(*plain))
-
-
-def _unreadable(path: str, window: Window, error: BaseException) -> str:
-    rows = f"rows {window.row} to {window.bottom - 1}"
-    advice = (
-        "check the network and try again"
-        if is_remote(path)
-        else "the file is damaged or incomplete: get it again"
-    )
-    return f"{shown(path)}: cannot read {rows} ({reason(error, path)}); {advice}"

@@ -174,6 +174,7 @@ def _scan(
                 bands=reading.scene_bands,
                 grid=reading.source.grid,
                 label=source.label,
+                calibrated=reading.source.calibration is not None,
             )
         if len(cells.cells):
             for warning in reading.warnings:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.errors import SceneError
 from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.bands import Nodata
 from cwsam_geo.io.source import RasterSource, open_source
@@ -33,6 +34,7 @@ class SceneFile:
         bands: How the kept bands answer to the model's.
         grid: Its grid.
         label: Its name.
+        calibrated: Whether it is read as sigma nought, by its product's tables.
     """
 
     paths: tuple[str, ...]
@@ -43,11 +45,22 @@ class SceneFile:
     bands: SceneBands
     grid: SceneGrid
     label: str
+    calibrated: bool = False
 
     def open(self) -> RasterSource:
-        """The scene, with the kept bands."""
+        """The scene, with the kept bands.
+
+        Raises:
+            SceneError: It cannot be read, or its product's tables are gone.
+        """
         whole = open_source(self.paths, self.selected, self.nodata)
-        return whole.restricted(self.kept, self.zero_is_nodata)
+        source = whole.restricted(self.kept, self.zero_is_nodata)
+        if not self.calibrated:
+            return source
+        source = source.calibrated()
+        if not source.tables:
+            raise SceneError(f"{self.label}: its calibration tables are gone; put them back")
+        return source
 
 
 @dataclass(frozen=True)

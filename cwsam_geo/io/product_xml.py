@@ -1,0 +1,95 @@
+"""XML files of a satellite product, on disk or in its zip archive, read without trusting them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from cwsam_geo.errors import SceneError
+
+LARGEST = 32 << 20
+"""Bytes of a file that is read; the tables of a Sentinel-1 scene have 1 MB."""
+
+_MOST_ELEMENTS = 100_000
+_ZIP = "/vsizip/"
+
+
+def is_there(path: str) -> bool:
+    """Whether a file, or a member of a zip archive (``/vsizip/ARCHIVE/MEMBER``), exists."""
+    archive = _in_archive(path)
+    if archive is None:
+        return Path(path).is_file()
+    try:
+        with zipfile.ZipFile(archive[0]) as opened:
+            return archive[1] in opened.NameToInfo
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def read_xml(path: str) -> Element:
+    """The root of an XML file, whose size is checked first and which may declare no entities.
+
+    Args:
+        path: A path, or ``/vsizip/ARCHIVE/MEMBER``.
+
+    Raises:
+        SceneError: It cannot be read, is too large, or is not plain XML; the message says why,
+            without what to do.
+    """
+    data = _bytes_of(path)
+    builder, seen = TreeBuilder(), 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal seen
+        seen += 1
+        if seen > _MOST_ELEMENTS:
+            raise SceneError(f"{path}: more than {_MOST_ELEMENTS:,} XML elements")
+        builder.start(tag, attributes)
+
+    def refuse(*_: object) -> None:
+        # Entities can blow up to gigabytes, or name other files.
+        raise SceneError(f"{path}: holds a document type (DTD), which no such product has")
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda tag: builder.end(tag)
+    parser.CharacterDataHandler = lambda text: builder.data(text)
+    try:
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        raise SceneError(f"{path}: is not XML ({error})") from None
+
+
+def _bytes_of(path: str) -> bytes:
+    archive = _in_archive(path)
+    try:
+        if archive is None:
+            with open(path, "rb") as file:
+                data = file.read(LARGEST + 1)
+        else:
+            with zipfile.ZipFile(archive[0]) as opened, opened.open(archive[1]) as member:
+                data = member.read(LARGEST + 1)
+    except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SceneError(f"{path}: cannot be read ({error})") from None
+    if len(data) > LARGEST:
+        raise SceneError(f"{path}: is larger than {LARGEST >> 20} MB")
+    return data
+
+
+def _in_archive(path: str) -> tuple[Path, str] | None:
+    """The archive and the member that a ``/vsizip/`` name stands for; None for plain paths."""
+    if not path.startswith(_ZIP):
+        return None
+    name = path.removeprefix(_ZIP)
+    if name.startswith("{"):  # GDAL's way to say where the archive's name ends
+        name = name[1:].replace("}", "", 1)
+    inside = PurePosixPath(name)
+    for parent in inside.parents:
+        if Path(parent).is_file():
+            return Path(parent), str(inside.relative_to(parent))
+    return Path(path), ""

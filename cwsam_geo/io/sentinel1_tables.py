@@ -1,0 +1,180 @@
+"""Reading the calibration and noise tables of a Sentinel-1 product, and checking them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from xml.etree.ElementTree import Element
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.grid import Window
+from cwsam_geo.io.product_xml import read_xml
+from cwsam_geo.io.sentinel1 import AzimuthBlock, Noise, SigmaNought, TableFiles, Vectors
+
+_MOST_VECTORS = 1000
+_MOST_TEXT = 1 << 20
+_LEAST_AMPLITUDE = 1e-6
+_LEAST_NOISE = 1e-4
+"""Noise below -40 dB of sigma nought cannot be Sentinel-1's, whose floor lies at -22 to -30 dB:
+processors before IPF 2.50 (June 2015) gave it in other units."""
+
+
+def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought:
+    """The calibration of a measurement file.
+
+    Args:
+        files: Its tables.
+        height: Rows of the measurement file.
+        width: Its columns.
+
+    Raises:
+        SceneError: A table is damaged, or does not fit the raster; the message names the file.
+    """
+    shape = height, width
+    try:
+        root = read_xml(files.calibration)
+        vectors = _members(root, "calibrationVectorList", "calibrationVector")
+        amplitude = _vectors(vectors, "sigmaNought", shape, _LEAST_AMPLITUDE)
+    except SceneError as error:
+        advice = "pass --units amplitude to read its digital numbers as they are"
+        raise _unusable(files.calibration, error, advice) from None
+    if files.noise is None:
+        return SigmaNought(amplitude, None, "the product has no noise table")
+    try:
+        noise = _noise(read_xml(files.noise), shape)
+    except SceneError as error:
+        advice = "delete this file to go on without removal of thermal noise"
+        raise _unusable(files.noise, error, advice) from None
+    if noise.vectors.values.mean() < _LEAST_NOISE * amplitude.values.mean() ** 2:
+        return SigmaNought(amplitude, None, "the noise table is empty or in units of before 2015")
+    return SigmaNought(amplitude, noise)
+
+
+def _noise(root: Element, shape: tuple[int, int]) -> Noise:
+    if root.find("noiseRangeVectorList") is None:  # IPF before 2.9
+        return Noise(_vectors(_members(root, "noiseVectorList", "noiseVector"), "noiseLut", shape))
+    along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
+    blocks: list[AzimuthBlock] = []
+    if root.find("noiseAzimuthVectorList/noiseAzimuthVector") is not None:
+        along_azimuth = _members(root, "noiseAzimuthVectorList", "noiseAzimuthVector")
+        blocks = [_block(element, shape) for element in along_azimuth]
+    return Noise(_vectors(along_range, "noiseRangeLut", shape), tuple(blocks))
+
+
+def _members(root: Element, list_tag: str, tag: str) -> list[Element]:
+    members = root.find(list_tag)
+    if members is None:
+        raise SceneError(f"has no {list_tag}")
+    found = members.findall(tag)
+    _check_count(members, len(found), list_tag)
+    if len(found) > _MOST_VECTORS:
+        raise SceneError(f"{list_tag} holds {len(found):,} vectors")
+    return found
+
+
+def _vectors(
+    elements: Sequence[Element], tag: str, shape: tuple[int, int], least: float = 0.0
+) -> Vectors:
+    """Vectors along range, interpolated to every column.
+
+    Args:
+        elements: One a line.
+        tag: Of the values.
+        shape: Height and width of the raster.
+        least: Least value that is allowed.
+    """
+    height, width = shape
+    lines = np.array([_number(element, "line") for element in elements])
+    _check_covers(lines, height, "lines")
+    values = np.empty((len(elements), width), np.float32)
+    for row, line, element in zip(values, lines, elements, strict=True):
+        where = f" of line {line:g}"
+        pixels, given = _numbers(element, "pixel", where), _numbers(element, tag, where)
+        if len(pixels) != len(given):
+            raise SceneError(f"{len(pixels)} pixels, but {len(given)} values of {tag}{where}")
+        _check_covers(pixels, width, f"pixels{where}")
+        _check_values(given, tag + where, least)
+        row[:] = np.interp(np.arange(width), pixels, given)
+    return Vectors(lines, values)
+
+
+def _block(element: Element, shape: tuple[int, int]) -> AzimuthBlock:
+    """A block along azimuth; without limits (SLC) it is the whole raster."""
+    height, width = shape
+    top = int(_number(element, "firstAzimuthLine", 0))
+    left = int(_number(element, "firstRangeSample", 0))
+    bottom = int(_number(element, "lastAzimuthLine", height - 1)) + 1
+    right = int(_number(element, "lastRangeSample", width - 1)) + 1
+    window = Window(top, left, bottom - top, right - left)
+    where = f" of the azimuth block at line {top}, sample {left}"
+    lines, factors = _numbers(element, "line", where), _numbers(element, "noiseAzimuthLut", where)
+    if window.empty or len(lines) != len(factors):
+        raise SceneError(f"{len(lines)} lines and {len(factors)} values{where}, or no pixel in it")
+    _check_increasing(lines, f"lines{where}")
+    _check_values(factors, f"noiseAzimuthLut{where}", 0.0)
+    return AzimuthBlock(window.intersect(Window(0, 0, height, width)), lines, factors)
+
+
+def _numbers(element: Element, tag: str, where: str) -> NDArray[np.float64]:
+    """The numbers in a member, as many as it says."""
+    member = element.find(tag)
+    text = (member.text if member is not None else None) or ""
+    if member is None or len(text) > _MOST_TEXT:
+        raise SceneError(f"{'no' if member is None else 'too long a'} {tag}{where}")
+    try:
+        numbers = np.array(text.split(), np.float64)
+    except (ValueError, OverflowError):
+        raise SceneError(f"{tag}{where} is not all numbers") from None
+    _check_count(member, len(numbers), tag + where)
+    return numbers
+
+
+def _number(element: Element, tag: str, otherwise: float | None = None) -> float:
+    text = element.findtext(tag)
+    if text is None and otherwise is not None:
+        return otherwise
+    try:
+        number = float(text or "")
+    except ValueError:
+        raise SceneError(f"a vector's {tag} is {(text or '')[:20]!r}, not a number") from None
+    if not abs(number) < 1e9:
+        raise SceneError(f"a vector's {tag} is {number:g}")
+    return number
+
+
+def _check_count(element: Element, found: int, what: str) -> None:
+    told = element.get("count")
+    if told is not None and told.strip() != str(found):
+        raise SceneError(f"{what} should have {told[:20]} members, but has {found}")
+    if not found:
+        raise SceneError(f"{what} is empty")
+
+
+def _check_increasing(places: NDArray[np.float64], what: str) -> None:
+    if not np.isfinite(places).all() or (np.diff(places) <= 0).any():
+        raise SceneError(f"the {what} do not increase")
+
+
+def _check_covers(places: NDArray[np.float64], size: int, what: str) -> None:
+    """Nodes increase and reach over the raster, but for one step at most at either end."""
+    _check_increasing(places, what)
+    step = np.diff(places).max(initial=0.0)
+    if places[0] > step or places[-1] < size - 1 - step:
+        raise SceneError(
+            f"the {what} go from {places[0]:g} to {places[-1]:g}, but the raster has {size}"
+        )
+
+
+def _check_values(values: NDArray[np.float64], what: str, least: float) -> None:
+    # Comparisons with NaN are false.
+    if not (values >= least).all() or not (values < 1e15).all():
+        raise SceneError(f"{what} has values that are no {'positive ' if least else ''}numbers")
+
+
+def _unusable(path: str, error: SceneError, advice: str) -> SceneError:
+    what = str(error).removeprefix(f"{path}: ")
+    kind = PurePosixPath(path).name.partition("-")[0]
+    return SceneError(f"{path}: a broken {kind} table ({what}); get the product again, or {advice}")
