@@ -196,15 +196,17 @@ def _expected(measurement: str) -> list[str]:
     in_archive = measurement.startswith("/vsizip/")
     if is_remote(measurement) or (measurement.startswith("/vsi") and not in_archive):
         return []
-    path = PurePosixPath(measurement)
+    path = measurement
     if not in_archive:
-        path = PurePosixPath(Path(measurement.removeprefix("file://")).absolute().as_posix())
-    if path.parent.name.lower() != "measurement":
+        path = Path(path.removeprefix("file://")).absolute().as_posix()
+    folder, _, name = path.rpartition("/")
+    product, _, inner = folder.rpartition("/")
+    if inner.lower() != "measurement":
         return []
-    folder = path.parent.parent / "annotation" / "calibration"
-    # A product as COGs names the measurement files alone so.
-    stems = dict.fromkeys([path.stem, path.stem.removesuffix("-cog")])
-    return [str(folder / f"calibration-{stem}.xml") for stem in stems]
+    stem = PurePosixPath(name).stem
+    # A product as COGs may name the measurement files alone so.
+    stems = dict.fromkeys([stem, stem.removesuffix("-cog")])
+    return [f"{product}/annotation/calibration/calibration-{s}.xml" for s in stems]
 
 
 def _rows(window: Window) -> NDArray[np.int64]:

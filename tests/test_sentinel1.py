@@ -1,0 +1,548 @@
+"""Sentinel-1 products as they are delivered: sigma nought by their own tables."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from models import gray_bundle, random_bundle
+from products import (
+    NAME,
+    STEM,
+    Tables,
+    bilinear,
+    control_points,
+    write_measurement,
+    write_product,
+    zipped,
+)
+from test_units import spec
+
+from cwsam_geo.cli.main import main
+from cwsam_geo.errors import SceneError
+from cwsam_geo.grid import Window
+from cwsam_geo.info import InfoOptions, describe
+from cwsam_geo.io import product_xml
+from cwsam_geo.io.sentinel1 import FLOOR, missing_table, table_files
+from cwsam_geo.io.sentinel1_tables import read_sigma_nought
+from cwsam_geo.io.source import open_source
+from cwsam_geo.legend import Legend
+from cwsam_geo.preprocess import amplitude8_spec
+from cwsam_geo.reading import plan_reading
+from cwsam_geo.train.prepare import region_data
+from cwsam_geo.train.region_file import load_region
+
+CLASSES = Legend.from_list(
+    [
+        {"code": 1, "name": "water", "color": "#0000ff"},
+        {"code": 2, "name": "land", "color": "#00ff00"},
+    ]
+)
+
+
+def digital_numbers(shape, seed=0, mean=150):
+    """Single-look amplitude, never 0."""
+    values = np.random.default_rng(seed).rayleigh(mean, shape)
+    return (np.rint(values) + 1).astype(np.uint16)
+
+
+def numbers_of(tables, seed=0):
+    return {name: digital_numbers(t.shape, seed + i) for i, (name, t) in enumerate(tables.items())}
+
+
+@pytest.fixture
+def tables():
+    return {"VV": Tables(), "VH": Tables(level=620, noise=1500)}
+
+
+@pytest.fixture
+def bands(tables):
+    return numbers_of(tables)
+
+
+@pytest.fixture
+def product(tmp_path, bands, tables):
+    return write_product(tmp_path, bands, tables)
+
+
+def sigma_nought(*paths, **options):
+    """VV and VH as ``predict`` reads them."""
+    with open_source(list(paths), **options) as source:
+        reading = plan_reading(source, spec())
+        values, valid = reading.source.read(source.grid.window)
+        order = [reading.source.names.index(name) for name in ("VV", "VH")]
+        return values[order], valid, reading
+
+
+def table(product, kind="calibration", polarisation="vv"):
+    return next((product / "annotation" / "calibration").glob(f"{kind}-*-{polarisation}-*.xml"))
+
+
+# Values
+
+
+@pytest.mark.parametrize("layout", ["modern", "old", "none"])
+def test_sigma_nought_at_the_nodes_and_between_them(tmp_path, layout):
+    tables = {"VV": Tables(layout=layout), "VH": Tables(layout=layout, level=620, noise=900)}
+    bands = numbers_of(tables)
+    values, valid, reading = sigma_nought(write_product(tmp_path, bands, tables))
+    assert valid.all()
+    for plane, name in zip(values, ("VV", "VH"), strict=True):
+        expected = tables[name].expected(bands[name])
+        np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-8)
+        assert layout == "none" or (expected == FLOOR).any()
+    assert reading.scene_bands.units == "power"
+    noise = "not removed (the product has no noise table)" if layout == "none" else "removed"
+    assert reading.remarks[0] == (
+        f"units: power, sigma nought, by the product's calibration tables, thermal noise {noise}"
+    )
+
+
+def test_the_level_comes_back(tmp_path, tables):
+    """Digital numbers made of a level give the level, but for their rounding."""
+    level = {"VV": 0.1, "VH": 0.02}
+    bands = {name: t.numbers(level[name]) for name, t in tables.items()}
+    values, _, _ = sigma_nought(write_product(tmp_path, bands, tables))
+    for plane, name in zip(values, ("VV", "VH"), strict=True):
+        assert np.abs(10 * np.log10(plane / level[name])).max() < 0.1
+
+
+@given(st.data())
+def test_windows_are_parts_of_the_whole_scene(tmp_path_factory, data):
+    product, whole = _once(tmp_path_factory)
+    height, width = whole.shape[1:]
+    row = data.draw(st.integers(0, height - 1))
+    col = data.draw(st.integers(0, width - 1))
+    window = Window(
+        row, col, data.draw(st.integers(1, height - row)), data.draw(st.integers(1, width - col))
+    )
+    with open_source(product) as source:
+        values, _ = source.calibrated().read(window)
+    np.testing.assert_array_equal(values, whole[(slice(None), *window.slices)])
+
+
+_KEPT = {}
+
+
+def _once(factory):
+    if not _KEPT:
+        tables = {"VV": Tables(), "VH": Tables(level=620)}
+        product = write_product(factory.mktemp("windows"), numbers_of(tables), tables)
+        with open_source(product) as source:
+            _KEPT["product"] = product, source.calibrated().read(source.grid.window)[0]
+    return _KEPT["product"]
+
+
+def test_wherever_the_product_lies_its_values_are_the_same(product, bands, tables, tmp_path):
+    expected, _, _ = sigma_nought(product)
+    files = sorted((product / "measurement").iterdir())
+    archive = zipped(product)
+    inside = [f"/vsizip/{archive}/{f.relative_to(tmp_path)}" for f in files]
+    braces = [f"/vsizip/{{{archive}}}/{f.relative_to(tmp_path)}" for f in files]
+    for paths in ([product], [product / "manifest.safe"], [archive], files, inside, braces):
+        values, _, _ = sigma_nought(*paths)
+        np.testing.assert_array_equal(values, expected)
+    with open_source(files[0]) as source:
+        one, _ = source.calibrated().read(source.grid.window)
+    np.testing.assert_array_equal(one[0], expected[1])  # VH, by the alphabet
+    swapped, _, _ = sigma_nought(product, bidx=[2, 1])
+    np.testing.assert_array_equal(swapped, expected)
+
+
+def test_a_relative_path_inside_the_product(product, monkeypatch):
+    expected, _, _ = sigma_nought(product)
+    monkeypatch.chdir(product / "measurement")
+    values, _, _ = sigma_nought(*sorted(f.name for f in (product / "measurement").iterdir()))
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_products_as_cogs_are_found(tmp_path, bands, tables):
+    product = write_product(tmp_path, bands, tables)
+    for file in list((product / "measurement").iterdir()):
+        file.rename(file.with_name(f"{file.stem}-cog.tiff"))
+    values, _, _ = sigma_nought(product)
+    np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5, atol=1e-8)
+
+
+def test_over_a_network_tables_are_not_looked_for():
+    for name in ("https://x.org/P.SAFE/measurement/a.tiff", "/vsis3/b/P.SAFE/measurement/a.tiff"):
+        assert table_files(name) is None
+        assert missing_table(name) is None
+
+
+def test_complex_numbers_are_squared_first(tmp_path):
+    tables = {"VV": Tables(layout="old")}
+    rng = np.random.default_rng(0)
+    stored = rng.normal(0, 100, tables["VV"].shape) + 1j * rng.normal(0, 100, tables["VV"].shape)
+    stored = (np.rint(stored.real) + 1j * np.rint(stored.imag)).astype(np.complex64)
+    product = write_product(tmp_path, {"VV": stored}, tables, STEM.replace("grd", "slc"))
+    with open_source(product) as source:
+        reading = plan_reading(source, spec(fill=(None, -20.0)))
+        values, _ = reading.source.read(source.grid.window)
+    np.testing.assert_allclose(
+        values[0], tables["VV"].expected(np.abs(stored)), rtol=1e-5, atol=1e-7
+    )
+    assert "SLC" in " ".join(reading.warnings)
+
+
+def test_azimuth_blocks_without_limits_are_the_whole_raster_and_the_first_counts(tmp_path, bands):
+    tables = {"VV": Tables()}
+    product = write_product(tmp_path, {"VV": bands["VV"]}, tables)
+    path = table(product, "noise")
+    text = path.read_text()
+    start = text.index("<firstAzimuthLine>")
+    stop = text.index("</lastRangeSample>") + len("</lastRangeSample>")
+    path.write_text(text[:start] + text[stop:])
+    lines, factors = tables["VV"].blocks[0][5:]
+    tables["VV"].blocks = [("", 0, 0, 149, 229, lines, factors)]
+    with open_source(product) as source:
+        values, _ = source.calibrated().read(source.grid.window)
+    np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5, atol=1e-8)
+
+
+# What is data
+
+
+@pytest.mark.parametrize("declared", [None, 65535, 0])
+def test_zeros_of_all_bands_are_nodata_and_those_of_one_band_are_dark(
+    tmp_path, bands, tables, declared
+):
+    for stored in bands.values():
+        stored[:20] = 0
+    bands["VH"][40:50] = 0
+    product = write_product(tmp_path, bands, tables, nodata=declared)
+    values, valid, reading = sigma_nought(product)
+    assert not valid[:20].any()
+    assert valid[20:].all()
+    assert (values[1, 40:50] == np.float32(FLOOR)).all()
+    assert (values[:, 20:] >= np.float32(FLOOR)).all()
+    # Where the files declare 0 themselves, nothing needs saying.
+    assert any("0 in every band" in text for text in reading.remarks) == (declared != 0)
+    kept, valid, _ = sigma_nought(product, nodata="none")
+    assert valid.all()
+    assert (kept[:, :20] == 0).all()
+
+
+def test_a_nodata_value_is_that_of_the_file(product, bands):
+    _, valid, _ = sigma_nought(product, nodata=float(bands["VV"][3, 3]))
+    gone = (bands["VV"] == bands["VV"][3, 3]) | (bands["VH"] == bands["VV"][3, 3])
+    np.testing.assert_array_equal(valid, ~gone)
+
+
+# When it is done
+
+
+def test_units_that_are_given_and_models_of_8_bits_mean_the_digital_numbers(product, bands):
+    for model, units in ((spec(), "amplitude"), (amplitude8_spec(64), "auto")):
+        with open_source(product) as source:
+            reading = plan_reading(source, model, units)
+            values, _ = reading.source.read(source.grid.window)
+        assert reading.units.units == "amplitude"
+        assert reading.source.calibration is None
+        first = reading.source.names[0]
+        np.testing.assert_array_equal(values[0], bands[first])
+
+
+def test_without_tables_the_refusal_says_what_is_missing(product, tmp_path):
+    shutil.rmtree(product / "annotation")
+    with pytest.raises(SceneError, match=r"lacks annotation/calibration/calibration-.*whole"):
+        sigma_nought(product)
+    with pytest.raises(SceneError, match=r"lacks annotation/calibration/calibration-"):
+        sigma_nought(zipped(product))
+    with open_source(product) as source:
+        assert plan_reading(source, spec(), "amplitude").scene_bands.units == "amplitude"
+
+
+def test_one_band_without_tables_keeps_the_others_from_use(product):
+    table(product, polarisation="vh").unlink()
+    with pytest.raises(SceneError, match=r"lacks annotation/calibration/calibration-\S+-vh-"):
+        sigma_nought(product)
+    with open_source(product) as source:
+        # VV alone has its own.
+        reading = plan_reading(source, spec(bands=("VV",)))
+    assert reading.source.calibration is not None
+
+
+def test_noise_of_one_band_missing_or_in_the_units_of_old_processors(tmp_path, bands, tables):
+    product = write_product(tmp_path, bands, tables)
+    table(product, "noise", "vh").unlink()
+    values, _, reading = sigma_nought(product)
+    assert "not removed (the product has no noise table of VH)" in reading.remarks[0]
+    tables["VH"].layout = "none"
+    np.testing.assert_allclose(values[1], tables["VH"].expected(bands["VH"]), rtol=1e-5)
+    old = Tables(layout="old")
+    old.noise = [1e-6 * n for n in old.noise]
+    table(product, "noise", "vv").write_text(old.noise_xml())
+    _, _, reading = sigma_nought(product)
+    assert "the noise table is empty or in units of before 2015 of VV" in reading.remarks[0]
+    assert "the product has no noise table of VH" in reading.remarks[0]
+
+
+def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):
+    # Trained on digital numbers: 40 dB and more.
+    own = spec(quantiles=((30.0, 39.0, 46.0), (30.0, 39.0, 46.0)))
+    with open_source(product) as source:
+        reading = plan_reading(source, own)
+        assert "--units amplitude" in reading.warnings[0]
+        assert not plan_reading(source, own, "amplitude").warnings
+
+
+# Tables that cannot be trusted
+
+BILLION = (
+    '<?xml version="1.0"?><!DOCTYPE b [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>'
+    "<calibration>&b;</calibration>"
+)
+
+
+def _flat(text):
+    for old, new in ((50, 10), (101, 20), (157, 30)):
+        text = text.replace(f"<line>{old}<", f"<line>{new}<")
+    return text
+
+
+def _swap(old, new, count=1):
+    return lambda text: text.replace(old, new, count)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "words"),
+    [
+        ("calibration", lambda text: text[: len(text) // 2], "is not XML"),
+        ("calibration", lambda text: "", "is not XML"),
+        ("calibration", lambda text: BILLION, "document type"),
+        ("calibration", _swap("calibrationVectorList", "list", 2), "no calibrationVectorList"),
+        ("calibration", _swap('List count="4"', 'List count="5"'), "should have 5 members"),
+        ("calibration", _swap('<pixel count="7">', '<pixel count="6">'), "should have 6"),
+        ("calibration", _swap('<pixel count="7">0 ', '<pixel count="6">'), "6 pixels, but 7"),
+        ("calibration", _swap(">0 40 80 ", ">0 80 40 "), "do not increase"),
+        ("calibration", _swap("<line>50", "<line>-1"), "lines do not increase"),
+        ("calibration", _swap("<line>50", "<line>fifty"), "'fifty', not a number"),
+        ("calibration", _swap("<line>50", "<line>inf"), "line is inf"),
+        ("calibration", _flat, "the raster has 150"),
+        ("calibration", _swap(">600 ", ">nan "), "are no positive numbers"),
+        ("calibration", _swap(">600 ", ">0 "), "are no positive numbers"),
+        ("calibration", _swap(">600 ", ">six "), "not all numbers"),
+        ("calibration", _swap("sigmaNought", "sigma", 2), "no sigmaNought"),
+        ("calibration", lambda text: "<a>" + "<b/>" * 100_001 + "</a>", "elements"),
+        ("noise", _swap("noiseRangeLut", "lut", 2), "no noiseRangeLut"),
+        ("noise", _swap(">2000 ", ">-2000 "), "are no numbers"),
+        ("noise", _swap("<lastRangeSample>114", "<lastRangeSample>-4"), "no pixel in it"),
+        ("noise", _swap('<line count="16">0 10 ', '<line count="16">10 0 '), "do not increase"),
+        ("noise", lambda text: "<noise/>", "no noiseVectorList"),
+    ],
+)
+def test_broken_tables_are_one_clear_line(product, kind, change, words):
+    path = table(product, kind)
+    before = path.read_text()
+    after = change(before)
+    assert after != before
+    path.write_text(after)
+    with pytest.raises(SceneError) as caught:
+        sigma_nought(product)
+    text = str(caught.value)
+    assert text.startswith(f"{path}: a broken {kind} table (")
+    assert words in text
+    assert "\n" not in text
+    assert ("delete this file" if kind == "noise" else "--units amplitude") in text
+
+
+def test_tables_that_do_not_reach_the_right_edge(tmp_path, bands):
+    small = Tables((150, 120))
+    with pytest.raises(SceneError, match="go from 0 to 119, but the raster has 230"):
+        sigma_nought(write_product(tmp_path, bands, {"VV": small, "VH": small}))
+
+
+def test_a_document_type_is_refused_in_any_encoding(product):
+    text = BILLION.replace('"1.0"', '"1.0" encoding="utf-16"')
+    table(product).write_bytes(text.encode("utf-16"))
+    with pytest.raises(SceneError, match="document type"):
+        sigma_nought(product)
+
+
+def test_huge_tables_are_not_read(product, monkeypatch):
+    archive = zipped(product)
+    monkeypatch.setattr(product_xml, "LARGEST", 1 << 10)
+    for location in (product, archive):
+        with pytest.raises(SceneError, match="is larger than 0 MB"):
+            sigma_nought(location)
+
+
+def test_damaged_members_of_an_archive(product):
+    archive = zipped(product)
+    data = bytearray(archive.read_bytes())
+    place = data.index(b"calibration-s1b-iw-grd-vv") + 120
+    data[place : place + 200] = bytes(200)
+    archive.write_bytes(data)
+    with pytest.raises(SceneError, match=r"broken calibration table \(.*cannot be read"):
+        sigma_nought(archive)
+
+
+# The commands
+
+
+def flood(shape=(256, 384), seed=0):
+    """Sigma nought of water (-22 and -28 dB) left, land (-9 and -15 dB) right, with speckle."""
+    rng = np.random.default_rng(seed)
+    water = np.arange(shape[1]) < shape[1] // 2
+    level = {"VV": np.where(water, -22.0, -9.0), "VH": np.where(water, -28.0, -15.0)}
+    # Of 4.4 looks, as a GRD.
+    speckle = {name: rng.gamma(4.4, 1 / 4.4, shape) for name in level}
+    return {name: 10 ** (db / 10) * speckle[name] for name, db in level.items()}, water
+
+
+@pytest.fixture
+def flooded(tmp_path):
+    truth, water = flood()
+    tables = {"VV": Tables((256, 384)), "VH": Tables((256, 384), noise=400)}
+    bands = {name: tables[name].numbers(truth[name]) for name in truth}
+    for stored in bands.values():
+        stored[:, :16] = 0
+    return write_product(tmp_path, bands, tables), water
+
+
+def run(capfd, *arguments):
+    """Runs a command that succeeds, and gives what it says."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(a) for a in arguments])
+    said = capfd.readouterr().err
+    assert not stopped.value.code, said
+    return said
+
+
+def test_predict_maps_a_product_with_the_bundled_model(flooded, tmp_path, capfd):
+    product, water = flooded
+    said = run(capfd, "predict", product, "-o", tmp_path / "map.tif")
+    assert "sigma nought, by the product's calibration tables, thermal noise removed" in said
+    assert "Warning" not in said
+    with rasterio.open(tmp_path / "map.tif") as file:
+        codes, settings = file.read(1), json.loads(file.tags()["CWSAM_GEO_SETTINGS"])
+        points, crs = file.gcps
+        legend = Legend.from_list(json.loads(file.tags()["LEGEND"]))
+    names = dict(zip(legend.codes.tolist(), legend.names, strict=True)) | {255: "nodata"}
+    named = np.vectorize(names.get)(codes)
+    assert (named[:, :16] == "nodata").all()
+    assert (named[:, 16:] != "nodata").all()
+    assert (named[:, 16:][:, water[16:]] == "water").mean() > 0.95
+    assert (named[:, ~water] == "land").mean() > 0.95
+    assert (settings["units"], settings["calibration"][:13]) == ("power", "sigma nought,")
+    places = [
+        [(p.row, p.col, p.x, p.y) for p in ps] for ps in (points, control_points(codes.shape))
+    ]
+    np.testing.assert_allclose(*places)
+    assert crs.to_epsg() == 4326
+
+
+def test_info_says_that_the_tables_are_used(product, tmp_path):
+    random_bundle(CLASSES).save(tmp_path / "s1.safetensors")
+    gray_bundle(CLASSES).save(tmp_path / "gray.safetensors")
+    found = describe([str(product)], InfoOptions(model=tmp_path / "s1.safetensors"))
+    assert found["calibration"].startswith("sigma nought")
+    assert found["units"] == {"units": "power", "reason": found["calibration"]}
+    assert found["statistics"][0]["p50"] < 1
+    assert found["predict"]["units"] == "power"
+    gray = describe([str(product)], InfoOptions(model=tmp_path / "gray.safetensors", bidx=(1,)))
+    assert gray["predict"]["units"] == "amplitude"
+    given = describe([str(product)], InfoOptions(units="amplitude"))
+    assert given["calibration"] is None
+    assert given["statistics"][0]["p50"] > 1
+    table(product).write_text("<calibration/>")
+    broken = describe([str(product)], InfoOptions(model=tmp_path / "s1.safetensors"))
+    assert "broken calibration table" in broken["units"]["reason"]
+    assert "broken calibration table" in broken["predict"]["refuses"]
+
+
+def labelled(folder, water):
+    labels = np.tile(np.where(water, 1, 2).astype(np.uint8), (256, 1))
+    write_measurement(folder / "labels.tif", labels)
+    content = {
+        "classes": CLASSES.to_list(),
+        "scenes": [{"scene": NAME, "labels": "labels.tif"}],
+        "init": "tiny",
+        "train": {"tile_size": 64, "epochs": 1, "samples": 4, "batch_size": 2, "scope": "full",
+                  "device": "cpu"},
+        "validation": {"block_size_px": 64, "fraction": 0.25, "gap_px": 8},
+    }  # fmt: skip
+    (folder / "region.yaml").write_text(yaml.safe_dump(content))
+    return folder / "region.yaml"
+
+
+def test_training_sees_what_predict_sees(flooded, tmp_path):
+    product, water = flooded
+    region = labelled(tmp_path, water)
+    expected, _, _ = sigma_nought(product)
+    with region_data(load_region(region)) as data:
+        vv = [
+            q for name, q in zip(data.spec.bands, data.spec.quantiles, strict=True) if name == "VV"
+        ]
+        assert vv[0][0] == pytest.approx(-24, abs=3)
+        assert vv[0][2] == pytest.approx(-7, abs=3)
+        scene = data.training._reader.scenes[0].file
+        assert scene.calibrated
+        with scene.open() as source:
+            values, _ = source.read(source.grid.window)
+            place = source.names.index("VV")
+        np.testing.assert_array_equal(values[place], expected[0])
+        shutil.rmtree(product / "annotation")
+        with pytest.raises(SceneError, match="tables are gone"):
+            scene.open()
+
+
+def test_finetune_on_a_product_and_predict_with_it(flooded, tmp_path, capfd):
+    product, water = flooded
+    model = tmp_path / "own.safetensors"
+    run(capfd, "finetune", labelled(tmp_path, water), "-o", model)
+    said = run(capfd, "predict", product, "-o", tmp_path / "map.tif", "-m", model)
+    assert "far from" not in said
+
+
+# Real tables
+
+
+def test_real_tables_as_computed_by_other_means(shared_data):
+    from xml.etree import ElementTree
+
+    product = next(shared_data.glob("safe/*5371.SAFE"))
+    shape = 16705, 26102
+    found = read_sigma_nought(table_files(str(next((product / "measurement").iterdir()))), *shape)
+    roots = {
+        kind: ElementTree.parse(table(product, kind)).getroot() for kind in ("calibration", "noise")
+    }
+
+    def nodes(kind, path, lut):
+        vectors = roots[kind].findall(path)
+        parts = [[v.findtext(t).split() for v in vectors] for t in ("line", "pixel", lut)]
+        return [[np.array(p, float) for p in part] for part in parts]
+
+    lines, pixels, sigma = nodes("calibration", "*/calibrationVector", "sigmaNought")
+    noise_lines, noise_pixels, noise = nodes("noise", "*/noiseRangeVector", "noiseRangeLut")
+    blocks = roots["noise"].findall("*/noiseAzimuthVector")
+    rng = np.random.default_rng(0)
+    rows = [0, 668, 669, 1002, 8018, 16704, *rng.integers(0, shape[0], 20)]
+    cols = np.array([0, 40, 57, 8889, 8890, 26080, 26101, *rng.integers(0, shape[1], 200)])
+    dn = rng.integers(1, 2000, (len(rows), len(cols))).astype(np.float64)
+    for row, numbers in zip(rows, dn, strict=True):
+        tables = (lines, pixels, sigma), (noise_lines, noise_pixels, noise)
+        at = [bilinear(np.ravel(a) - row, b, c, (1, shape[1]))[0, cols] for a, b, c in tables]
+        for block in blocks:
+            first, last = (int(block.findtext(f"{e}RangeSample")) for e in ("first", "last"))
+            line, lut = (np.array(block.findtext(t).split(), float)
+                         for t in ("line", "noiseAzimuthLut"))  # fmt: skip
+            at[1][(cols >= first) & (cols <= last)] *= np.interp(row, line, lut)
+        expected = np.maximum((numbers**2 - at[1]) / at[0] ** 2, FLOOR)
+        for col, number, value in zip(cols, numbers, expected, strict=True):
+            pixel = np.array([[number]], np.float32)
+            found.apply(pixel, Window(int(row), int(col), 1, 1), intensity=False)
+            assert pixel[0, 0] == pytest.approx(value, rel=1e-5, abs=1e-8)
+
+
+def test_the_real_product_is_read_by_its_tables(shared_data):
+    with open_source(next(shared_data.glob("safe/*5371.SAFE"))) as source:
+        assert "thermal noise removed" in source.calibrated().calibration
+    lacking = next(shared_data.glob("safe/*ECC8.SAFE"))
+    with open_source(lacking) as source, pytest.raises(SceneError, match="lacks annotation"):
+        plan_reading(source, spec(fill=(None, -20.0)))
