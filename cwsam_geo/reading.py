@@ -194,7 +194,7 @@ def _lacks(table: str) -> str:
 def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
     table, lacks, advice = source.lacking_table, "", ""
     if table is not None:
-        lacks, advice = f", and {_lacks(table)}", "get the whole product, "
+        lacks, advice = f", and {_lacks(table)}", "get the whole product, or "
     return (
         f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
         f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "

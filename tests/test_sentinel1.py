@@ -36,6 +36,8 @@ from cwsam_geo.reading import plan_reading
 from cwsam_geo.train.prepare import region_data
 from cwsam_geo.train.region_file import load_region
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
 CLASSES = Legend.from_list(
     [
         {"code": 1, "name": "water", "color": "#0000ff"},
@@ -271,15 +273,15 @@ def test_noise_of_one_band_missing_or_in_the_units_of_old_processors(tmp_path, b
     product = write_product(tmp_path, bands, tables)
     table(product, "noise", "vh").unlink()
     values, _, reading = sigma_nought(product)
-    assert "not removed (the product has no noise table of VH)" in reading.remarks[0]
+    assert "not removed (VH: the product has no noise table)" in reading.remarks[0]
     tables["VH"].layout = "none"
     np.testing.assert_allclose(values[1], tables["VH"].expected(bands["VH"]), rtol=1e-5)
     old = Tables(layout="old")
     old.noise = [1e-6 * n for n in old.noise]
     table(product, "noise", "vv").write_text(old.noise_xml())
     _, _, reading = sigma_nought(product)
-    assert "the noise table is empty or in units of before 2015 of VV" in reading.remarks[0]
-    assert "the product has no noise table of VH" in reading.remarks[0]
+    assert "VV: the noise table is empty or in units of before 2015" in reading.remarks[0]
+    assert "VH: the product has no noise table" in reading.remarks[0]
 
 
 def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):

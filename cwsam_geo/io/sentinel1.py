@@ -185,7 +185,7 @@ def describe_tables(names: Sequence[str | None], tables: Sequence[SigmaNought]) 
     noise = "thermal noise removed"
     if kept:
         listed = [
-            f"{why} of {' and '.join(bands)}" if len(bands) < len(tables) else why
+            f"{' and '.join(bands)}: {why}" if len(bands) < len(tables) else why
             for why, bands in kept.items()
         ]
         noise = f"thermal noise not removed ({'; '.join(listed)})"

@@ -19,7 +19,7 @@ _MOST_TEXT = 1 << 20
 _LEAST_AMPLITUDE = 1e-6
 _LEAST_NOISE = 1e-4
 """Noise below -40 dB of sigma nought cannot be Sentinel-1's, whose floor lies at -22 to -30 dB:
-processors before IPF 2.50 (June 2015) gave it in other units."""
+processors before the middle of 2015 gave it in other units."""
 
 
 def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought:
@@ -159,9 +159,9 @@ def _check_increasing(places: NDArray[np.float64], what: str) -> None:
 
 
 def _check_covers(places: NDArray[np.float64], size: int, what: str) -> None:
-    """Nodes increase and reach over the raster, but for one step at most at either end."""
+    """Nodes increase and reach over the raster, but for a step between them at either end."""
     _check_increasing(places, what)
-    step = np.diff(places).max(initial=0.0)
+    step = min(np.diff(places).max(initial=0.0), size / 4)
     if places[0] > step or places[-1] < size - 1 - step:
         raise SceneError(
             f"the {what} go from {places[0]:g} to {places[-1]:g}, but the raster has {size}"

@@ -14,12 +14,7 @@ from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.bands import (
-    Nodata,
-    check_pictures,
-    hints,
-    read_bands,
-)
+from cwsam_geo.io.bands import Nodata, check_pictures, hints, read_bands
 from cwsam_geo.io.georef import check_grids, grid_of
 from cwsam_geo.io.opening import (
     Location,
@@ -195,15 +190,17 @@ class RasterSource:
             echo = (values != 0).any(axis=0)
             if self.zero_is_nodata:
                 valid &= echo
-            self._calibrate(values, window, ~echo)
+            if self.tables:
+                self._calibrate(values, window, echo)
         return values, valid
 
     def _calibrate(
-        self, values: NDArray[np.float32], window: Window, silent: NDArray[np.bool_]
+        self, values: NDArray[np.float32], window: Window, echo: NDArray[np.bool_]
     ) -> None:
-        for numbers, table in zip(values, self.tables, strict=False):
+        """Digital numbers become sigma nought in place; 0 stays where no band has an echo."""
+        for numbers, table in zip(values, self.tables, strict=True):
             table.apply(numbers, window, self.complex)
-            np.copyto(numbers, np.float32(0), where=silent)
+            np.copyto(numbers, np.float32(0), where=~echo)
 
     def _read_part(
         self, part: Part, window: Window
