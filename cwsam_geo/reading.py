@@ -175,8 +175,8 @@ def _warnings(
     ):
         raise SceneError(_refusal(source, decision))
     found = [far] if far else []
-    if far and source.tables:
-        found[0] += "; --units amplitude reads the product's digital numbers as they are"
+    if far and source.tables and _knows_digital_numbers(spec):
+        found[0] += "; --units amplitude reads the product's digital numbers, which it knows"
     if source.tables and source.complex:
         found.append(
             "single-look complex (SLC), read as sigma nought: most models know scenes of even "
@@ -206,6 +206,12 @@ def _uncalibrated(stats: SceneStats, units: Units) -> bool:
     # Digital numbers of Sentinel-1 are some 50 to 56 dB above sigma nought.
     digital = stats.whole_numbers and units != "db"
     return digital or any(decibels(b.median, units) > PLAUSIBLE_DB[1] for b in stats.bands)
+
+
+def _knows_digital_numbers(spec: PreprocessSpec) -> bool:
+    units: Units = "power" if spec.scaling == "linear" else "db"
+    medians = [decibels(q[1], units) for q in spec.quantiles or ()]
+    return any(median > PLAUSIBLE_DB[1] for median in medians)
 
 
 def _swapped(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> list[str]:

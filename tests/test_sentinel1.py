@@ -291,6 +291,10 @@ def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):
         reading = plan_reading(source, own)
         assert "--units amplitude" in reading.warnings[0]
         assert not plan_reading(source, own, "amplitude").warnings
+        low = spec(quantiles=((-44.0, -42.0, -40.0), (-44.0, -42.0, -40.0)))
+        warned = plan_reading(source, low).warnings[0]
+        assert "far from" in warned
+        assert "--units" not in warned
 
 
 # Tables that cannot be trusted
