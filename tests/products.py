@@ -121,13 +121,26 @@ def control_points(shape):
     ]
 
 
-def write_measurement(path, stored, **profile):
+def annotation_xml(shape):
+    """The same points as ``control_points``, as the annotation has them."""
+    points = "".join(
+        f"<geolocationGridPoint><line>{p.row:g}</line><pixel>{p.col:g}</pixel>"
+        f"<latitude>{p.y:.17g}</latitude><longitude>{p.x:.17g}</longitude><height>{p.z:.17g}</height>"
+        "</geolocationGridPoint>"
+        for p in control_points(shape)
+    )
+    grid = f'<geolocationGridPointList count="20">{points}</geolocationGridPointList>'
+    return document("product", f"<geolocationGrid>{grid}</geolocationGrid>")
+
+
+def write_measurement(path, stored, placed=True, **profile):
     with rasterio.open(
         path, "w", driver="GTiff", count=1, height=stored.shape[0], width=stored.shape[1],
         dtype=profile.pop("dtype", stored.dtype), **profile,
     ) as out:  # fmt: skip
         out.write(stored, 1)
-        out.gcps = control_points(stored.shape), rasterio.CRS.from_epsg(4326)
+        if placed:
+            out.gcps = control_points(stored.shape), rasterio.CRS.from_epsg(4326)
     return path
 
 

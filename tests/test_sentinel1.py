@@ -14,6 +14,7 @@ from products import (
     NAME,
     STEM,
     Tables,
+    annotation_xml,
     bilinear,
     control_points,
     write_measurement,
@@ -506,7 +507,67 @@ def test_finetune_on_a_product_and_predict_with_it(flooded, tmp_path, capfd):
     assert "far from" not in said
 
 
+# Place
+
+
+def placed(grid):
+    return [(p.row, p.col, p.x, p.y, p.z) for p in grid.gcps], grid.gcp_crs
+
+
+def test_control_points_of_the_annotation_where_the_files_have_none(tmp_path, bands, tables):
+    product = write_product(tmp_path, bands, tables, placed=False)
+    with open_source(product) as source:
+        assert not source.grid.georeferenced
+    for file in list((product / "measurement").iterdir()):
+        shape = bands["VV"].shape
+        (product / "annotation" / f"{file.stem}.xml").write_text(annotation_xml(shape))
+    expected = [(p.row, p.col, p.x, p.y, p.z) for p in control_points(shape)]
+    for location in (product, zipped(product), file):
+        with open_source(location) as source:
+            points, crs = placed(source.grid)
+            np.testing.assert_allclose(points, expected, rtol=1e-12)
+            assert crs.to_epsg() == 4326
+
+
+def test_the_files_own_control_points_win(product, bands):
+    with open_source(product) as source:
+        own = placed(source.grid)
+    for file in (product / "measurement").iterdir():
+        (product / "annotation" / f"{file.stem}.xml").write_text("broken")
+    with open_source(product) as source:
+        assert placed(source.grid) == own
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda text: text[:-40], "is not XML"),
+        (lambda text: text.replace("geolocationGrid>", "other>"), "no geolocationGrid"),
+        (lambda text: text.replace('count="20"', 'count="21"'), "should have 21 members"),
+        (lambda text: text.replace("<latitude>4", "<latitude>x4", 1), "latitude is 'x4"),
+    ],
+)
+def test_a_broken_annotation_is_one_clear_line(tmp_path, bands, tables, change, says):
+    product = write_product(tmp_path, bands, tables, placed=False)
+    for file in (product / "measurement").iterdir():
+        annotation = product / "annotation" / f"{file.stem}.xml"
+        annotation.write_text(change(annotation_xml(bands["VV"].shape)))
+    with pytest.raises(SceneError, match=rf"-iw-grd-v\S*\.xml.*{says}.*delete this file") as caught:
+        open_source(product)
+    assert "\n" not in str(caught.value)
+
+
 # Real tables
+
+
+def test_the_real_product_lies_where_gdal_puts_it(shared_data):
+    product = next(shared_data.glob("safe/*5371.SAFE"))
+    with rasterio.open(product) as file, open_source(product) as source:
+        points, crs = file.gcps
+        assert len(points) == 210
+        assert source.grid.gcp_crs == crs
+        expected = [(p.row, p.col, p.x, p.y, p.z) for p in points]
+        np.testing.assert_allclose(placed(source.grid)[0], expected, atol=1e-9)
 
 
 def test_real_tables_as_computed_by_other_means(shared_data):

@@ -192,21 +192,33 @@ def describe_tables(names: Sequence[str | None], tables: Sequence[SigmaNought]) 
     return f"sigma nought, by the product's calibration tables, {noise}"
 
 
+def annotation_file(measurement: str) -> str | None:
+    """The annotation of a measurement file of a local product, or None where there is none."""
+    product, stems = _product(measurement)
+    candidates = (f"{product}/annotation/{stem}.xml" for stem in stems)
+    return next((path for path in candidates if is_there(path)), None)
+
+
 def _expected(measurement: str) -> list[str]:
+    product, stems = _product(measurement)
+    return [f"{product}/annotation/calibration/calibration-{stem}.xml" for stem in stems]
+
+
+def _product(measurement: str) -> tuple[str, list[str]]:
+    """The folder of a measurement file's product, and what the names of its tables may end in."""
     in_archive = measurement.startswith("/vsizip/")
     if is_remote(measurement) or (measurement.startswith("/vsi") and not in_archive):
-        return []
+        return "", []
     path = measurement
     if not in_archive:
         path = Path(path.removeprefix("file://")).absolute().as_posix()
     folder, _, name = path.rpartition("/")
     product, _, inner = folder.rpartition("/")
     if inner.lower() != "measurement":
-        return []
+        return "", []
     stem = PurePosixPath(name).stem
     # A product as COGs may name the measurement files alone so.
-    stems = dict.fromkeys([stem, stem.removesuffix("-cog")])
-    return [f"{product}/annotation/calibration/calibration-{s}.xml" for s in stems]
+    return product, list(dict.fromkeys([stem, stem.removesuffix("-cog")]))
 
 
 def _rows(window: Window) -> NDArray[np.int64]:

@@ -1,13 +1,13 @@
-"""Reading the calibration and noise tables of a Sentinel-1 product, and checking them."""
+"""Reading the tables of a Sentinel-1 product (calibration, noise, place), and checking them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.control import GroundControlPoint
 
 from cwsam_geo.errors import SceneError
 from cwsam_geo.grid import Window
@@ -15,6 +15,7 @@ from cwsam_geo.io.product_xml import read_xml
 from cwsam_geo.io.sentinel1 import AzimuthBlock, Noise, SigmaNought, TableFiles, Vectors
 
 _MOST_VECTORS = 1000
+_MOST_POINTS = 20_000
 _MOST_TEXT = 1 << 20
 _LEAST_AMPLITUDE = 1e-6
 _LEAST_NOISE = 1e-4
@@ -40,17 +41,39 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
         amplitude = _vectors(vectors, "sigmaNought", shape, _LEAST_AMPLITUDE)
     except SceneError as error:
         advice = "pass --units amplitude to read its digital numbers as they are"
-        raise _unusable(files.calibration, error, advice) from None
+        raise _unusable(files.calibration, "calibration table", error, advice) from None
     if files.noise is None:
         return SigmaNought(amplitude, None, "the product has no noise table")
     try:
         noise = _noise(read_xml(files.noise), shape)
     except SceneError as error:
         advice = "delete this file to go on without removal of thermal noise"
-        raise _unusable(files.noise, error, advice) from None
+        raise _unusable(files.noise, "noise table", error, advice) from None
     if noise.vectors.values.mean() < _LEAST_NOISE * amplitude.values.mean() ** 2:
         return SigmaNought(amplitude, None, "the noise table is empty or in units of before 2015")
     return SigmaNought(amplitude, noise)
+
+
+def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
+    """The geolocation grid of a product, as GDAL gives it: longitude, latitude and height.
+
+    Args:
+        annotation: ``annotation/NAME.xml``.
+
+    Raises:
+        SceneError: It is damaged; the message names it.
+    """
+    try:
+        grid = read_xml(annotation).find("geolocationGrid")
+        if grid is None:
+            raise SceneError("has no geolocationGrid")
+        points = _members(grid, "geolocationGridPointList", "geolocationGridPoint", _MOST_POINTS)
+        tags = ("line", "pixel", "longitude", "latitude", "height")
+        found = [[_number(point, tag) for tag in tags] for point in points]
+    except SceneError as error:
+        advice = "delete this file to map the scene without control points"
+        raise _unusable(annotation, "geolocation grid", error, advice) from None
+    return tuple(GroundControlPoint(*values, id=str(i)) for i, values in enumerate(found, 1))
 
 
 def _noise(root: Element, shape: tuple[int, int]) -> Noise:
@@ -64,14 +87,14 @@ def _noise(root: Element, shape: tuple[int, int]) -> Noise:
     return Noise(_vectors(along_range, "noiseRangeLut", shape), tuple(blocks))
 
 
-def _members(root: Element, list_tag: str, tag: str) -> list[Element]:
+def _members(root: Element, list_tag: str, tag: str, most: int = _MOST_VECTORS) -> list[Element]:
     members = root.find(list_tag)
     if members is None:
         raise SceneError(f"has no {list_tag}")
     found = members.findall(tag)
     _check_count(members, len(found), list_tag)
-    if len(found) > _MOST_VECTORS:
-        raise SceneError(f"{list_tag} holds {len(found):,} vectors")
+    if len(found) > most:
+        raise SceneError(f"{list_tag} holds {len(found):,} members")
     return found
 
 
@@ -174,7 +197,6 @@ def _check_values(values: NDArray[np.float64], what: str, least: float) -> None:
         raise SceneError(f"{what} has values that are no {'positive ' if least else ''}numbers")
 
 
-def _unusable(path: str, error: SceneError, advice: str) -> SceneError:
+def _unusable(path: str, kind: str, error: SceneError, advice: str) -> SceneError:
     what = str(error).removeprefix(f"{path}: ")
-    kind = PurePosixPath(path).name.partition("-")[0]
-    return SceneError(f"{path}: a broken {kind} table ({what}); get the product again, or {advice}")
+    return SceneError(f"{path}: a broken {kind} ({what}); get the product again, or {advice}")

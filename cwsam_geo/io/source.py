@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import SceneError, UsageError
@@ -25,8 +26,14 @@ from cwsam_geo.io.opening import (
     shown,
 )
 from cwsam_geo.io.parts import Part, selected_parts, stored_type, unreadable
-from cwsam_geo.io.sentinel1 import SigmaNought, describe_tables, missing_table, table_files
-from cwsam_geo.io.sentinel1_tables import read_sigma_nought
+from cwsam_geo.io.sentinel1 import (
+    SigmaNought,
+    annotation_file,
+    describe_tables,
+    missing_table,
+    table_files,
+)
+from cwsam_geo.io.sentinel1_tables import control_points, read_sigma_nought
 
 
 class Source(Protocol):
@@ -97,7 +104,10 @@ class RasterSource:
         dtype = stored_type(parts)
         self.complex = dtype.startswith("complex")
         self.grid = replace(
-            grid_of(parts[0].dataset), count=len(bands), dtype=dtype, nodata=bands[0].nodata
+            _placed(grid_of(parts[0].dataset), parts[0].path),
+            count=len(bands),
+            dtype=dtype,
+            nodata=bands[0].nodata,
         )
 
     @property
@@ -262,3 +272,11 @@ def open_source(
         source.label = " + ".join(shown(location) for location in given)
         stack.pop_all()
     return source
+
+
+def _placed(grid: SceneGrid, path: str) -> SceneGrid:
+    """The grid, with the control points of its Sentinel-1 product where the file has no place."""
+    annotation = None if grid.georeferenced or grid.rpcs else annotation_file(path)
+    if annotation is None:
+        return grid
+    return replace(grid, gcps=control_points(annotation), gcp_crs=CRS.from_epsg(4326))
