@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +156,40 @@ def test_wherever_the_product_lies_its_values_are_the_same(product, bands, table
     np.testing.assert_array_equal(one[0], expected[1])  # VH, by the alphabet
     swapped, _, _ = sigma_nought(product, bidx=[2, 1])
     np.testing.assert_array_equal(swapped, expected)
+
+
+def repacked(product, name_of):
+    """The product as an archive whose members have other names."""
+    archive = product.parent / "repacked.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for file in filter(Path.is_file, sorted(product.rglob("*"))):
+            member = zipfile.ZipInfo("member")
+            member.filename = name_of(file.relative_to(product.parent).as_posix())
+            out.writestr(member, file.read_bytes())
+    return archive
+
+
+@pytest.mark.parametrize(
+    "name_of", [lambda name: name.replace("/", "\\"), lambda name: f"./{name}"]
+)
+def test_archives_of_other_makers(product, name_of):
+    expected, _, _ = sigma_nought(product)
+    values, _, _ = sigma_nought(repacked(product, name_of))
+    np.testing.assert_array_equal(values, expected)
+
+
+def test_what_macos_leaves_beside_files_is_not_the_scene(product):
+    expected, _, _ = sigma_nought(product)
+    for file in filter(Path.is_file, list(product.rglob("*"))):
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7 attributes")
+    archive = zipped(product)
+    with zipfile.ZipFile(archive, "a") as out:
+        for name in (n for n in out.namelist() if "/." not in n and not n.endswith("/")):
+            folder, _, file = name.rpartition("/")
+            out.writestr(f"__MACOSX/{folder}/._{file}", b"\0\5\x16\7 attributes")
+    for location in (product, archive):
+        values, _, _ = sigma_nought(location)
+        np.testing.assert_array_equal(values, expected)
 
 
 def test_a_relative_path_inside_the_product(product, monkeypatch):

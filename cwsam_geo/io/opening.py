@@ -14,6 +14,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from cwsam_geo.errors import SceneError
+from cwsam_geo.io.product_xml import member_name
 
 Location = str | os.PathLike[str]
 """A path, a URL, or a name that GDAL understands (``/vsicurl/...``, ``NETCDF:...``)."""
@@ -204,7 +205,7 @@ def _choice(names: Sequence[str]) -> str:
 
 
 def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
-    rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")))
+    rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")) and not _hidden(f))
     if not rasters:
         raise SceneError(f"{where}: this Sentinel-1 product holds no measurement files")
     swaths = {Path(f).name.split("-")[1].lower() for f in rasters if Path(f).name.count("-") > 3}
@@ -216,12 +217,18 @@ def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
     return rasters
 
 
+def _hidden(name: str) -> bool:
+    # macOS leaves a "._NAME" beside every NAME on foreign disks and in archives.
+    return Path(name).name.startswith(".")
+
+
 def _in_zip(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if not n.endswith("/")]
+            names = [member_name(n) for n in archive.namelist() if not n.endswith("/")]
     except (zipfile.BadZipFile, OSError) as error:
         raise SceneError(f"{path}: cannot be read as a zip archive ({error})") from None
+    names = [n for n in names if not _hidden(n)]
     inside = [n for n in names if "/measurement/" in f"/{n}"]
     if inside:
         return _one_scene(path, [f"/vsizip/{path}/{n}" for n in inside])

@@ -24,9 +24,14 @@ def is_there(path: str) -> bool:
         return Path(path).is_file()
     try:
         with zipfile.ZipFile(archive[0]) as opened:
-            return archive[1] in opened.NameToInfo
+            return _member(opened, archive[1]) is not None
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def member_name(name: str) -> str:
+    """The name of an archive's member as GDAL has it, whatever made the archive."""
+    return name.replace("\\", "/").removeprefix("./")
 
 
 def read_xml(path: str) -> Element:
@@ -72,13 +77,17 @@ def _bytes_of(path: str) -> bytes:
             with open(path, "rb") as file:
                 data = file.read(LARGEST + 1)
         else:
-            with zipfile.ZipFile(archive[0]) as opened, opened.open(archive[1]) as member:
-                data = member.read(LARGEST + 1)
+            with zipfile.ZipFile(archive[0]) as opened:
+                data = opened.open(_member(opened, archive[1]) or archive[1]).read(LARGEST + 1)
     except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise SceneError(f"{path}: cannot be read ({error})") from None
     if len(data) > LARGEST:
         raise SceneError(f"{path}: is larger than {LARGEST >> 20} MB")
     return data
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
+    return next((m for m in archive.infolist() if member_name(m.filename) == name), None)
 
 
 def _in_archive(path: str) -> tuple[Path, str] | None:
