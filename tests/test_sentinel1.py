@@ -1,6 +1,7 @@
 """Sentinel-1 products as they are delivered: sigma nought by their own tables."""
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -243,6 +244,31 @@ def test_azimuth_blocks_without_limits_are_the_whole_raster_and_the_first_counts
     np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("lines", [[-70, -20, 80], [-30, 0, 60], [90, 120, 190]])
+def test_noise_given_for_some_lines_holds_for_the_others(tmp_path, bands, lines):
+    """As real ones of WV and of some IW SLC products, whose vectors end inside the raster."""
+    tables = {"VV": Tables()}
+    tables["VV"].noise_lines = lines
+    product = write_product(tmp_path, {"VV": bands["VV"]}, tables)
+    with open_source(product) as source:
+        values, _ = source.calibrated().read(source.grid.window)
+    np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5, atol=1e-8)
+
+
+def test_noise_of_one_line_holds_for_all(tmp_path, bands):
+    tables = {"VV": Tables(layout="old")}
+    product = write_product(tmp_path, {"VV": bands["VV"]}, tables)
+    path = table(product, "noise")
+    start, _, rest = path.read_text().partition("<noiseVector>")
+    first, end = rest.partition("</noiseVector>")[0], "</noiseVector></noiseVectorList></noise>"
+    path.write_text(start.replace('count="3"', 'count="1"') + "<noiseVector>" + first + end)
+    tables["VV"].noise = tables["VV"].noise[:1] * 3
+    tables["VV"].noise_pixels = tables["VV"].noise_pixels[:1] * 3
+    with open_source(product) as source:
+        values, _ = source.calibrated().read(source.grid.window)
+    np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5, atol=1e-8)
+
+
 # What is data
 
 
@@ -321,6 +347,14 @@ def test_noise_of_one_band_missing_or_in_the_units_of_old_processors(tmp_path, b
     assert "VH: the product has no noise table" in reading.remarks[0]
 
 
+def test_noise_that_is_too_high_to_be_true_is_not_removed(tmp_path, bands, tables):
+    tables["VV"].noise = [500 * n for n in tables["VV"].noise]
+    values, _, reading = sigma_nought(write_product(tmp_path, bands, tables))
+    assert "VV: the noise table has more than Sentinel-1 can have" in reading.remarks[0]
+    tables["VV"].layout = "none"
+    np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5)
+
+
 def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):
     # Trained on digital numbers: 40 dB and more.
     own = spec(quantiles=((30.0, 39.0, 46.0), (30.0, 39.0, 46.0)))
@@ -346,6 +380,10 @@ def _flat(text):
     for old, new in ((50, 10), (101, 20), (157, 30)):
         text = text.replace(f"<line>{old}<", f"<line>{new}<")
     return text
+
+
+def _later(text):
+    return re.sub(r"<line>(\d+)<", lambda match: f"<line>{int(match[1]) + 150}<", text)
 
 
 def _swap(old, new, count=1):
@@ -376,6 +414,8 @@ def _swap(old, new, count=1):
         ("noise", _swap(">2000 ", ">-2000 "), "are no numbers"),
         ("noise", _swap("<lastRangeSample>114", "<lastRangeSample>-4"), "no pixel in it"),
         ("noise", _swap('<line count="16">0 10 ', '<line count="16">10 0 '), "do not increase"),
+        ("noise", _swap("<line>149<", "<line>-3<"), "lines do not increase"),
+        ("noise", _later, "lines go from 150 to 299, but the raster has 150"),
         ("noise", lambda text: "<noise/>", "no noiseVectorList"),
     ],
 )
@@ -398,6 +438,15 @@ def test_tables_that_do_not_reach_the_right_edge(tmp_path, bands):
     small = Tables((150, 120))
     with pytest.raises(SceneError, match="go from 0 to 119, but the raster has 230"):
         sigma_nought(write_product(tmp_path, bands, {"VV": small, "VH": small}))
+
+
+@pytest.mark.parametrize("cut", [slice(0, 100), slice(None, None, 2)])
+def test_tables_of_a_larger_raster(product, bands, cut):
+    """Measurement files that were cut or made coarser in place."""
+    for file, name in zip(sorted((product / "measurement").iterdir()), ("VH", "VV"), strict=True):
+        write_measurement(file, bands[name][:, cut])
+    with pytest.raises(SceneError, match=r"go from 0 to 229, but the raster has 1(00|15)"):
+        sigma_nought(product)
 
 
 def test_a_document_type_is_refused_in_any_encoding(product):

@@ -22,6 +22,9 @@ _LEAST_NOISE = 1e-4
 """Noise below -40 dB of sigma nought cannot be Sentinel-1's, whose floor lies at -22 to -30 dB:
 processors before the middle of 2015 gave it in other units."""
 
+_MOST_NOISE = 0.3
+"""Nor above -5 dB: some of WV were 30 dB too high in 2018, and would make all pixels dark."""
+
 
 def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought:
     """The calibration of a measurement file.
@@ -39,6 +42,7 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
         root = read_xml(files.calibration)
         vectors = _members(root, "calibrationVectorList", "calibrationVector")
         amplitude = _vectors(vectors, "sigmaNought", shape, _LEAST_AMPLITUDE)
+        _check_covers(amplitude.lines, height, "lines")
     except SceneError as error:
         advice = "pass --units amplitude to read its digital numbers as they are"
         raise _unusable(files.calibration, "calibration table", error, advice) from None
@@ -49,8 +53,11 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     except SceneError as error:
         advice = "delete this file to go on without removal of thermal noise"
         raise _unusable(files.noise, "noise table", error, advice) from None
-    if noise.vectors.values.mean() < _LEAST_NOISE * amplitude.values.mean() ** 2:
+    level = noise.vectors.values.mean() / amplitude.values.mean() ** 2
+    if level < _LEAST_NOISE:
         return SigmaNought(amplitude, None, "the noise table is empty or in units of before 2015")
+    if level > _MOST_NOISE:
+        return SigmaNought(amplitude, None, "the noise table has more than Sentinel-1 can have")
     return SigmaNought(amplitude, noise)
 
 
@@ -78,13 +85,19 @@ def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
 
 def _noise(root: Element, shape: tuple[int, int]) -> Noise:
     if root.find("noiseRangeVectorList") is None:  # IPF before 2.9
-        return Noise(_vectors(_members(root, "noiseVectorList", "noiseVector"), "noiseLut", shape))
-    along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
+        along_range = _members(root, "noiseVectorList", "noiseVector")
+        vectors = _vectors(along_range, "noiseLut", shape)
+    else:
+        along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
+        vectors = _vectors(along_range, "noiseRangeLut", shape)
+    # Real ones of WV and of some IW SLC products end inside the raster: their last values hold.
+    if vectors.lines[0] >= shape[0] or vectors.lines[-1] < 0:
+        raise _misfit(vectors.lines, shape[0], "lines")
     blocks: list[AzimuthBlock] = []
     if root.find("noiseAzimuthVectorList/noiseAzimuthVector") is not None:
         along_azimuth = _members(root, "noiseAzimuthVectorList", "noiseAzimuthVector")
         blocks = [_block(element, shape) for element in along_azimuth]
-    return Noise(_vectors(along_range, "noiseRangeLut", shape), tuple(blocks))
+    return Noise(vectors, tuple(blocks))
 
 
 def _members(root: Element, list_tag: str, tag: str, most: int = _MOST_VECTORS) -> list[Element]:
@@ -109,9 +122,9 @@ def _vectors(
         shape: Height and width of the raster.
         least: Least value that is allowed.
     """
-    height, width = shape
+    width = shape[1]
     lines = np.array([_number(element, "line") for element in elements])
-    _check_covers(lines, height, "lines")
+    _check_increasing(lines, "lines")
     values = np.empty((len(elements), width), np.float32)
     for row, line, element in zip(values, lines, elements, strict=True):
         where = f" of line {line:g}"
@@ -119,6 +132,8 @@ def _vectors(
         if len(pixels) != len(given):
             raise SceneError(f"{len(pixels)} pixels, but {len(given)} values of {tag}{where}")
         _check_covers(pixels, width, f"pixels{where}")
+        if pixels[-1] > 1.25 * width:  # of a larger raster than this
+            raise _misfit(pixels, width, f"pixels{where}")
         _check_values(given, tag + where, least)
         row[:] = np.interp(np.arange(width), pixels, given)
     return Vectors(lines, values)
@@ -186,9 +201,13 @@ def _check_covers(places: NDArray[np.float64], size: int, what: str) -> None:
     _check_increasing(places, what)
     step = min(np.diff(places).max(initial=0.0), size / 4)
     if places[0] > step or places[-1] < size - 1 - step:
-        raise SceneError(
-            f"the {what} go from {places[0]:g} to {places[-1]:g}, but the raster has {size}"
-        )
+        raise _misfit(places, size, what)
+
+
+def _misfit(places: NDArray[np.float64], size: int, what: str) -> SceneError:
+    return SceneError(
+        f"the {what} go from {places[0]:g} to {places[-1]:g}, but the raster has {size}"
+    )
 
 
 def _check_values(values: NDArray[np.float64], what: str, least: float) -> None:
