@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -248,6 +249,8 @@ class TilePlan:
 def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
     """True when two grids agree in shape and CRS and their corners within a fraction of a pixel.
 
+    Where both have control points, these agree so too.
+
     Args:
         a: One grid.
         b: The other.
@@ -255,6 +258,8 @@ def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
             (1e-18 degrees has been seen), so an exact comparison refuses good data.
     """
     if (a.height, a.width) != (b.height, b.width) or not _same_crs(a.crs, b.crs):
+        return False
+    if a.gcps and b.gcps and not _same_points(a, b, tolerance):
         return False
     if a.transform.is_degenerate or b.transform.is_degenerate:
         return bool(a.transform == b.transform)
@@ -264,6 +269,19 @@ def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
     return all(
         abs(m[0] - c[0]) <= tolerance and abs(m[1] - c[1]) <= tolerance
         for m, c in zip(moved, corners, strict=True)
+    )
+
+
+def _same_points(a: SceneGrid, b: SceneGrid, tolerance: float) -> bool:
+    if len(a.gcps) != len(b.gcps) or not _same_crs(a.gcp_crs, b.gcp_crs):
+        return False
+    first, last = a.gcps[0], a.gcps[-1]
+    apart = math.dist((first.row, first.col), (last.row, last.col))
+    pixel = math.dist((first.x, first.y), (last.x, last.y)) / (apart or 1.0)
+    return all(
+        max(abs(p.row - q.row), abs(p.col - q.col)) <= tolerance
+        and max(abs(p.x - q.x), abs(p.y - q.y)) <= tolerance * pixel
+        for p, q in zip(a.gcps, b.gcps, strict=True)
     )
 
 

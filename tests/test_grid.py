@@ -73,6 +73,27 @@ def test_rounding_does_not_make_another_grid_but_a_pixel_does():
     assert not same_grid(grid, SceneGrid(512, 512, grid.transform, None))
 
 
+def pointed(shift=0.0, count=4, crs=4326):
+    """A grid with control points of 1e-4 degrees a pixel, moved by some pixels."""
+    places = [(r, c) for r in (0, 512) for c in (0, 512)][:count]
+    points = [
+        GroundControlPoint(r, c, 11 + 1e-4 * (c + shift), 48 - 1e-4 * r, 400 + shift)
+        for r, c in places
+    ]
+    crs = CRS.from_epsg(crs)
+    return SceneGrid(512, 512, Affine.identity(), None, gcps=tuple(points), gcp_crs=crs)
+
+
+def test_control_points_are_of_one_grid_where_they_agree_but_for_rounding():
+    assert same_grid(pointed(), pointed())
+    assert same_grid(pointed(), pointed(shift=1e-4))
+    assert not same_grid(pointed(), pointed(shift=0.5))
+    assert not same_grid(pointed(), pointed(count=3))
+    assert not same_grid(pointed(), pointed(crs=4258))
+    # What has no place at all contradicts nothing.
+    assert same_grid(pointed(), SceneGrid(512, 512, Affine.identity(), None))
+
+
 def test_a_grid_of_nothing_cannot_be_made():
     with pytest.raises(ValueError):
         SceneGrid(0, 5, NORTH_UP, UTM)

@@ -599,6 +599,22 @@ def placed(grid):
     return [(p.row, p.col, p.x, p.y, p.z) for p in grid.gcps], grid.gcp_crs
 
 
+def test_bands_of_two_products_are_no_scene(product, bands, tables, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = write_product(tmp_path / "other", bands, tables)
+    vv = next((product / "measurement").glob("*-vv-*"))
+    vh = next((other / "measurement").glob("*-vh-*"))
+    with open_source([vv, vh]) as source:
+        assert source.names == ("VV", "VH")
+    with rasterio.open(vh, "r+") as file:
+        points, crs = file.gcps
+        for point in points:
+            point.x += 0.01
+        file.gcps = points, crs
+    with pytest.raises(SceneError, match=r"-vh-\S+ is not on the grid of \S+-vv-.*control points"):
+        open_source([vv, vh])
+
+
 def test_control_points_of_the_annotation_where_the_files_have_none(tmp_path, bands, tables):
     product = write_product(tmp_path, bands, tables, placed=False)
     with open_source(product) as source:

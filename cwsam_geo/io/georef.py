@@ -38,6 +38,8 @@ def _difference(a: SceneGrid, b: SceneGrid) -> str:
         return f"{names[0][:60]} against {names[1][:60]}"
     if a.transform.is_degenerate or b.transform.is_degenerate:
         return "their transforms differ"
+    if a.transform == b.transform:
+        return "their control points differ"
     to_pixels = ~a.transform
     corners = [(0, 0), (a.width, 0), (0, a.height), (a.width, a.height)]
     shifts = [
