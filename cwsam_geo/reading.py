@@ -20,6 +20,9 @@ from cwsam_geo.units import (
     zeros_are_nodata,
 )
 
+_MEASURED = {"uint16", "complex64"}
+"""Types of Sentinel-1's measurement files."""
+
 _CROSS = {"VH", "HV"}
 _UNIT_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
 
@@ -193,6 +196,8 @@ def _lacks(table: str) -> str:
 
 def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
     table, lacks, advice = source.lacking_table, "", ""
+    if source.grid.dtype in _MEASURED:
+        advice = "give the whole .SAFE of a Sentinel-1 product, or "
     if table is not None:
         lacks, advice = f", and {_lacks(table)}", "get the whole product, or "
     return (

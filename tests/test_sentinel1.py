@@ -31,6 +31,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.grid import Window
 from cwsam_geo.info import InfoOptions, describe
 from cwsam_geo.io import product_xml
+from cwsam_geo.io.crop import crop_to_aoi, crop_to_bounds
 from cwsam_geo.io.sentinel1 import FLOOR, missing_table, table_files
 from cwsam_geo.io.sentinel1_tables import read_sigma_nought
 from cwsam_geo.io.source import open_source
@@ -320,6 +321,14 @@ def test_without_tables_the_refusal_says_what_is_missing(product, tmp_path):
         sigma_nought(zipped(product))
     with open_source(product) as source:
         assert plan_reading(source, spec(), "amplitude").scene_bands.units == "amplitude"
+
+
+def test_a_measurement_file_that_was_taken_out_of_its_product(product, tmp_path):
+    file = next((product / "measurement").glob("*-vv-*"))
+    away = shutil.copy(file, tmp_path)
+    with pytest.raises(SceneError, match=r"whole \.SAFE of a Sentinel-1 product") as caught:
+        sigma_nought(away, next((product / "measurement").glob("*-vh-*")))
+    assert "\n" not in str(caught.value)
 
 
 def test_one_band_without_tables_keeps_the_others_from_use(product):
@@ -656,6 +665,25 @@ def test_a_broken_annotation_is_one_clear_line(tmp_path, bands, tables, change, 
     with pytest.raises(SceneError, match=rf"-iw-grd-v\S*\.xml.*{says}.*delete this file") as caught:
         open_source(product)
     assert "\n" not in str(caught.value)
+
+
+def test_a_part_of_a_product_is_what_the_whole_has_there(product, tmp_path):
+    with open_source(product) as source:
+        with pytest.raises(SceneError, match="--aoi"):
+            crop_to_bounds(source, (11.0, 47.9, 11.01, 48.0))
+        whole = source.calibrated()
+        values, _ = whole.read(source.grid.window)
+        ring = [[11 + 1e-4 * c + 2e-5 * r, 48 - 9e-5 * r + 2e-5 * c] for c, r in
+                ((60, 40), (190, 40), (190, 120), (60, 120), (60, 40))]  # fmt: skip
+        area = {"type": "Polygon", "coordinates": [ring]}
+        (tmp_path / "area.geojson").write_text(json.dumps(area))
+        part = crop_to_aoi(whole, tmp_path / "area.geojson")
+        found, valid = part.read(part.grid.window)
+    row, col = (-round(getattr(part.grid.gcps[0], axis)) for axis in ("row", "col"))
+    assert (row, col) == (pytest.approx(40, abs=1), pytest.approx(60, abs=1))
+    assert valid.mean() > 0.9
+    window = Window(row, col, part.grid.height, part.grid.width)
+    np.testing.assert_array_equal(found, values[(slice(None), *window.slices)])
 
 
 # Real tables

@@ -71,7 +71,12 @@ def window_of_bounds(
     west, south, east, north = bounds
     if not (west < east and south < north and all(map(math.isfinite, bounds))):
         raise UsageError(f"bounds {_listed(bounds)}: give west south east north, in that order")
-    if grid.gcps or not grid.georeferenced:
+    if grid.gcps:
+        raise SceneError(
+            f"{label}: is placed by control points, so it cannot be cut by bounds; "
+            "give a polygon instead (--aoi)"
+        )
+    if not grid.georeferenced:
         raise SceneError(
             f"{label}: has no geotransform, so it cannot be cut by map coordinates; "
             "warp it first (gdalwarp), or cut it by pixels (gdal_translate -srcwin)"

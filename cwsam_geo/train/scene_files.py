@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,13 +54,16 @@ class SceneFile:
         Raises:
             SceneError: It cannot be read, or its product's tables are gone.
         """
-        whole = open_source(self.paths, self.selected, self.nodata)
-        source = whole.restricted(self.kept, self.zero_is_nodata)
-        if not self.calibrated:
-            return source
-        source = source.calibrated()
-        if not source.tables:
-            raise SceneError(f"{self.label}: its calibration tables are gone; put them back")
+        with contextlib.ExitStack() as stack:
+            whole = stack.enter_context(open_source(self.paths, self.selected, self.nodata))
+            source = whole.restricted(self.kept, self.zero_is_nodata)
+            if self.calibrated:
+                source = source.calibrated()
+                if not source.tables:
+                    raise SceneError(
+                        f"{self.label}: its calibration tables are gone; put them back"
+                    )
+            stack.pop_all()
         return source
 
 
