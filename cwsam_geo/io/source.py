@@ -104,10 +104,7 @@ class RasterSource:
         dtype = stored_type(parts)
         self.complex = dtype.startswith("complex")
         self.grid = replace(
-            _placed(grid_of(parts[0].dataset), parts[0].path),
-            count=len(bands),
-            dtype=dtype,
-            nodata=bands[0].nodata,
+            grid_of(parts[0].dataset), count=len(bands), dtype=dtype, nodata=bands[0].nodata
         )
 
     @property
@@ -270,6 +267,7 @@ def open_source(
         parts, numbers = selected_parts(datasets, files, bidx, nodata)
         source = RasterSource(parts, nodata, bidx is not None, numbers)
         source.label = " + ".join(shown(location) for location in given)
+        source.grid = _placed(source.grid, parts[0].path)
         stack.pop_all()
     return source
 
