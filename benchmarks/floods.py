@@ -281,6 +281,12 @@ def water_iou(matrix: Any) -> float:
     return float(Scores.of(matrix).iou[WATER])
 
 
+def percent(matrix: Any) -> float | None:
+    """IoU of water in per cent, None where there is none and none was found."""
+    iou = water_iou(matrix)
+    return None if math.isnan(iou) else round(100 * iou, 1)
+
+
 def total(found: list[dict[str, Any]], name: str) -> Any:
     """Sum of a model's confusion matrices."""
     return np.sum([fold[name] for fold in found], 0)
@@ -313,8 +319,8 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], settings
         "folds": [
             {
                 "flood": f["flood"],
-                "model": round(100 * water_iou(f["model"]), 1),
-                "unet": round(100 * water_iou(f["unet"]), 1),
+                "model": percent(f["model"]),
+                "unet": percent(f["unet"]),
                 "threshold": round(100 * threshold["folds"][f["flood"]], 1),
                 "minutes": round(f["minutes"], 1),
                 "cpu_minutes": round(f["cpu_minutes"], 1),

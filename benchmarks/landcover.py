@@ -11,13 +11,16 @@ is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the repository.
 Why the recipe is what it is:
 
 - Two classes. Built-up and bare land occur in one place each, so nothing can be said about them
-  elsewhere. Trees occur in two, and a model with them (``tiles --trees``) finds 2 % of them in
+  elsewhere. Trees occur in two, and a model with them (``tiles --trees``) finds 8 % of them in
   the place it has not seen. Snow is left out: one tile, in which there is nothing else.
 - Mosaics, because with a dozen scenes a network learns which one it sees: in a pilot (VH alone, 6
   epochs, the floods of India, Nigeria, Pakistan and Sri Lanka left out in turn) they took water's
   pooled IoU from 0.65 to 0.73.
-- ``gce`` forgives wrong labels, and hand-drawn masks follow optical images of another hour. With
-  trees a first model trained by it mapped none at all, so ``--trees`` takes cross-entropy.
+- ``small`` for six epochs by cross-entropy. What a network learns later holds for the floods it
+  trains on: of Pakistan's, left out, it finds less and less. Water's IoU there, one figure a seed:
+  this recipe 26.5, 25.7, 26.6 % (and 74.7, 75.5, 74.5 % in India); by ``gce``, which forgives
+  wrong labels, 22.9, 23.7 %; ``tiny`` for six epochs 22.9, 26.6, 28.2 % (India 73.4, 73.5, 74.7 %),
+  for 16 by ``gce`` 27.7, 22.0, 19.3 % (India 74.2, 74.5, 73.4 %), for 32 18.6 %.
 - No SEN1-2, although its VV shows dark land that is not water: all of it lacks VH, and a model that
   was given it took scenes without VH for land.
 - The last epoch, because validation blocks of the same floods cannot tell what holds elsewhere.
@@ -48,7 +51,7 @@ CLASSES = [
     {"code": 1, "name": "water", "color": "#419bdf"},
     {"code": 2, "name": "land", "color": "#e3c567"},
 ]
-WITH_TREES = [
+WITH_8 % = [
     CLASSES[0],
     {"code": 2, "name": "trees", "color": "#397d49"},
     {"code": 3, "name": "open land", "color": "#e3c567"},
@@ -74,15 +77,15 @@ SNOW = "609U_541L_3_0"
 FLOODS = {-1: "ignore", 0: ["trees", "open land"], 1: "water"}
 TRAIN: dict[str, Any] = {
     "scope": "full",
-    "epochs": 16,
+    "epochs": 6,
     "samples": 160,
     "batch_size": 8,
     "keep": "last",
-    "lr": 2e-3,
+    "lr": 1e-3,
     "warmup": 0.1,
     "weight_decay": 0.05,
     "tile_size": 128,
-    "loss": "gce",
+    "loss": "ce",
     "class_weights": "none",
     "balance": 0.5,
     "augment": ["flip", "rot90", "speckle", "gain", "mosaic"],
@@ -140,10 +143,10 @@ def region(
             scene["map"] = joined(scene["map"])
         listed.append({**scene, "split": "test"} if place == test else scene)
     content = {
-        "classes": WITH_TREES if trees else CLASSES,
+        "classes": WITH_8 % if trees else CLASSES,
         "scenes": listed,
-        "init": "tiny",
-        "train": {**TRAIN, **({"loss": "ce"} if trees else {}), **train},
+        "init": "small",
+        "train": {**TRAIN, **train},
         "preprocess": INPUT,
         "validation": {"block_size_px": 128, "fraction": 0.2},
         "licence": LICENCE,
@@ -198,7 +201,7 @@ def main(what: str, data: Path, output: Path, threads: int, trees: bool, setting
         result = finetune(region(data, None, train), path, FinetuneOptions(overwrite=True))
         click.echo(f"{path}: validation mIoU {result.miou:.4f} at epoch {result.epoch}")
         return
-    found, classes = [], WITH_TREES if trees else CLASSES
+    found, classes = [], WITH_8 % if trees else CLASSES
     for place, matrix in folds(data, output, train, trees):
         found.append(matrix)
         click.echo(
