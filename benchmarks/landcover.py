@@ -51,7 +51,7 @@ CLASSES = [
     {"code": 1, "name": "water", "color": "#419bdf"},
     {"code": 2, "name": "land", "color": "#e3c567"},
 ]
-WITH_8 % = [
+WITH_TREES = [
     CLASSES[0],
     {"code": 2, "name": "trees", "color": "#397d49"},
     {"code": 3, "name": "open land", "color": "#e3c567"},
@@ -143,7 +143,7 @@ def region(
             scene["map"] = joined(scene["map"])
         listed.append({**scene, "split": "test"} if place == test else scene)
     content = {
-        "classes": WITH_8 % if trees else CLASSES,
+        "classes": WITH_TREES if trees else CLASSES,
         "scenes": listed,
         "init": "small",
         "train": {**TRAIN, **train},
@@ -201,7 +201,7 @@ def main(what: str, data: Path, output: Path, threads: int, trees: bool, setting
         result = finetune(region(data, None, train), path, FinetuneOptions(overwrite=True))
         click.echo(f"{path}: validation mIoU {result.miou:.4f} at epoch {result.epoch}")
         return
-    found, classes = [], WITH_8 % if trees else CLASSES
+    found, classes = [], WITH_TREES if trees else CLASSES
     for place, matrix in folds(data, output, train, trees):
         found.append(matrix)
         click.echo(
