@@ -194,6 +194,7 @@ def _by_order(
             f"{label}: has {len(known)} band{'s' if len(known) > 1 else ''}, and the model needs "
             f"{_listed(spec.bands)}; give the file with {_listed(missing)} too"
         )
+    # A scene may lack the last of the model's bands, where the model can do without.
     taken = ", ".join(
         f"{n or f'band {i}'} as {w}"
         for i, n, w in zip(chosen or range(1, 5), known, spec.bands, strict=False)
