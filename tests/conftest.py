@@ -8,11 +8,18 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 # Loaded machines are slow now and then; that is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """A test draws the same numbers whatever ran before it."""
+    torch.manual_seed(0)
 
 
 def _shared() -> Path:

@@ -29,11 +29,11 @@ def s1_spec(tile_size):
 def random_bundle(legend, spec=None, backbone=MICRO, trained=True, seed=0):
     """A bundle whose every tensor is random, so that nothing is zero by chance."""
     architecture = Architecture(backbone, len(legend), backbone.tile_size)
-    generator = torch.Generator().manual_seed(seed)
-    model = Cwsam(architecture)
-    with torch.no_grad():
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = Cwsam(architecture)
         for p in model.parameters():
-            p.add_(0.2 * torch.randn(p.shape, generator=generator))
+            p.add_(0.2 * torch.randn(p.shape))
     header = BundleHeader(
         kind="full",
         architecture=architecture,
