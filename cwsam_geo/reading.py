@@ -185,6 +185,11 @@ def _warnings(
             "single-look complex (SLC), read as sigma nought: most models know scenes of even "
             "pixels and less speckle (GRD)"
         )
+    elif any(table.noisy_borders for table in source.tables):
+        found.append(
+            "a product of before March 2018 (IPF 2.9): noise along its borders is no nodata there, "
+            "and may be mapped as water; SNAP's Remove-GRD-Border-Noise takes it away"
+        )
     if not match.by_name:
         found += _swapped(spec, scene, stats)
     return tuple(found)

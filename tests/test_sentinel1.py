@@ -20,6 +20,7 @@ from products import (
     annotation_xml,
     bilinear,
     control_points,
+    document,
     write_measurement,
     write_product,
     zipped,
@@ -362,6 +363,32 @@ def test_noise_that_is_too_high_to_be_true_is_not_removed(tmp_path, bands, table
     assert "VV: the noise table has more than Sentinel-1 can have" in reading.remarks[0]
     tables["VV"].layout = "none"
     np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("told", ["true", "false", "broken"])
+def test_noise_that_the_processor_removed_is_not_removed_again(tmp_path, bands, tables, told):
+    product = write_product(tmp_path, bands, tables)
+    for file in (product / "measurement").iterdir():
+        information = f"<thermalNoiseCorrectionPerformed>{told}</thermalNoiseCorrectionPerformed>"
+        information = f"<processingInformation>{information}</processingInformation>"
+        text = document("product", f"<imageAnnotation>{information}</imageAnnotation>")
+        annotation = product / "annotation" / f"{file.stem}.xml"
+        annotation.write_text(text[:-9] if told == "broken" else text)
+    for location in (product, zipped(product)):
+        values, _, reading = sigma_nought(location)
+        kept = "not removed (its processor removed it already)" in reading.remarks[0]
+        assert kept == (told == "true")
+        for band, name in zip(values, ("VV", "VH"), strict=True):
+            tables[name].layout = "none" if kept else "modern"
+            expected = tables[name].expected(bands[name])
+            np.testing.assert_allclose(band, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(("layout", "warned"), [("modern", False), ("old", True), ("none", False)])
+def test_old_products_are_warned_of_for_the_noise_along_their_borders(tmp_path, layout, warned):
+    tables = {"VV": Tables(layout=layout), "VH": Tables(layout=layout)}
+    _, _, reading = sigma_nought(write_product(tmp_path, numbers_of(tables), tables))
+    assert any("noise along its borders" in text for text in reading.warnings) == warned
 
 
 def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):

@@ -109,11 +109,14 @@ class SigmaNought:
         amplitude: What an amplitude of sigma nought 1 has as digital number.
         noise: Thermal noise, or None where it is not removed.
         noise_kept: Why it is not removed; empty where it is.
+        noisy_borders: True where the processor left noise along the scene's borders: those before
+            IPF 2.9 (March 2018) did not set it to 0.
     """
 
     amplitude: Vectors
     noise: Noise | None
     noise_kept: str = ""
+    noisy_borders: bool = False
 
     def apply(self, numbers: NDArray[np.float32], window: Window, intensity: bool) -> None:
         """Turns digital numbers into sigma nought, as power, in place.
@@ -143,10 +146,12 @@ class TableFiles:
     Attributes:
         calibration: ``annotation/calibration/calibration-*.xml``.
         noise: ``annotation/calibration/noise-*.xml``, or None where there is none.
+        annotation: ``annotation/*.xml``, or None where there is none.
     """
 
     calibration: str
     noise: str | None
+    annotation: str | None = None
 
 
 def table_files(measurement: str) -> TableFiles | None:
@@ -163,7 +168,9 @@ def table_files(measurement: str) -> TableFiles | None:
     for calibration in _expected(measurement):
         if is_there(calibration):
             noise = "/noise-".join(calibration.rsplit("/calibration-", 1))
-            return TableFiles(calibration, noise if is_there(noise) else None)
+            return TableFiles(
+                calibration, noise if is_there(noise) else None, annotation_file(measurement)
+            )
     return None
 
 

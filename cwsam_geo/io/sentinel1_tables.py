@@ -14,6 +14,9 @@ from cwsam_geo.grid import Window
 from cwsam_geo.io.product_xml import read_xml
 from cwsam_geo.io.sentinel1 import AzimuthBlock, Noise, SigmaNought, TableFiles, Vectors
 
+_OLD_LIST = "noiseVectorList"
+"""Where noise is before IPF 2.9."""
+
 _MOST_VECTORS = 1000
 _MOST_POINTS = 20_000
 _MOST_TEXT = 1 << 20
@@ -49,16 +52,31 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     if files.noise is None:
         return SigmaNought(amplitude, None, "the product has no noise table")
     try:
-        noise = _noise(read_xml(files.noise), shape)
+        root = read_xml(files.noise)
+        noise, old = _noise(root, shape), root.find(_OLD_LIST) is not None
     except SceneError as error:
         advice = "delete this file to go on without removal of thermal noise"
         raise _unusable(files.noise, "noise table", error, advice) from None
     level = noise.vectors.values.mean() / amplitude.values.mean() ** 2
+    why = ""
     if level < _LEAST_NOISE:
-        return SigmaNought(amplitude, None, "the noise table is empty or in units of before 2015")
-    if level > _MOST_NOISE:
-        return SigmaNought(amplitude, None, "the noise table has more than Sentinel-1 can have")
-    return SigmaNought(amplitude, noise)
+        why = "the noise table is empty or in units of before 2015"
+    elif level > _MOST_NOISE:
+        why = "the noise table has more than Sentinel-1 can have"
+    elif files.annotation is not None and _denoised(files.annotation):
+        why = "its processor removed it already"
+    return SigmaNought(amplitude, None if why else noise, why, noisy_borders=old)
+
+
+def _denoised(annotation: str) -> bool:
+    """Whether a product's annotation says that its processor removed thermal noise."""
+    try:
+        told = read_xml(annotation).findtext(
+            "imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed"
+        )
+    except SceneError:
+        return False  # It is needed for nothing else here, and none of the usual processors does.
+    return (told or "").strip().lower() == "true"
 
 
 def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
@@ -84,8 +102,8 @@ def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
 
 
 def _noise(root: Element, shape: tuple[int, int]) -> Noise:
-    if root.find("noiseRangeVectorList") is None:  # IPF before 2.9
-        along_range = _members(root, "noiseVectorList", "noiseVector")
+    if root.find("noiseRangeVectorList") is None:
+        along_range = _members(root, _OLD_LIST, "noiseVector")
         vectors = _vectors(along_range, "noiseLut", shape)
     else:
         along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
