@@ -10,6 +10,8 @@ import weakref
 
 import geopandas
 import numpy as np
+import pandas as pd
+import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
@@ -208,6 +210,9 @@ def test_an_area_of_interest_of_any_crs_leaves_the_rest_nodata(capfd, tmp_path, 
     triangle = Polygon([TRANSFORM * p for p in [(20, 20), (120, 20), (20, 120)]])
     aoi = geopandas.GeoDataFrame(geometry=[triangle], crs=UTM).to_crs(crs)
     aoi.to_file(tmp_path / "aoi.gpkg")
+    # QGIS saves styles so; a table is no area.
+    style = pd.DataFrame({"styleQML": ["<qgis/>"]})
+    pyogrio.write_dataframe(style, tmp_path / "aoi.gpkg", layer="layer_styles")
     code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
     assert code == 0, err
     with rasterio.open(tmp_path / "m.tif") as file:

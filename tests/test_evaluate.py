@@ -23,6 +23,7 @@ from cwsam_geo.evaluation import EvaluateOptions
 from cwsam_geo.grid import Window
 from cwsam_geo.io.features import Layer
 from cwsam_geo.legend import Legend
+from cwsam_geo.vectorization import vectorize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was")
 
@@ -333,6 +334,20 @@ def test_polygons_with_codes_layers_and_columns(tmp_path, map_array, map_file):
     result = evaluate(map_file, path, EvaluateOptions(layer=Layer("code", "new")))
     assert result.counts[2].sum() == (map_array != 255).sum()
     assert "1 features without a class" in result.remarks[0]
+
+
+def test_the_polygons_of_vectorize_are_a_reference_and_an_area(tmp_path, map_array, map_file):
+    """Beside the polygons, the file holds their style, a table; QGIS writes one too."""
+    path = tmp_path / "regions.gpkg"
+    vectorize(map_file, path)
+    options = EvaluateOptions(layer=Layer("class_name"), aoi=path)
+    result = evaluate(map_file, path, options)
+    assert result.scores.overall_accuracy == 1
+    assert result.coverage["compared"] == (map_array != 255).sum()
+    with pytest.raises(UsageError, match=r"no layer 'x'; it has: regions$"):
+        evaluate(map_file, path, EvaluateOptions(layer=Layer("class_name", "x")))
+    with pytest.raises(UsageError, match=r"'layer_styles' is a table without geometries.*regions$"):
+        evaluate(map_file, path, EvaluateOptions(layer=Layer("class_name", "layer_styles")))
 
 
 def test_an_unknown_name_is_listed_with_its_pixels(tmp_path, map_file):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,7 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) 
         try:
             if Path(path).suffix.lower() in _PARQUET:
                 return geopandas.read_parquet(path)
-            layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-            chosen = _layer(str(path), layers, layer)
-            if pyogrio.read_info(path, layer=chosen)["geometry_type"] is None:
-                raise UsageError(f"{path}: a table without geometries; give polygons or points")
+            chosen = _layer(str(path), dict(pyogrio.list_layers(path).tolist()), layer)
             return geopandas.read_file(path, layer=chosen, bbox=_near(path, onto, chosen))
         except UsageError:
             raise
@@ -151,16 +149,23 @@ def _near(
     return west - dx, south - dy, east + dx, north + dy
 
 
-def _layer(label: str, layers: list[str], asked: Layer | None) -> str:
+def _layer(label: str, kinds: Mapping[str, str | None], asked: Layer | None) -> str:
+    """The layer to read, of a file's layers with their types of geometry, None for a table."""
+    # Tables beside the layers are no choice: QGIS, and vectorize, write styles so (layer_styles).
+    layers = [name for name, kind in kinds.items() if kind is not None]
     wanted = asked.layer if asked else None
     if wanted is None and len(layers) == 1:
         return layers[0]
     if wanted in layers:
         return str(wanted)
+    if kinds and not layers:
+        raise UsageError(f"{label}: a table without geometries; give polygons or points")
     listed = ", ".join(layers) or "none"
     if wanted is None:
         advice = "choose one with --layer" if asked else "copy one to a file of its own (ogr2ogr)"
         raise UsageError(f"{label}: has {len(layers)} layers; {advice}: {listed}")
+    if wanted in kinds:
+        raise UsageError(f"{label}: {wanted!r} is a table without geometries; it has: {listed}")
     raise UsageError(f"{label}: has no layer {wanted!r}; it has: {listed}")
 
 
