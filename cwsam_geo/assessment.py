@@ -81,9 +81,9 @@ def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation
         )
     wishes = comparison.options.wishes
     values_met = tally.values()
-    legend = comparison.legend(own.values(), [] if reference.colors else list(values_met))
-    classes = comparable_classes(legend, wishes)
     labels = {v: reference.label_of(v) for v in values_met}
+    legend = comparison.legend(own.values(), labels.values())
+    classes = comparable_classes(legend, wishes)
     met: dict[Value, int] = {labels[v]: n for v, n in values_met.items()}
     channels = channels_of_values(met, legend, classes, wishes, reference.label)
     counts = np.zeros((len(classes.legend),) * 2, np.int64)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.correspondence import check_codes
+from cwsam_geo.correspondence import Value, check_codes
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.evaluation import EvaluateOptions
 from cwsam_geo.grid import Window
@@ -128,19 +128,21 @@ class Comparison:
             if self._progress is not None:
                 self._progress(done, pixels)
 
-    def legend(self, codes: dict[int, int], others: list[int]) -> Legend:
+    def legend(self, codes: dict[int, int], others: Iterable[Value]) -> Legend:
         """The map's legend.
 
         Args:
             codes: Codes that the map shows, with their pixels.
-            others: Codes of the reference, which are classes too where the map says nothing.
+            others: What the reference shows; its codes, as numbers or as text, are classes too
+                where the map says nothing.
 
         Raises:
             LegendError: The map shows codes that its legend has not.
         """
         legend = self.options.legend or self.map.legend(codes)
         if legend is None:
-            known = sorted({*codes, *(c for c in others if 0 <= c < NODATA)})
+            told = {int(v) for v in others if isinstance(v, int) or v.isdecimal()}
+            known = sorted({*codes, *(c for c in told if 0 <= c < NODATA)})
             legend = Legend.from_list(
                 [
                     {"code": c, "name": str(c), "color": _COLOURS[i % len(_COLOURS)]}

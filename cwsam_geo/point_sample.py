@@ -55,7 +55,7 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
     met: dict[Value, int] = {}
     for label in labels:
         met[label] = met.get(label, 0) + 1
-    legend = comparison.legend(census.pixels, [v for v in met if isinstance(v, int)])
+    legend = comparison.legend(census.pixels, met)
     classes = comparable_classes(legend, wishes)
     channels = channels_of_values(met, legend, classes, wishes, features.label)
     k = len(classes.legend)

@@ -496,6 +496,31 @@ def test_legend_from_the_palette_or_the_codes(tmp_path, map_array):
         evaluate(bare, truth)
 
 
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [("raster", int), *((k, f) for k in ("polygons", "points") for f in (int, float, str))],
+)
+def test_codes_of_the_reference_are_classes_where_the_map_has_no_legend(
+    tmp_path, map_array, kind, form
+):
+    bare = write(tmp_path / "bare.tif", np.where(map_array == 4, 2, map_array), nodata=255)
+    truth = np.full(map_array.shape, 3, np.uint8)
+    truth[:, :30] = 1
+    boxes = [half(0, 0, 30, 60), half(30, 0, 80, 60)]
+    shapes = boxes if kind == "polygons" else [box.centroid for box in boxes]
+    reference = tmp_path / "truth.gpkg"
+    if kind == "raster":
+        reference = write(tmp_path / "truth.tif", truth)
+    else:
+        frame(shapes, code=[form(1), form(3)]).to_file(reference)
+    result = evaluate(bare, reference)
+    assert result.classes.legend.names == ["1", "2", "3"]
+    if kind != "points":
+        shown = map_array != 255
+        merged = np.where(map_array == 4, 2, map_array)
+        assert (result.counts == expected(truth[shown], merged[shown], (1, 2, 3))).all()
+
+
 def test_a_map_outside_its_legend_is_an_error(tmp_path, map_array):
     mapped = write(tmp_path / "map.tif", np.where(map_array == 4, 9, map_array), legend=LEGEND)
     with pytest.raises(LegendError, match=r"map.tif: codes without a class in its legend: 9 \("):
