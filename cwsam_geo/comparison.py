@@ -69,7 +69,7 @@ class Comparison:
         options: EvaluateOptions,
         progress: Progress | None,
     ) -> None:
-        self.options = options
+        self.options = options.settled()
         self._progress = progress
         self.reference: Reference | Features | None = None
         self._aoi: NDArray[Any] | None = None

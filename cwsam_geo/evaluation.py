@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -44,13 +44,21 @@ class EvaluateOptions:
         wishes: What the user says of codes and classes.
         layer: Column and layer of a vector reference.
         aoi: Vector file: only what lies inside its polygons counts.
-        legend: The map's legend, where the map carries none or another shall hold.
+        legend: The map's legend, where the map carries none or another shall hold. The class that
+            it ignores does not count, unless ``wishes`` ignores others.
     """
 
     wishes: Wishes = field(default_factory=Wishes)
     layer: Layer = field(default_factory=Layer)
     aoi: str | os.PathLike[str] | None = None
     legend: Legend | None = None
+
+    def settled(self) -> EvaluateOptions:
+        """The options with the class that the legend ignores among the wishes."""
+        if self.legend is None or self.legend.ignore is None or self.wishes.ignore:
+            return self
+        ignored = self.legend.names[self.legend.channel(self.legend.ignore)]
+        return replace(self, wishes=replace(self.wishes, ignore=(ignored,)))
 
 
 @dataclass(frozen=True)

@@ -134,11 +134,11 @@ class Legend:
         entries = tuple(_entry(item, where) for item in classes)
         try:
             legend = cls(entries)
+            if ignore is None:
+                return legend
+            return cls(entries, int(legend.codes[legend.channel(ignore)]))
         except LegendError as error:
             raise LegendError(f"{where}: {error}") from None
-        if ignore is None:
-            return legend
-        return cls(entries, int(legend.codes[legend.channel(ignore)]))
 
     def decode_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Class codes of an RGB picture in exactly this legend's colours.

@@ -20,6 +20,7 @@ LEGEND = Legend.from_list(
         {"code": 3, "name": "water", "color": "#0000ff"},
     ]
 )
+UNKNOWN_IGNORED = "classes: [{code: 1, name: a, color: '#000000'}]\nignore: b"
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 
 
@@ -203,7 +204,24 @@ def test_legend_of_a_file(run, files):
     assert "3 wet" in out
 
 
-@pytest.mark.parametrize("text", ["classes: 3", "[1, 2]", "a: [", "classes: [{code: 1}]"])
+@pytest.mark.parametrize("ignored", ["dry", "0"])
+def test_the_class_that_a_legend_file_ignores_does_not_count(run, files, ignored):
+    (files / "legend.yaml").write_text(
+        "classes:\n  - {code: 0, name: dry, color: '#000000'}\n"
+        f"  - {{code: 3, name: wet, color: '#0000ff'}}\nignore: {ignored}\n"
+    )
+    given = ("map.tif", "truth.tif", "--legend", "legend.yaml", "--json")
+    report = json.loads(run(*given)[1])
+    assert report == json.loads(run(*given, "--ignore", "dry")[1])
+    assert report["overall"]["classes_in_means"] == ["wet"]
+    assert report["settings"]["ignore"] == ["dry"]
+    instead = json.loads(run(*given, "--ignore", "wet")[1])
+    assert instead["overall"]["classes_in_means"] == ["dry"]
+
+
+@pytest.mark.parametrize(
+    "text", ["classes: 3", "[1, 2]", "a: [", "classes: [{code: 1}]", UNKNOWN_IGNORED]
+)
 def test_what_is_no_legend(run, files, text):
     (files / "legend.yaml").write_text(text)
     code, _, err = run("map.tif", "truth.tif", "--legend", "legend.yaml")

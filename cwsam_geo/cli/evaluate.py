@@ -42,7 +42,8 @@ from cwsam_geo.cli.parameters import class_pairs
 @click.option(
     "--legend",
     metavar="FILE",
-    help="The map's classes, a YAML file, instead of what the map carries.",
+    help="The map's classes, a YAML file, instead of what the map carries. The class under "
+    "`ignore:` does not count, unless --ignore names others.",
 )
 @click.option("-o", "--output", metavar="PATH", help="Write the report as JSON.")
 @click.option("--html", metavar="PATH", help="Write the report as an HTML page.")
