@@ -22,6 +22,7 @@ from rasterio.enums import ColorInterp
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.grid import Window
 from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
+from cwsam_geo.io.sample import sample_statistics
 from cwsam_geo.io.source import open_source
 
 UTM = Affine(10, 0, 500000, 0, -10, 5600000)
@@ -247,6 +248,102 @@ def test_alpha_band_is_a_mask_and_no_data_band(tmp_path):
     assert valid.all()
 
 
+ALPHA_TYPES = ["uint8", "uint16", "int16", "int32", "float32", "float64", "complex64"]
+
+
+def write_alpha(path, dtype, polarisations=("VV", "VH"), holes=(1,), **profile):
+    """A row of four pixels, -12 to -9 in each band, and alpha: 0 in the holes, else above."""
+    count = len(polarisations)
+    stored = np.tile(np.arange(4) + (100 if dtype[0] == "u" else -12), (count + 1, 1, 1))
+    stored[count, 0] = [255, 200, 1, 255]
+    stored[count, 0, list(holes)] = 0
+    meanings = [ColorInterp.gray, *[ColorInterp.undefined] * (count - 1), ColorInterp.alpha]
+    return write(path, stored.astype(dtype), polarisations, colorinterp=meanings, **profile)
+
+
+@pytest.mark.parametrize("dtype", ALPHA_TYPES)
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("polarisations", [("VV",), ("VV", "VH"), ("HH", "HV", "VV")])
+def test_alpha_of_any_type_beside_any_number_of_bands(tmp_path, dtype, interleave, polarisations):
+    path = write_alpha(tmp_path / "a.tif", dtype, polarisations, interleave=interleave)
+    with open_source(path) as source:
+        assert source.names == polarisations
+        assert source.masked
+        stats = sample_statistics(source)
+        first = source.restricted([0], zero_is_nodata=False)
+        values, valid = source.read(source.grid.window)
+        assert source.read(Window(0, 1, 1, 2))[1].tolist() == [[False, True]]
+        assert first.read(source.grid.window)[1].tolist() == valid.tolist()
+    assert valid.tolist() == [[True, False, True, True]]
+    assert values.shape == (len(polarisations), 1, 4)
+    assert values.flags.c_contiguous
+    assert stats.valid == 0.75
+
+
+def test_alpha_adds_to_declared_nodata_scales_and_choices(tmp_path):
+    path = write_alpha(
+        tmp_path / "a.tif", "int16", nodata=-12, scales=(0.5, 0.5, 0.5), offsets=(1.0, 1.0, 1.0)
+    )
+    values, valid = read(path)
+    assert valid.tolist() == [[False, False, True, True]]
+    assert values[0, 0, 2:].tolist() == [-4, -3.5]
+    assert read(path, bidx=[2])[1].tolist() == valid.tolist()
+    assert read(path, bidx=[2, 1])[1].tolist() == valid.tolist()
+    assert read(path, nodata=-9)[1].tolist() == [[True, False, True, False]]
+    assert read(path, nodata="none")[1].all()
+    # An alpha band that is asked for is data.
+    assert read(path, bidx=[1, 3], nodata=99)[1].all()
+
+
+def test_alpha_adds_to_a_mask(tmp_path):
+    mask = np.array([[255, 255, 255, 0]], np.uint8)
+    path = write_alpha(tmp_path / "a.tif", "float32", mask=mask)
+    assert read(path)[1].tolist() == [[True, False, True, False]]
+
+
+def test_each_of_several_files_has_its_alpha(tmp_path):
+    vv = write_alpha(tmp_path / "vv.tif", "float32", ["VV"], holes=[0])
+    vh = write_alpha(tmp_path / "vh.tif", "float32", ["VH"], holes=[3])
+    assert read(vv, vh)[1].tolist() == [[False, True, True, False]]
+    with open_source([vv, vh]) as source:
+        alone = source.restricted([1], zero_is_nodata=False)
+        assert alone.read(source.grid.window)[1].tolist() == [[True, True, True, False]]
+
+
+def test_alpha_leaves_zeros_what_they_are(tmp_path):
+    with open_source(write_alpha(tmp_path / "a.tif", "float32")) as source:
+        assert not source.tells_nodata
+
+
+def virtual(path, files):
+    """A VRT of single-band files, each a band of its own type."""
+    names = {"float32": "Float32", "int16": "Int16", "uint8": "Byte"}
+    bands = ""
+    for i, (file, dtype, meaning) in enumerate(files, 1):
+        bands += (
+            f'<VRTRasterBand dataType="{names[dtype]}" band="{i}">'
+            f"<ColorInterp>{meaning}</ColorInterp><SimpleSource><SourceFilename>{file}"
+            "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        )
+    path.write_text(f'<VRTDataset rasterXSize="4" rasterYSize="1">{bands}</VRTDataset>')
+    return path
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_bands_of_different_types(tmp_path):
+    # gdalbuildvrt -addalpha makes alpha 8-bit, whatever the data.
+    rows = {"float32": [-12.5, -11, -9, -8], "int16": [3, 4, 5, 6], "uint8": [255, 0, 1, 255]}
+    files = []
+    for dtype, row in rows.items():
+        file = write(tmp_path / f"{dtype}.tif", np.array([row], dtype))
+        files.append((file, dtype, "Alpha" if dtype == "uint8" else "Undefined"))
+    values, valid = read(virtual(tmp_path / "all.vrt", files))
+    assert values.tolist() == [[rows["float32"]], [rows["int16"]]]
+    assert valid.tolist() == [[True, False, True, True]]
+    assert read(tmp_path / "all.vrt", bidx=[1, 3])[1].all()
+    assert read(virtual(tmp_path / "two.vrt", files[::2]))[1].tolist() == valid.tolist()
+
+
 def test_fourth_polarisation_is_no_alpha_band(tmp_path):
     # GDAL writes any four 8-bit bands as red, green, blue and alpha.
     stored = np.full((4, 2, 2), 9, np.uint8)
@@ -257,6 +354,7 @@ def test_fourth_polarisation_is_no_alpha_band(tmp_path):
     values, valid = read(named)
     assert values.shape == (4, 2, 2)
     assert valid.all()
+    assert read(named, bidx=[1, 2])[1].all()
 
 
 def test_all_nan(tmp_path):

@@ -40,7 +40,7 @@ class Band:
         declares: Whether the file declares a nodata value, be it NaN.
         scale: Factor from stored to true values.
         offset: What is added after scaling.
-        masked: Whether GDAL's mask (internal, external, alpha) has a say in it.
+        masked: Whether GDAL's mask (internal or external) has a say in it.
     """
 
     index: int
@@ -63,6 +63,21 @@ def data_bands(dataset: Any) -> list[int]:
         if meaning != ColorInterp.alpha or polarisations(text or "")
     ]
     return found or list(dataset.indexes)
+
+
+def alpha_bands(dataset: Any, indexes: Sequence[int], nodata: Nodata) -> tuple[int, ...]:
+    """Numbers of the alpha bands that tell where the selected bands are data.
+
+    GDAL makes a mask of an alpha band only of 8 and 16 bits beside one or three bands, so it is
+    found here. An alpha band that is selected is data, and no longer alpha.
+
+    Args:
+        dataset: An open rasterio dataset.
+        indexes: Numbers of the selected bands, from 1.
+        nodata: What the user says of nodata.
+    """
+    found = set(dataset.indexes) - set(data_bands(dataset))
+    return () if nodata == "none" or found & set(indexes) else tuple(sorted(found))
 
 
 def check_pictures(dataset: Any, path: str, several: bool) -> None:
@@ -101,7 +116,6 @@ def describe_bands(
         nodata: What the user says of nodata.
     """
     names = _names(dataset, path)
-    alpha_taken = any(dataset.colorinterp[i - 1] == ColorInterp.alpha for i in indexes)
     return tuple(
         Band(
             index=i,
@@ -110,20 +124,21 @@ def describe_bands(
             declares=dataset.nodatavals[i - 1] is not None,
             scale=float(dataset.scales[i - 1]),
             offset=float(dataset.offsets[i - 1]),
-            masked=nodata != "none" and _has_mask(dataset.mask_flag_enums[i - 1], alpha_taken),
+            masked=nodata != "none" and _has_mask(dataset.mask_flag_enums[i - 1]),
         )
         for i in indexes
     )
 
 
 def read_bands(
-    dataset: Any, bands: Sequence[Band], window: Window, joint_zeros: bool
+    dataset: Any, bands: Sequence[Band], alpha: Sequence[int], window: Window, joint_zeros: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Values of a dataset's bands, and where they are data.
 
     Args:
         dataset: An open rasterio dataset.
-        bands: Its selected bands.
+        bands: Its selected bands, all stored as one type.
+        alpha: Numbers of its alpha bands; where one is 0, nothing is data.
         window: A window inside the raster.
         joint_zeros: True where a zero is nodata only if all bands are zero, which the caller
             looks to: a declared nodata value of 0 is passed over.
@@ -133,9 +148,10 @@ def read_bands(
         has data.
     """
     rect = RioWindow(window.col, window.row, window.width, window.height)
-    indexes = [b.index for b in bands]
-    stored: NDArray[Any] = dataset.read(indexes, window=rect)
+    stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
     valid = np.ones(stored.shape[1:], bool)
+    for opacity in opacities:
+        valid &= opacity.real > 0
     for band, plane in zip(bands, stored, strict=True):
         if band.nodata is not None and not (joint_zeros and band.nodata == 0):
             valid &= _differs(plane, band.nodata)
@@ -209,10 +225,21 @@ def _stored_nodata(declared: float | None, given: Nodata) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def _has_mask(flags: Sequence[MaskFlags], alpha_taken: bool) -> bool:
+def _has_mask(flags: Sequence[MaskFlags]) -> bool:
     if MaskFlags.alpha in flags:
-        return not alpha_taken
+        return False
     return MaskFlags.per_dataset in flags or not flags
+
+
+def _stored(
+    dataset: Any, indexes: Sequence[int], alpha: Sequence[int], rect: RioWindow
+) -> tuple[NDArray[Any], Sequence[NDArray[Any]]]:
+    """Bands and alpha bands as stored; of one type they are decoded once."""
+    numbers = [*indexes, *alpha]
+    if len({dataset.dtypes[i - 1] for i in numbers}) == 1:
+        planes: NDArray[Any] = dataset.read(numbers, window=rect)
+        return planes[: len(indexes)], list(planes[len(indexes) :])
+    return dataset.read(indexes, window=rect), [dataset.read(i, window=rect) for i in alpha]
 
 
 def _differs(plane: NDArray[Any], nodata: float) -> NDArray[np.bool_]:

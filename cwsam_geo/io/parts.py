@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from cwsam_geo.errors import UsageError
 from cwsam_geo.grid import Window
-from cwsam_geo.io.bands import Band, Nodata, data_bands, describe_bands
+from cwsam_geo.io.bands import Band, Nodata, alpha_bands, data_bands, describe_bands
 from cwsam_geo.io.opening import is_remote, reason, shown
 
 
@@ -21,12 +21,14 @@ class Part:
     Attributes:
         dataset: The open rasterio dataset.
         path: What it was opened from.
-        bands: Its selected bands.
+        bands: Its selected bands, all stored as one type.
+        alpha: Numbers of the alpha bands that tell where they are data.
     """
 
     dataset: Any
     path: str
     bands: tuple[Band, ...]
+    alpha: tuple[int, ...] = ()
 
 
 def selected_parts(
@@ -57,17 +59,31 @@ def selected_parts(
         )
     if len(set(wanted)) != len(list(wanted)):
         raise UsageError(f"a band is given twice in -b {','.join(map(str, wanted))}")
-    # Neighbours of one file are read together.
-    runs: list[tuple[Any, str, list[int]]] = []
-    for dataset, file, index in (every[b - 1] for b in wanted):
-        if runs and runs[-1][0] is dataset:
-            runs[-1][2].append(index)
-        else:
-            runs.append((dataset, file, [index]))
-    parts = [Part(d, f, describe_bands(d, f, indexes, nodata)) for d, f, indexes in runs]
+    selected = [every[b - 1] for b in wanted]
+    parts = [
+        Part(
+            dataset,
+            file,
+            describe_bands(dataset, file, indexes, nodata),
+            alpha_bands(dataset, [i for d, _, i in selected if d is dataset], nodata),
+        )
+        for dataset, file, indexes in _runs(selected)
+    ]
     # Without a choice an alpha band is left out, but counts.
     numbers = list(wanted) if len(files) > 1 else [every[b - 1][2] for b in wanted]
     return parts, numbers
+
+
+def _runs(selected: Iterable[tuple[Any, str, int]]) -> list[tuple[Any, str, list[int]]]:
+    """Bands that are read together: neighbours of one file, stored as one type."""
+    runs: list[tuple[Any, str, list[int]]] = []
+    for dataset, file, index in selected:
+        types = dataset.dtypes
+        if runs and runs[-1][0] is dataset and types[runs[-1][2][-1] - 1] == types[index - 1]:
+            runs[-1][2].append(index)
+        else:
+            runs.append((dataset, file, [index]))
+    return runs
 
 
 def stored_type(parts: Sequence[Part]) -> str:

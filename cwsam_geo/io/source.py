@@ -77,7 +77,8 @@ class RasterSource:
         nodata_option: What the user said of nodata.
         chosen: True where the user chose the bands.
         numbers: Number of each selected band, from 1, as ``-b`` counts them.
-        tells_nodata: True where the user or the file says what is nodata, if only NaN.
+        tells_nodata: True where the user or the file says what is nodata, if only NaN. An alpha
+            band does not: it tells what warping left empty, and nothing of zeros inside.
         masked: True where an internal or external mask or an alpha band tells what is data.
         zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
             declared nodata value of 0 then means this too. Set by ``restricted``.
@@ -98,7 +99,7 @@ class RasterSource:
         self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
         self.names = tuple(b.name for b in bands)
         self.nodata = tuple(b.nodata for b in bands)
-        self.masked = any(b.masked for b in bands)
+        self.masked = any(b.masked for b in bands) or any(part.alpha for part in parts)
         self.tells_nodata = nodata is not None or any(b.declares or b.masked for b in bands)
         self.hints = tuple(h for p in parts for h in hints(p.dataset, p.path, p.bands))
         dtype = stored_type(parts)
@@ -214,7 +215,8 @@ class RasterSource:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         try:
             with environment(self._remote):
-                return read_bands(part.dataset, part.bands, window, self.zero_is_nodata)
+                zeros = self.zero_is_nodata
+                return read_bands(part.dataset, part.bands, part.alpha, window, zeros)
         except (RasterioError, OSError) as error:
             raise SceneError(unreadable(part.path, window, error)) from None
 
