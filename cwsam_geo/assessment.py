@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -62,36 +63,61 @@ def evaluate(
         comparison.close()
 
 
-def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
-    tally, own = PairTally(reference.label), PairTally(comparison.map.label)
-    shown = known = both = 0
-    for part in comparison.parts(_overlap(comparison, reference)):
-        values, labelled = reference.read(part.window)
-        labelled &= part.inside
-        counted = part.shown & labelled
-        shown += int(part.shown.sum())
+@dataclass(frozen=True)
+class _Met:
+    """What was met where.
+
+    Attributes:
+        pairs: Values of the reference by codes of the map, where both have one.
+        codes: Codes of the map around the reference.
+        mapped: Pixels of the whole map with a class, inside the area of interest.
+        known: Pixels of the reference with a value, likewise.
+    """
+
+    pairs: PairTally
+    codes: PairTally
+    mapped: int
+    known: int
+
+
+def _met(comparison: Comparison, reference: Reference) -> _Met:
+    pairs, codes = PairTally(reference.label), PairTally(comparison.map.label)
+    mapped = known = 0
+    overlap = _overlap(comparison, reference)
+    for part in comparison.parts(comparison.area()):
+        mapped += int(part.shown.sum())
+        common = part.window.intersect(overlap)
+        if common.empty:
+            continue
+        near = part.crop(common)
+        values, labelled = reference.read(common)
+        labelled &= near.inside
         known += int(labelled.sum())
-        both += int(counted.sum())
-        tally.add(values, part.codes, counted)
-        own.add(part.codes, part.codes, part.shown)
-    if not both:
+        pairs.add(values, near.codes, near.shown & labelled)
+        codes.add(near.codes, near.codes, near.shown)
+    return _Met(pairs, codes, mapped, known)
+
+
+def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
+    found = _met(comparison, reference)
+    values_met = found.pairs.values()
+    if not values_met:
         raise UsageError(
             f"{comparison.map.label} and {reference.label} have no pixel in common that has a "
             "class in both; check their places, their nodata values and the area of interest"
         )
     wishes = comparison.options.wishes
-    values_met = tally.values()
     labels = {v: reference.label_of(v) for v in values_met}
-    legend = comparison.legend(own.values(), labels.values())
+    legend = comparison.legend(found.codes.values(), labels.values())
     classes = comparable_classes(legend, wishes)
     met: dict[Value, int] = {labels[v]: n for v, n in values_met.items()}
     channels = channels_of_values(met, legend, classes, wishes, reference.label)
     counts = np.zeros((len(classes.legend),) * 2, np.int64)
-    for value, code, n in tally.pairs():
+    for value, code, n in found.pairs.pairs():
         channel = channels[labels[value]]
         if channel is not None and channel not in classes.ignored:
             counts[channel, classes.by_code[code]] += n
-    compared = int(counts.sum())
+    both, compared = sum(values_met.values()), int(counts.sum())
     if not compared:
         raise UsageError(f"{reference.label}: every pixel is ignored; nothing is left to compare")
     return Evaluation(
@@ -104,8 +130,8 @@ def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation
         coverage={
             "compared": compared,
             "ignored": both - compared,
-            "without_reference": shown - both,
-            "without_map": known - both,
+            "without_reference": found.mapped - both,
+            "without_map": found.known - both,
         },
         sample=None,
         remarks=_remarks(comparison, reference, legend, set(met)),

@@ -46,6 +46,11 @@ class MapPart:
     shown: NDArray[np.bool_]
     inside: NDArray[np.bool_]
 
+    def crop(self, window: Window) -> MapPart:
+        """The part of it in a window inside its own."""
+        place = window.within(self.window).slices
+        return MapPart(window, self.codes[place], self.shown[place], self.inside[place])
+
 
 class Comparison:
     """The opened files.

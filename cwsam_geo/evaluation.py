@@ -29,6 +29,8 @@ DEFINITIONS = {
     "compared; a class absent from both does not count, a class absent from one counts as 0",
     "ignored": "pixels whose reference is an ignored class or value are left out; pixels of "
     "another class that the map gives to an ignored class are errors",
+    "coverage": "of the map's grid, inside the area of interest: without_reference has a class in "
+    "the map only, without_map in the reference only",
     "fwiou": "IoU weighted by the classes' frequency in the reference",
     "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
     "strata are the classes of the map; they hold if the points were drawn at random, or on a "

@@ -395,6 +395,43 @@ def test_area_of_interest(tmp_path, rng, map_array, map_file):
         evaluate(map_file, reference, EvaluateOptions(aoi=far))
 
 
+@pytest.mark.parametrize("kind", ["raster", "polygons"])
+@pytest.mark.parametrize("pixels", [100, 1 << 22])
+def test_mapped_pixels_far_from_the_reference_have_none(
+    tmp_path, map_array, map_file, monkeypatch, kind, pixels
+):
+    monkeypatch.setattr(tally, "_WINDOW_PIXELS", pixels)
+    reference = tmp_path / "truth.gpkg"
+    if kind == "raster":
+        place = NORTH_UP * Affine.translation(20, 30)
+        reference = write(tmp_path / "truth.tif", map_array[30:40, 20:30], place)
+    else:
+        frame([half(20, 30, 30, 40)], code=[1]).to_file(reference)
+    shown = map_array != 255
+    seen = []
+    result = evaluate(map_file, reference, progress=lambda *step: seen.append(step))
+    assert result.coverage == {
+        "compared": 100,
+        "ignored": 0,
+        "without_reference": shown.sum() - 100,
+        "without_map": 0,
+    }
+    assert seen[-1] == (60 * 80, 60 * 80)
+    aoi = tmp_path / "aoi.gpkg"
+    frame([half(0, 0, 25, 60)]).to_file(aoi)
+    inside = evaluate(map_file, reference, EvaluateOptions(aoi=aoi)).coverage
+    assert inside["compared"] == 50
+    assert inside["without_reference"] == shown[:, :25].sum() - 50
+
+
+def test_codes_far_from_the_reference_need_no_class(tmp_path, map_array):
+    map_array[50:] = 9
+    mapped = write(tmp_path / "map.tif", map_array, nodata=255, legend=LEGEND)
+    reference = tmp_path / "truth.gpkg"
+    frame([half(20, 30, 30, 40)], code=[1]).to_file(reference)
+    assert evaluate(mapped, reference).coverage["compared"] == 100
+
+
 def gcps_for(transform, shape):
     corners = [(r, c) for r in (0, shape[0] / 2, shape[0]) for c in (0, shape[1] / 2, shape[1])]
     places = {(r, c): transform * (c, r) for r, c in corners}
