@@ -74,3 +74,67 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path):
         raced()
     assert path.read_text() == "theirs"
     assert os.listdir(tmp_path) == ["out.tif"]
+
+
+def links(tmp_path):
+    """A link in one folder to a file in another, through a second link."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    link, real = tmp_path / "here" / "out.tif", tmp_path / "there" / "real.tif"
+    (tmp_path / "there" / "hop.tif").symlink_to("real.tif")
+    link.symlink_to("../there/hop.tif")
+    return link, real
+
+
+@pytest.mark.parametrize("dangling", [True, False])
+def test_the_target_of_a_link_is_written_and_the_link_stays(tmp_path, dangling):
+    link, real = links(tmp_path)
+    if not dangling:
+        real.write_text("old")
+        real.chmod(0o604)
+        with pytest.raises(UsageError, match=r"here/out\.tif: exists already"):
+            write(link)
+    write(link, overwrite=not dangling)
+    assert link.is_symlink()
+    assert real.read_text() == link.read_text() == "new"
+    assert not real.is_symlink()
+    assert dangling or stat.S_IMODE(real.stat().st_mode) == 0o604
+    assert os.listdir(tmp_path / "here") == ["out.tif"]
+    assert sorted(os.listdir(tmp_path / "there")) == ["hop.tif", "real.tif"]
+
+
+def test_a_failed_run_leaves_the_link_and_its_target(tmp_path):
+    link, real = links(tmp_path)
+    real.write_text("old")
+
+    def fail():
+        with atomic_output(link, overwrite=True) as temporary:
+            assert temporary.parent == real.parent
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert link.read_text() == "old"
+    assert sorted(os.listdir(tmp_path / "there")) == ["hop.tif", "real.tif"]
+
+
+def test_links_that_lead_nowhere_are_refused(tmp_path):
+    lost, loop = tmp_path / "lost.tif", tmp_path / "loop.tif"
+    lost.symlink_to("nowhere/out.tif")
+    loop.symlink_to("loop.tif")
+    with pytest.raises(OutputError, match=r"lost\.tif: the folder .*nowhere does not exist"):
+        write(lost)
+    with pytest.raises(OutputError, match=r"loop\.tif: .*link"):
+        write(loop, overwrite=True)
+    assert lost.is_symlink()
+    assert loop.is_symlink()
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    for overwrite in (True, False):
+        with pytest.raises(UsageError, match="give the output a file name"):
+            write(pipe, overwrite=overwrite)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)

@@ -78,6 +78,15 @@ def test_saving_is_deterministic_and_never_overwrites_unasked(bundle, tmp_path):
         bundle.save(tmp_path / "no" / "m.safetensors")
 
 
+def test_a_link_keeps_leading_to_the_bundle(bundle, tmp_path):
+    real, link = tmp_path / "v2.safetensors", tmp_path / "model.safetensors"
+    link.symlink_to(real)
+    bundle.save(link)
+    bundle.save(link, overwrite=True)
+    assert link.is_symlink()
+    assert same(ModelBundle.load(real).tensors, bundle.tensors)
+
+
 def test_a_write_that_fails_leaves_the_earlier_file(bundle, tmp_path):
     resource = pytest.importorskip("resource")
     path = tmp_path / "m.safetensors"

@@ -243,6 +243,16 @@ def test_another_file_of_that_name_is_not_replaced_unasked(server, wanted, tmp_p
     assert download(wanted, tmp_path, overwrite=True, patience=SWIFT).read_bytes() == CONTENT
 
 
+def test_a_link_keeps_leading_to_the_checkpoint(server, wanted, tmp_path):
+    (tmp_path / "disk").mkdir()
+    link, real = tmp_path / "test.pth", tmp_path / "disk" / "real.pth"
+    link.symlink_to(real)
+    assert download(wanted, tmp_path, patience=SWIFT) == link
+    assert link.is_symlink()
+    assert real.read_bytes() == CONTENT
+    assert os.listdir(real.parent) == ["real.pth"]
+
+
 def test_a_folder_that_cannot_be_and_a_disk_that_is_full(wanted, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be made"):

@@ -195,6 +195,21 @@ def test_nothing_is_overwritten_unless_asked(tmp_path):
         np.testing.assert_array_equal(raster.read(), values)
 
 
+@pytest.mark.parametrize("name", ["COG", "GTiff"])
+def test_a_link_keeps_leading_to_the_raster(tmp_path, name):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "2024.tif", tmp_path / "map.tif"
+    link.symlink_to(real)
+    for seed in (0, 1):
+        values = np.random.default_rng(seed).integers(0, 5, (1, 60, 60)).astype(np.uint8)
+        write(link, values, grid(60, 60), RasterLayout(format=name), overwrite=bool(seed))
+        for path in (link, real):
+            with rasterio.open(path) as raster:
+                np.testing.assert_array_equal(raster.read(), values)
+    assert link.is_symlink()
+    assert os.listdir(tmp_path / "store") == ["2024.tif"]
+
+
 @pytest.mark.parametrize(
     ("name", "error", "match"),
     [

@@ -399,6 +399,18 @@ def test_nothing_is_overwritten_unasked(tmp_path):
         vectorize(raster, tmp_path / "nowhere" / "out.gpkg")
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_link_keeps_leading_to_the_polygons(tmp_path, suffix):
+    raster = write_classes(tmp_path / "classes.tif", scene(), nodata=255)
+    real, link = tmp_path / f"real.{suffix}", tmp_path / f"link.{suffix}"
+    link.symlink_to(real.name)
+    vectorize(raster, link)
+    count = len(opened(real))
+    vectorize(raster, link, VectorizeOptions(classes=("1",)), overwrite=True)
+    assert link.is_symlink()
+    assert 0 < len(opened(real)) < count
+
+
 def test_an_interrupt_reaches_the_caller(tmp_path):
     raster = write_classes(tmp_path / "classes.tif", scene())
 

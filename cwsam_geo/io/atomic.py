@@ -17,15 +17,17 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Makes sure, before hours of work, that an output can be put at ``path``.
 
     Raises:
-        UsageError: The file exists and ``overwrite`` is False, or the path is a folder.
+        UsageError: The file exists and ``overwrite`` is False, or the path is a folder or a device.
         OutputError: The folder does not exist or cannot be written to.
     """
     target = Path(path)
     if target.is_dir():
         raise UsageError(f"{target}: is a folder; give the output a file name")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"{target}: is a device or a pipe; give the output a file name")
     if target.exists() and not overwrite:
         raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
-    folder = target.parent
+    folder = real_file(target).parent
     if not folder.is_dir():
         raise OutputError(f"{target}: the folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
@@ -33,9 +35,25 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     return target
 
 
+def real_file(path: str | os.PathLike[str]) -> Path:
+    """The file that is written for an output: where it is a link, what that leads to.
+
+    Raises:
+        OutputError: The link leads back to itself.
+    """
+    if not os.path.islink(path):
+        return Path(path)
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise OutputError(f"{path}: is a symbolic link that leads in a circle; remove it")
+    return real
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside ``path``; renames it into place when the block succeeds.
+
+    A link stays, and the file that it leads to is replaced or comes to be.
 
     The temporary name keeps the suffix, which GDAL's drivers go by. Whatever the block leaves
     under that name (a sidecar, a journal) is removed, also on failure and on Ctrl-C; only a
@@ -53,16 +71,17 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
     stem = target.name[: len(target.name) - len(suffix)]
     prefix = f".{stem}.{secrets.token_hex(4)}."
-    temporary = target.with_name(f"{prefix}tmp{suffix}")
+    real = real_file(target)
+    temporary = real.with_name(f"{prefix}tmp{suffix}")
     try:
         yield temporary
         if not temporary.is_file():
             raise OutputError(f"{target}: nothing was written")
         check_output(target, overwrite)
-        temporary.chmod(_mode(target))
-        os.replace(temporary, target)
+        temporary.chmod(_mode(real))
+        os.replace(temporary, real)
     finally:
-        for leftover in target.parent.glob(f"{glob.escape(prefix)}*"):
+        for leftover in real.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
 

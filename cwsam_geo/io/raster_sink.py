@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.atomic import atomic_output, check_output
+from cwsam_geo.io.atomic import atomic_output, check_output, real_file
 from cwsam_geo.io.creation import GDAL_FAILURES, check_creation_options
 from cwsam_geo.legend import NODATA
 
@@ -257,7 +257,7 @@ def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None
 
 
 def _need_room(target: Path, size: int) -> None:
-    free = shutil.disk_usage(target.parent).free
+    free = shutil.disk_usage(real_file(target).parent).free
     if free < size:
         raise OutputError(
             f"{target}: the disk is full: {free / 1e6:.0f} MB are free and {size / 1e6:.0f} MB "

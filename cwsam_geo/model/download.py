@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 
 from cwsam_geo import __version__
 from cwsam_geo.errors import ModelError, OutputError, UsageError
+from cwsam_geo.io.atomic import real_file
 from cwsam_geo.model.checkpoints import Checkpoint
 
 _CHUNK = 1 << 20
@@ -97,9 +98,10 @@ def download(
             f"{target}: is there, but is not {checkpoint.name} (size or hash differ); pass "
             "--overwrite to replace it"
         )
-    part = target.with_name(f"{target.name}.part")
+    real = real_file(target)
+    part = real.with_name(f"{real.name}.part")
     _Download(checkpoint, part, on_progress or _silent, patience or Patience()).run()
-    os.replace(part, target)
+    os.replace(part, real)
     return target
 
 
