@@ -20,11 +20,12 @@ from cwsam_geo.metrics import AreaEstimates, Estimates, Scores, stratified_estim
 
 @dataclass(frozen=True)
 class _Census:
-    """The whole map: pixels and area of each code, and the code at each point."""
+    """The whole map: pixels and area of each code; which points are on it, and on what code."""
 
     pixels: dict[int, int]
     areas: dict[int, float]
     unit: str
+    inside: NDArray[np.bool_]
     at_points: NDArray[np.uint8]
 
 
@@ -79,7 +80,7 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
         coverage={
             "compared": int(counts.sum()),
             "ignored": int(on_map.sum() - counts.sum()),
-            "without_map": int((~on_map).sum()),
+            "without_map": int((census.inside & ~on_map).sum()),
         },
         sample=sample,
         remarks=_remarks(features, sample),
@@ -91,12 +92,14 @@ def _census(comparison: Comparison, features: Features) -> _Census:
     cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
     rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
     at_points = np.full(len(cols), NODATA, np.uint8)
+    inside = np.zeros(len(cols), np.bool_)
     pixel_areas = PixelAreas(comparison.location)
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     for part in comparison.parts(comparison.area()):
         w = part.window
         here = (rows >= w.row) & (rows < w.bottom) & (cols >= w.col) & (cols < w.right)
         place = rows[here] - w.row, cols[here] - w.col
+        inside[here] = part.inside[place]
         at_points[here] = np.where(part.shown[place], part.codes[place], NODATA)
         codes = part.codes[part.shown]
         pixels += np.bincount(codes, minlength=256)
@@ -106,6 +109,7 @@ def _census(comparison: Comparison, features: Features) -> _Census:
         pixels={c: int(pixels[c]) for c in found},
         areas={c: float(areas[c]) for c in found},
         unit=pixel_areas.unit,
+        inside=inside,
         at_points=at_points,
     )
 

@@ -737,12 +737,18 @@ def test_points_nowhere(tmp_path, map_file):
 
 
 def test_points_within_an_area_of_interest(tmp_path, rng, map_array, map_file):
-    rows, cols, table = sample_points(rng, map_array, np.where(map_array == 255, 1, map_array), 200)
+    truth = np.where(map_array == 255, 1, map_array)
+    rows, cols, table = sample_points(rng, map_array, truth, 800)
     path, aoi = tmp_path / "points.gpkg", tmp_path / "aoi.gpkg"
     table.to_file(path)
-    frame([half(20, 10, 60, 60)]).to_file(aoi)
-    sample = evaluate(map_file, path, EvaluateOptions(aoi=aoi)).sample
+    frame([half(20, 10, 60, 60), half(0, 0, 3, 3)]).to_file(aoi)
+    result = evaluate(map_file, path, EvaluateOptions(aoi=aoi))
+    sample = result.sample
     inside = (rows >= 10) & (cols >= 20) & (cols < 60)
+    # The corner has no class in the map; points outside the area do not count at all.
+    corner = ((rows < 3) & (cols < 3)).sum()
+    assert result.coverage == {"compared": inside.sum(), "ignored": 0, "without_map": corner}
+    assert corner
     assert sum(s.points for s in sample.strata) == inside.sum()
     assert sample.total == pytest.approx(50 * 40 * 100 / 0.9996**2, rel=1e-5)
 
