@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.legend import Legend
+from cwsam_geo.legend import Legend, is_color, plain_color
 
 IGNORE = "ignore"
 """Where a code or class goes that does not count."""
 
-_INTEGER = re.compile(r"-?\d+")
+_CODE = re.compile(r"0|-?[1-9]\d*")
 _LISTED = 12
 _MANY_COLOURS = 16
 
@@ -30,11 +30,22 @@ class Wishes:
         map: Reference code, name or colour to class of the map (code or name) or ``ignore``.
         merge: Class of the map to the class of the map that it shall count as.
         ignore: Classes of the map, or values of the reference, that do not count.
+
+    Raises:
+        UsageError: ``map`` gives a colour twice, in upper and in lower case.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
     merge: Mapping[str, str] = field(default_factory=dict)
     ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        meant: dict[str, str] = {}
+        for value, target in self.map.items():
+            if meant.setdefault(plain_color(str(value)), target) != target:
+                raise UsageError(f"--map {value} is given twice")
+        object.__setattr__(self, "map", meant)
+        object.__setattr__(self, "ignore", tuple(plain_color(str(i)) for i in self.ignore))
 
 
 @dataclass(frozen=True)
@@ -94,21 +105,15 @@ def channels_of_values(
 
     Raises:
         LegendError: Values have no class: they are listed with their counts.
-        UsageError: An ignored name is neither in the map nor in the reference.
+        UsageError: A name in ``map``, or an ignored one, cannot be a value of the reference.
     """
-    names = {str(value) for value in values}
-    for item in wishes.ignore:
-        # A code may be absent from one of many files; a name that nobody knows is misspelt.
-        if not _known(legend, item) and item not in names and not _INTEGER.fullmatch(item):
-            raise UsageError(
-                f"--ignore {item}: neither a class of the map ({_listed(legend)}) nor a value "
-                f"of {where}"
-            )
+    _check_wishes(values, legend, wishes, where)
     found: dict[Value, int | None] = {}
     unknown: dict[Value, int] = {}
     for value, count in values.items():
-        target = wishes.map.get(str(value))
-        if target == IGNORE or (target is None and str(value) in wishes.ignore):
+        name = plain_color(str(value))
+        target = wishes.map.get(name)
+        if target == IGNORE or (target is None and name in wishes.ignore):
             found[value] = None
             continue
         channel = _channel(legend, value) if target is None else legend.channel(target)
@@ -119,6 +124,36 @@ def channels_of_values(
     if unknown:
         raise LegendError(_unknown(unknown, sum(values.values()), legend, where))
     return found
+
+
+def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, where: str) -> None:
+    """Refuses what no reference of this kind has; it would be dropped without a word.
+
+    A code or colour may be absent from one of many references that the same wishes are for; a
+    name that nobody knows is misspelt.
+    """
+    names = {plain_color(str(value)) for value in values}
+    colours = all(is_color(name) for name in names)
+    codes = all(isinstance(value, int) for value in values)
+    kind = "colour" if colours else "code" if codes else "class"
+    for item in wishes.map:
+        named = not (colours or codes) and _known(legend, item)
+        if item not in names and not named and not _may_be_absent(item, colours):
+            raise UsageError(
+                f"--map {item}: no {kind} of {where} where it was compared; there it has: "
+                f"{_counted(values)}; correct it or leave it out"
+            )
+    for item in wishes.ignore:
+        known = _known(legend, item) or item in names or _CODE.fullmatch(item)
+        if not known and not _may_be_absent(item, colours):
+            raise UsageError(
+                f"--ignore {item}: neither a class of the map ({_listed(legend)}) nor a value "
+                f"of {where}"
+            )
+
+
+def _may_be_absent(item: str, colours: bool) -> bool:
+    return is_color(item) if colours else _CODE.fullmatch(item) is not None
 
 
 def check_codes(counts: Mapping[int, int], legend: Legend, where: str) -> None:
@@ -172,7 +207,7 @@ def _known(legend: Legend, item: str) -> bool:
 def _channel(legend: Legend, value: Value) -> int | None:
     if isinstance(value, int):
         return next((i for i, e in enumerate(legend.entries) if e.code == value), None)
-    if value.startswith("#") and any(e.color == value for e in legend.entries):
+    if any(e.color == plain_color(value) for e in legend.entries):
         rgb: NDArray[np.uint8] = np.frombuffer(bytes.fromhex(value[1:]), np.uint8)
         code = int(legend.decode_rgb(rgb.reshape(3, 1, 1))[0, 0])
         return legend.channel(code)

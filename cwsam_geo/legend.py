@@ -20,6 +20,16 @@ NODATA = 255
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 
 
+def is_color(text: str) -> bool:
+    """True for a colour as ``#rrggbb``."""
+    return _HEX.fullmatch(text) is not None
+
+
+def plain_color(text: str) -> str:
+    """A colour in lower case, as values of pictures are called; other text as it is."""
+    return text.lower() if is_color(text) else text
+
+
 @dataclass(frozen=True)
 class LegendEntry:
     """One class.
@@ -170,7 +180,7 @@ def _entry(item: Any, where: str) -> LegendEntry:
     if not isinstance(item, Mapping) or not {"code", "name", "color"} <= set(item):
         raise LegendError(f"{where}: each class needs code, name and color, got {item!r}")
     color = item["color"]
-    if isinstance(color, str) and _HEX.fullmatch(color):
+    if isinstance(color, str) and is_color(color):
         rgb = tuple(bytes.fromhex(color[1:]))
     elif (
         isinstance(color, (list, tuple))

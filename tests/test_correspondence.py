@@ -1,0 +1,66 @@
+"""Which class of a map a reference's value stands for, and wishes that stand for nothing."""
+
+import numpy as np
+import pytest
+from training_scenes import LEGEND, blobs, write_raster
+
+from cwsam_geo.assessment import evaluate
+from cwsam_geo.correspondence import Wishes, channels_of_values, comparable_classes
+from cwsam_geo.errors import UsageError
+from cwsam_geo.evaluation import EvaluateOptions
+
+
+def channels(values, **wishes):
+    said = Wishes(**wishes)
+    counts = dict.fromkeys(values, 1)
+    return channels_of_values(counts, LEGEND, comparable_classes(LEGEND, said), said, "truth.tif")
+
+
+def test_colours_are_the_same_in_upper_case():
+    found = channels(["#0000ff", "#090909"], map={"#0000FF": "trees", "#090909": "ignore"})
+    assert found == {"#0000ff": 1, "#090909": None}
+    assert channels(["#0000ff", "#0A0B0C"], ignore=("#0a0b0C", "#0000FF")) == {
+        "#0000ff": None, "#0A0B0C": None,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=r"#0000FF is given twice"):
+        Wishes(map={"#0000ff": "trees", "#0000FF": "water"})
+
+
+def test_a_picture_is_read_as_the_map_of_colours_says(tmp_path):
+    truth = blobs(np.random.default_rng(0), (64, 64))
+    mapped = write_raster(tmp_path / "map.tif", truth)
+    colours = np.zeros((3, 64, 64), np.uint8)
+    colours[2], colours[1] = 255 * (truth == 2), 9
+    picture = write_raster(tmp_path / "truth.tif", colours)
+    wishes = Wishes(map={"#0009FF": "trees", "#000900": "ignore"})
+    result = evaluate(mapped, picture, EvaluateOptions(wishes, legend=LEGEND))
+    assert result.counts.tolist() == [[0, 0, 0], [0, (truth == 2).sum(), 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("values", "item", "words"),
+    [
+        ([1, 2], "banana", r"--map banana: no code of truth\.tif.*1 .*2 "),
+        ([1, 2], "water", r"--map water: no code of truth\.tif"),
+        ([1, 2], "01", r"--map 01: no code"),
+        ([1, 2], "#0000ff", r"--map #0000ff: no code"),
+        (["lake", "wood"], "banana", r"--map banana: no class of truth\.tif.*lake .*wood"),
+        (["lake", "wood"], "Lake", r"--map Lake: no class"),
+        (["lake", "wood"], "#0000ff", r"--map #0000ff: no class"),
+        (["#0000ff"], "water", r"--map water: no colour of truth\.tif.*#0000ff"),
+        (["#0000ff"], "3", r"--map 3: no colour"),
+        (["#0000ff"], "#00f", r"--map #00f: no colour"),
+    ],
+)
+def test_what_cannot_occur_in_the_reference_is_refused(values, item, words):
+    with pytest.raises(UsageError, match=words):
+        channels(values, map={item: "trees", **{str(v): "water" for v in values}})
+
+
+@pytest.mark.parametrize(
+    ("values", "item"), [([1, 2], "7"), ([1, 2], "-1"), (["#0000ff"], "#010203"), (["lake"], "7")]
+)
+def test_codes_and_colours_may_be_absent_from_one_of_many_references(values, item):
+    given = {str(v): "water" for v in values}
+    assert set(channels(values, map={item: "trees", **given}).values()) == {0}
+    assert set(channels(values, map=given, ignore=(item,)).values()) == {0}
