@@ -138,3 +138,55 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
         with pytest.raises(UsageError, match="give the output a file name"):
             write(pipe, overwrite=overwrite)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+STALE = ("out.tif.ovr", "out.tif.aux.xml", "out.tif.msk", "out.tif.msk.ovr", "out.tif.vat.dbf")
+KEPT = ("out.qml", "out.tfw", "out.tif.txt", "out.gpkg-wal", "about.tif.ovr")
+
+
+def beside(folder):
+    for name in (*STALE, *KEPT):
+        (folder / name).write_text("old")
+
+
+def test_sidecars_go_with_the_file_that_they_are_of(tmp_path):
+    (tmp_path / "out.tif").write_text("old")
+    beside(tmp_path)
+
+    def fail():
+        with atomic_output(tmp_path / "out.tif", overwrite=True) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert sorted(os.listdir(tmp_path)) == sorted(["out.tif", *STALE, *KEPT])
+    write(tmp_path / "out.tif", overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == sorted(["out.tif", *KEPT])
+
+
+def test_sidecars_of_a_link_and_of_its_target_go(tmp_path):
+    link, real = links(tmp_path)
+    for path in (link, real):
+        path.write_text("old")
+        path.with_name(f"{path.name}.ovr").write_text("old")
+    write(link, overwrite=True)
+    assert os.listdir(link.parent) == ["out.tif"]
+    assert sorted(os.listdir(real.parent)) == ["hop.tif", "real.tif"]
+
+
+def test_a_sidecar_without_its_file_is_not_taken_for_the_new_ones(tmp_path):
+    (tmp_path / "out.tif.ovr").write_text("old")
+    with pytest.raises(UsageError, match=r"out\.tif\.ovr: .* earlier out\.tif.*--overwrite"):
+        write(tmp_path / "out.tif")
+    assert os.listdir(tmp_path) == ["out.tif.ovr"]
+    write(tmp_path / "out.tif", overwrite=True)
+    assert os.listdir(tmp_path) == ["out.tif"]
+
+
+def test_a_sidecar_that_cannot_be_removed_is_said(tmp_path):
+    (tmp_path / "out.tif").write_text("old")
+    (tmp_path / "out.tif.msk").mkdir()
+    with pytest.raises(OutputError, match=r"out\.tif\.msk: .* remove it"):
+        write(tmp_path / "out.tif", overwrite=True)
+    assert (tmp_path / "out.tif").read_text() == "new"

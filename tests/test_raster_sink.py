@@ -195,6 +195,32 @@ def test_nothing_is_overwritten_unless_asked(tmp_path):
         np.testing.assert_array_equal(raster.read(), values)
 
 
+def test_a_replaced_raster_is_new_at_every_scale(tmp_path):
+    path, layout = tmp_path / "map.tif", RasterLayout(format="GTiff")
+    write(path, np.zeros((1, 800, 800), np.uint8), grid(800, 800), layout)
+    with (
+        rasterio.Env(TIFF_USE_OVR=True, GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(path, "r+") as raster,
+    ):
+        raster.build_overviews([4])
+        raster.write_mask(np.zeros((800, 800), bool))
+    statistics = '<MDI key="STATISTICS_MAXIMUM">0</MDI>'
+    (tmp_path / "map.tif.aux.xml").write_text(
+        f'<PAMDataset><PAMRasterBand band="1"><Metadata>{statistics}</Metadata></PAMRasterBand>'
+        "</PAMDataset>"
+    )
+    with rasterio.open(path) as raster:
+        assert raster.overviews(1)
+        assert raster.tags(1)["STATISTICS_MAXIMUM"] == "0"
+    assert {p.suffix for p in tmp_path.iterdir()} == {".tif", ".ovr", ".xml", ".msk"}
+    write(path, np.ones((1, 800, 800), np.uint8), grid(800, 800), layout, overwrite=True)
+    assert os.listdir(tmp_path) == ["map.tif"]
+    with rasterio.open(path) as raster:
+        assert (raster.read(1, out_shape=(200, 200)) == 1).all()
+        assert raster.dataset_mask().all()
+        assert "STATISTICS_MAXIMUM" not in raster.tags(1)
+
+
 @pytest.mark.parametrize("name", ["COG", "GTiff"])
 def test_a_link_keeps_leading_to_the_raster(tmp_path, name):
     (tmp_path / "store").mkdir()

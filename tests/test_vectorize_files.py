@@ -1,9 +1,12 @@
 """What vectorize writes, opened again by other tools; georeferencing, areas, errors, command."""
 
+import contextlib
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import geopandas
@@ -397,6 +400,24 @@ def test_nothing_is_overwritten_unasked(tmp_path):
         vectorize(output, output, overwrite=True)
     with pytest.raises(OutputError):
         vectorize(raster, tmp_path / "nowhere" / "out.gpkg")
+
+
+def test_what_a_program_left_beside_an_earlier_geopackage_does_not_spoil_the_new_one(tmp_path):
+    raster = write_classes(tmp_path / "classes.tif", scene(), nodata=255)
+    output, copy = tmp_path / "out.gpkg", tmp_path / "copy.gpkg"
+    vectorize(raster, output)
+    with contextlib.closing(sqlite3.connect(output)) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("DELETE FROM 'out'")
+        database.commit()
+        # As it lies there when the program that wrote is killed.
+        for ending in ("-wal", "-shm"):
+            shutil.copy(f"{output}{ending}", f"{copy}{ending}")
+        shutil.copy(output, copy)
+    assert Path(f"{copy}-wal").stat().st_size
+    vectorize(raster, copy, VectorizeOptions(layer="out"), overwrite=True)
+    assert len(opened(copy)) > 5
+    assert not list(tmp_path.glob("copy.gpkg-*"))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -12,12 +12,21 @@ from pathlib import Path
 
 from cwsam_geo.errors import OutputError, UsageError
 
+_OF_TIFF = (".ovr", ".aux.xml", ".msk", ".msk.ovr", ".vat.dbf", ".vat.cpg")
+_SIDECARS = {
+    ".tif": _OF_TIFF,
+    ".tiff": _OF_TIFF,
+    ".gpkg": ("-wal", "-shm", "-journal", ".aux.xml"),
+}
+"""What other programs put beside a file and take for a part of it, by the file's suffix."""
+
 
 def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Makes sure, before hours of work, that an output can be put at ``path``.
 
     Raises:
-        UsageError: The file exists and ``overwrite`` is False, or the path is a folder or a device.
+        UsageError: The file, or a sidecar of an earlier one, exists and ``overwrite`` is False; or
+            the path is a folder or a device.
         OutputError: The folder does not exist or cannot be written to.
     """
     target = Path(path)
@@ -25,14 +34,46 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
         raise UsageError(f"{target}: is a folder; give the output a file name")
     if target.exists() and not target.is_file():
         raise UsageError(f"{target}: is a device or a pipe; give the output a file name")
-    if target.exists() and not overwrite:
-        raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
+    _check_free(target, overwrite)
+    stale = [] if overwrite else _sidecars(target)
+    if stale:
+        raise UsageError(
+            f"{stale[0]}: is left of an earlier {target.name} and would be taken for a part of "
+            "the new one; remove it, or pass --overwrite"
+        )
     folder = real_file(target).parent
     if not folder.is_dir():
         raise OutputError(f"{target}: the folder {folder} does not exist; create it first")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{target}: no permission to write to the folder {folder}")
     return target
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target}: exists already; pass --overwrite to replace it")
+
+
+def _sidecars(target: Path) -> list[Path]:
+    """What lies beside a file, and beside what it leads to, and is read as a part of it."""
+    beside = [
+        path.with_name(f"{path.name}{ending}")
+        for path in dict.fromkeys((target, real_file(target)))
+        for ending in _SIDECARS.get(path.suffix.lower(), ())
+    ]
+    return [path for path in beside if os.path.lexists(path)]
+
+
+def _remove_sidecars(target: Path) -> None:
+    """An old file's overviews would show the old map, its journal would undo the new one."""
+    for path in _sidecars(target):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"{path}: is left of the earlier {target.name} and cannot be removed "
+                f"({error.strerror}); remove it, or it will be taken for a part of the new one"
+            ) from None
 
 
 def real_file(path: str | os.PathLike[str]) -> Path:
@@ -53,7 +94,8 @@ def real_file(path: str | os.PathLike[str]) -> Path:
 def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside ``path``; renames it into place when the block succeeds.
 
-    A link stays, and the file that it leads to is replaced or comes to be.
+    A link stays, and the file that it leads to is replaced or comes to be. The sidecars of a file
+    that is replaced go with it.
 
     The temporary name keeps the suffix, which GDAL's drivers go by. Whatever the block leaves
     under that name (a sidecar, a journal) is removed, also on failure and on Ctrl-C; only a
@@ -77,9 +119,11 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         yield temporary
         if not temporary.is_file():
             raise OutputError(f"{target}: nothing was written")
-        check_output(target, overwrite)
+        _check_free(target, overwrite)
         temporary.chmod(_mode(real))
         os.replace(temporary, real)
+        if overwrite:
+            _remove_sidecars(target)
     finally:
         for leftover in real.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
