@@ -22,6 +22,7 @@ from affine import Affine
 from class_rasters import NORTH_UP, write_classes
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
 
 from cwsam_geo.cli.vectorize import command
 from cwsam_geo.errors import CwsamGeoError, LegendError, OutputError, SceneError, UsageError
@@ -318,6 +319,24 @@ def test_confidence_on_another_grid_is_refused(tmp_path):
     other = write_classes(tmp_path / "other.tif", np.ones((50, 60), np.float32))
     with pytest.raises(SceneError, match=r"other\.tif: is not on the grid of .*classes\.tif"):
         made(tmp_path, options=VectorizeOptions(confidence=other))
+
+
+def test_only_one_value_a_pixel_is_a_confidence(tmp_path):
+    two = np.full((2, 60, 60), 80, np.uint8)
+    both = write_classes(tmp_path / "probs.tif", two, nodata=255)
+    with pytest.raises(SceneError, match=r"probs\.tif: has 2 bands.*--confidence"):
+        made(tmp_path, options=VectorizeOptions(confidence=both))
+    assert not list(tmp_path.glob("out.*"))
+    codes = write_classes(tmp_path / "codes.tif", scene(), nodata=255)
+    with rasterio.open(codes, "r+") as raster:
+        raster.write_colormap(1, {0: (1, 2, 3, 255)})
+    with pytest.raises(SceneError, match=r"codes\.tif: holds classes.*--confidence"):
+        made(tmp_path, options=VectorizeOptions(confidence=codes))
+    alpha = write_classes(tmp_path / "alpha.tif", two)
+    with rasterio.open(alpha, "r+") as raster:
+        raster.colorinterp = [ColorInterp.gray, ColorInterp.alpha]
+    frame, *_ = made(tmp_path, options=VectorizeOptions(confidence=alpha))
+    assert set(frame.mean_confidence) == {80}
 
 
 def test_names_and_colours_without_a_legend(tmp_path):

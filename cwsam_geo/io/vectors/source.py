@@ -150,25 +150,38 @@ class ConfidenceSource:
     """A raster of one value a pixel on the grid of a class raster.
 
     Args:
-        path: The raster; its first band is read, with its scale and offset applied.
+        path: The raster; its band is read with its scale and offset applied.
         like: The class raster.
 
     Raises:
-        SceneError: It cannot be opened, or lies on another grid.
+        SceneError: It cannot be opened, lies on another grid, or has no single band of values.
     """
 
     def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
         self.label = shown(path)
         self._remote = is_remote(path)
         self._file = open_dataset(path)
-        grid = grid_of(self._file)
-        if np.dtype(grid.dtype).kind == "c" or not same_grid(grid, like.grid):
+        try:
+            self._band = self._checked_band(like)
+        except BaseException:
             self.close()
+            raise
+        self._scale = self._file.scales[self._band - 1]
+        self._offset = self._file.offsets[self._band - 1]
+
+    def _checked_band(self, like: ClassSource) -> int:
+        grid, bands = grid_of(self._file), _data_bands(self._file)
+        advice = "give the confidence raster that belongs to it (predict --confidence)"
+        if np.dtype(grid.dtype).kind == "c" or not same_grid(grid, like.grid):
+            raise SceneError(f"{self.label}: is not on the grid of {like.label}; {advice}")
+        if len(bands) != 1:
             raise SceneError(
-                f"{self.label}: is not on the grid of {like.label}; give the confidence raster "
-                "that belongs to it"
+                f"{self.label}: has {len(bands)} bands, but a confidence is one value a pixel; "
+                f"{advice}"
             )
-        self._scale, self._offset = self._file.scales[0], self._file.offsets[0]
+        if self._file.colorinterp[bands[0] - 1] == ColorInterp.palette:
+            raise SceneError(f"{self.label}: holds classes (a colour table); {advice}")
+        return bands[0]
 
     def read(self, top: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Values and where there are any, each (rows, W).
@@ -179,8 +192,8 @@ class ConfidenceSource:
         window = RioWindow(0, top, self._file.width, rows)
         try:
             with environment(self._remote):
-                stored = self._file.read(1, window=window)
-                valid = self._file.read_masks(1, window=window) > 0
+                stored = self._file.read(self._band, window=window)
+                valid = self._file.read_masks(self._band, window=window) > 0
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
@@ -228,8 +241,12 @@ def read_ahead(
             yield top, strip
 
 
+def _data_bands(dataset: Any) -> list[int]:
+    return [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
+
+
 def _class_band(dataset: Any, label: str) -> int:
-    bands = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
+    bands = _data_bands(dataset)
     if len(bands) != 1:
         raise SceneError(
             f"{label}: has {len(bands)} bands; polygons are made from one band of class codes"
