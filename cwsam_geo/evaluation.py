@@ -34,7 +34,8 @@ DEFINITIONS = {
     "fwiou": "IoU weighted by the classes' frequency in the reference",
     "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
     "strata are the classes of the map; they hold if the points were drawn at random, or on a "
-    "grid, within the strata or over the whole map; ci95 is half the interval's width",
+    "grid, within the strata or over the whole map; ci95 is half the interval's width; no score "
+    "or estimate covers strata without points (share_without_points), mapped_area does",
 }
 
 
@@ -84,7 +85,7 @@ class SampleResult:
 
     Attributes:
         estimates: Area-adjusted accuracy and areas.
-        mapped: Area of each class in the map, shape (K,), in ``unit``, strata with points only.
+        mapped: Area of each class in the map, shape (K,), in ``unit``, also where no point lies.
         unit: ``m2``, or ``pixels`` where the map has no CRS.
         strata: The classes of the map, before merging.
     """
@@ -103,6 +104,11 @@ class SampleResult:
     def unsampled(self) -> float:
         """Area of the strata without a point, which no estimate covers."""
         return sum(s.area for s in self.strata if not s.points)
+
+    @property
+    def share_without_points(self) -> float:
+        """Share of the mapped area which no estimate covers."""
+        return self.unsampled / (self.unsampled + self.total)
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,7 @@ class Evaluation:
             "area_unit": sample.unit,
             "area": total,
             "area_of_strata_without_points": sample.unsampled,
+            "share_without_points": sample.share_without_points,
             "overall_accuracy": _estimate(e.overall, ()),
             "classes": [
                 {

@@ -123,8 +123,8 @@ def _estimated(
     sizes = [census.areas[c] for c in sampled]
     estimates = stratified_estimates(points[sampled], sizes, (k, *classes.ignored))
     mapped = np.zeros(k)
-    for code, size in zip(sampled, sizes, strict=True):
-        mapped[classes.by_code[code]] += size
+    for e in strata:
+        mapped[classes.by_code[e.code]] += census.areas[e.code]
     matrix = estimates.matrix[:k, :k]
     result = SampleResult(
         estimates=AreaEstimates(
@@ -151,10 +151,9 @@ def _remarks(features: Features, sample: SampleResult) -> tuple[str, ...]:
     remarks = list(features.remarks)
     missed = [s.name for s in sample.strata if not s.points]
     if missed:
-        share = sample.unsampled / (sample.unsampled + sample.total)
         remarks.append(
-            f"no point lies on {', '.join(missed)} ({share:.2%} of the map): the estimates say "
-            "nothing of that part; add points there"
+            f"no point lies on {', '.join(missed)} ({sample.share_without_points:.2%} of the map): "
+            "the estimates say nothing of that part; add points there"
         )
     single = [s.name for s in sample.strata if s.points == 1]
     if single:

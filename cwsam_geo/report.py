@@ -85,10 +85,8 @@ def text_report(evaluation: Evaluation) -> str:
     lines += _columns([[name, _share(report["overall"][key])] for key, name in _OVERALL])
     if "sample" in report:
         lines += ["", *_columns(_sample_rows(report))]
-        lines.append(
-            f"areas in {_unit(report['sample'])}; ± is half a 95 % confidence interval; "
-            "all scores are estimates for the whole area"
-        )
+        lines.append(f"areas in {_unit(report['sample'])}; ± is half a 95 % confidence interval")
+        lines.append(_reach(report["sample"]))
     parts = [f"{report['coverage'][k]} {name}" for k, name in _COVERAGE if k in report["coverage"]]
     return "\n".join([*lines, "", f"{evaluation.unit}: {', '.join(parts)}"])
 
@@ -168,7 +166,8 @@ def _sample_section(report: dict[str, Any]) -> str:
     return (
         "<h2>Area-adjusted accuracy and areas</h2>"
         + _table([escape(h) for h in head], [[escape(c) for c in r] for r in rows])
-        + f"<p><small>Areas in {unit}; ± is half a 95 % confidence interval.</small></p>"
+        + f"<p>Areas in {unit}; ± is half a 95 % confidence interval; "
+        + f"{escape(_reach(report['sample']))}.</p>"
         + _table(["stratum", f"area ({unit})", "points"], strata)
     )
 
@@ -189,6 +188,17 @@ def _sample_rows(report: dict[str, Any]) -> list[list[str]]:
     ]
     overall = ["overall accuracy", _estimate(sample["overall_accuracy"], _share), "", "", ""]
     return [head, *rows, overall]
+
+
+def _reach(sample: dict[str, Any]) -> str:
+    """Which part of the map the estimates speak of."""
+    missed = [s["name"] for s in sample["strata"] if not s["points"]]
+    if not missed:
+        return "all scores are estimates for the whole area"
+    return (
+        f"scores and estimated areas do not cover {100 * sample['share_without_points']:.3g} % of "
+        f"the mapped area, where no point lies: {', '.join(missed)}; mapped areas are complete"
+    )
 
 
 def _unit(sample: dict[str, Any]) -> str:

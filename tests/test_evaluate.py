@@ -728,6 +728,25 @@ def test_points_outside_ignored_and_missing_strata(tmp_path, rng, map_array, map
     assert result.sample.unsampled > 0
 
 
+def test_the_mapped_area_is_the_whole_maps_where_strata_have_no_point(
+    tmp_path, map_array, map_file
+):
+    path = tmp_path / "points.gpkg"
+    rows, cols = (places[::20] for places in np.nonzero(map_array == 2))
+    shapes = [half(c, r, c + 1, r + 1).centroid for r, c in zip(rows, cols, strict=True)]
+    frame(shapes, kind=[("trees", "water")[i % 2] for i in range(len(shapes))]).to_file(path)
+    pixels = np.array([(map_array == c).sum() for c in (1, 2, 4)])
+    for wishes, mapped in ((Wishes(), pixels), (Wishes(merge={"built": "trees"}), pixels[:2])):
+        result = evaluate(map_file, path, EvaluateOptions(wishes))
+        wanted = mapped + (np.array([0, pixels[2]]) if wishes.merge else 0)
+        assert result.sample.mapped == pytest.approx(wanted * 100 / 0.9996**2, rel=1e-5)
+        assert result.sample.total == pytest.approx(pixels[1] * 100 / 0.9996**2, rel=1e-5)
+        missed = (pixels[0] + pixels[2]) / pixels.sum()
+        assert result.sample.share_without_points == pytest.approx(missed, rel=1e-5)
+        report = result.to_dict()["sample"]
+        assert report["share_without_points"] == result.sample.share_without_points
+
+
 def test_points_nowhere(tmp_path, map_file):
     path = tmp_path / "points.gpkg"
     # Near enough to be read, but on the map's nodata.

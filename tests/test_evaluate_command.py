@@ -128,7 +128,27 @@ def test_points_print_areas_with_intervals(run):
     assert code == 0
     assert re.search(r"^water +[01]\.\d{4} ± 0\.\d{4} +.*± ", out, re.MULTILINE)
     assert "areas in ha" in out
+    assert "all scores are estimates for the whole area" in out
     assert "150 compared" in out
+
+
+def test_reports_say_which_share_of_the_map_has_no_point(run, files):
+    points = geopandas.read_file(files / "points.gpkg")
+    with rasterio.open(files / "map.tif") as file:
+        mapped = file.read(1)
+        at = np.array([v[0] for v in file.sample([(p.x, p.y) for p in points.geometry])])
+    points[at == 3].to_file(files / "some.gpkg")
+    code, out, err = run("map.tif", "some.gpkg", "--html", "report.html", "-o", "report.json")
+    share = json.loads((files / "report.json").read_text())["sample"]["share_without_points"]
+    assert code == 0
+    assert share == pytest.approx((mapped == 0).mean(), rel=1e-5)
+    said = f"{100 * share:.3g} % of the mapped area, where no point lies: land & <sea>"
+    assert f"do not cover {said}" in out
+    assert "whole area" not in out
+    assert re.search(rf"^land & <sea> .* {(mapped == 0).sum() / 100 / 0.9996**2:.4g}$", out, re.M)
+    page = Page((files / "report.html").read_text(encoding="utf-8"))
+    assert any(said in text for text in page.texts)
+    assert "no point lies on land & <sea>" in err
 
 
 def test_picture_of_the_matrix(run, files):
