@@ -136,6 +136,12 @@ def test_a_legend_of_one_class(folder):
         ({0: ["water", "ignore"]}, "no class 'ignore'"),
         ({0: []}, "empty list"),
         ([1, 2], "what each code is"),
+        (None, "colours in quotes"),
+        ({}, "what each code is"),
+        ({1: "water", "1": "trees"}, "1 is given twice"),
+        ({"#0000FF": "water", "#0000ff": "trees"}, "#0000ff is given twice"),
+        ({True: "water"}, "True is no code, name or colour.*quotes"),
+        ({None: "water"}, "None is no code"),
     ],
 )
 def test_maps_that_mean_nothing(folder, given_map, message):
@@ -147,9 +153,9 @@ def test_maps_that_mean_nothing(folder, given_map, message):
 
 def test_map_takes_names_codes_and_colours(folder):
     data = minimal()
-    data["scenes"][0]["map"] = {"lake": 1, "#00ff00": "trees", 7: ["2"], "x": "ignore"}
+    data["scenes"][0]["map"] = {" lake": 1, "#00FF0a": "trees", 7: ["2"], 8.0: 1, "x": "ignore"}
     config = parse_region(data, folder, "r.yaml")
-    assert config.scenes[0].map == {"lake": (0,), "#00ff00": (1,), "7": (1,), "x": ()}
+    assert config.scenes[0].map == {"lake": (0,), "#00ff0a": (1,), "7": (1,), "8": (0,), "x": ()}
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1", "", "classes: 1\nclasses: 2", "\x00"])

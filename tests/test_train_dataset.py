@@ -355,6 +355,22 @@ def test_an_optional_band_that_the_first_scene_lacks_must_be_named(folder, rng):
         pass
 
 
+def test_what_a_map_names_and_no_label_has_is_told_once(folder, rng, truth):
+    table = np.zeros((5, 3), np.uint8)
+    table[[1, 2, 4]] = [[0, 0, 255], [0, 255, 0], [255, 0, 0]]
+    pictures = {"a": truth, "b": np.where(truth == 4, 3, truth)}
+    for name, codes in pictures.items():
+        write_raster(folder / f"{name}.tif", np.moveaxis(table[codes], -1, 0))
+    # Black is in one of the two, and #00fe00 is a slip: green trains by the legend's colour.
+    names = {"#FF0000": "built", "#000000": "ignore", "#00FE00": "water"}
+    scenes = [SCENE | {"labels": f"{name}.tif", "map": names} for name in pictures]
+    codes = {1: "water", 2: "trees", 4: "built", 77: "ignore"}
+    told = []
+    with region_data(configured(folder, [*scenes, SCENE | {"map": codes}]), tell=told.append):
+        pass
+    assert [t for t in told if "map" in t] == ["map: no pixel is labelled #00fe00"]
+
+
 def test_partial_labels_reach_the_tiles(folder):
     class_map = {1: "water", 2: ["trees", "built"], 4: "built"}
     scenes = [{**SCENE, "map": class_map}]

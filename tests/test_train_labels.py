@@ -44,12 +44,12 @@ def scan(scene, labels, target, class_map=None, shared=False, layer=None, legend
     entry = LabelledScene(Pair((str(scene),), str(labels), shared), layer or Layer(), class_map)
     sets = ClassSets.of(legend, [class_map])
     with open_source(str(scene)) as source:
-        cells = scan_labels(entry, source, legend, sets, target)
+        scanned = scan_labels(entry, source, legend, sets, target)
         window = source.grid.window
     raster = LabelRaster(target)
     rows = raster.read(window)
     raster.close()
-    return rows, sets, cells
+    return rows, sets, scanned.cells
 
 
 def rows_of(codes):
@@ -138,6 +138,28 @@ def test_labels_as_a_picture(tmp_path, rng, truth):
     jpeg = write_raster(tmp_path / "l.jpg", picture, None, None, driver="JPEG", QUALITY="50")
     with pytest.raises(LegendError, match="JPEG compression"):
         scan(scene, jpeg, tmp_path / "out.tif")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "item", "words"),
+    [
+        ("png", "water", r"l\.png: is a picture.*not water"),
+        ("png", "1", r"l\.png: is a picture.*not 1"),
+        ("tif", "water", r"l\.tif: holds codes.*not water"),
+        ("tif", "#0000ff", r"l\.tif: holds codes.*not #0000ff"),
+    ],
+)
+def test_a_map_of_what_the_labels_cannot_hold_is_refused(tmp_path, rng, truth, suffix, item, words):
+    scene = write_scene(tmp_path / "s.tif", rng, truth, transform=None, crs=None)
+    if suffix == "png":
+        picture = np.zeros((3, *SHAPE), np.uint8)
+        labels = write_raster(tmp_path / "l.png", picture, None, None, driver="PNG")
+    else:
+        labels = write_raster(tmp_path / "l.tif", truth, None, None)
+    whole = {"#000000": (0,)} if suffix == "png" else {"1": (0,), "2": (1,), "4": (2,)}
+    scan(scene, labels, tmp_path / "out.tif", whole)
+    with pytest.raises(UsageError, match=words):
+        scan(scene, labels, tmp_path / "out.tif", whole | {item: (1,)})
 
 
 def test_classes_that_share_a_colour_cannot_be_decoded(tmp_path, rng, truth):

@@ -24,7 +24,8 @@ Augmentation = Literal["flip", "rot90", "speckle", "gain", "mosaic"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 ClassMap = Mapping[str, tuple[int, ...]]
-"""A label's code, name or colour, as text, to the channels it may be; none for ``ignore``."""
+"""A label's code, name or colour (``#rrggbb`` in lower case), as text, to the channels it may be;
+none for ``ignore``."""
 
 
 @dataclass(frozen=True)

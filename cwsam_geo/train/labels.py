@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.errors import LegendError, OutputError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.features import Features, Value
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.opening import environment
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.source import Source
-from cwsam_geo.legend import Legend
+from cwsam_geo.legend import Legend, is_color
 from cwsam_geo.tally import windows_over
 from cwsam_geo.train.class_sets import CellCounts, ClassSets, cell_shape, count_cells, joined
 from cwsam_geo.train.config import ClassMap, LabelledScene
@@ -34,6 +36,21 @@ _MANY_COLOURS = 16
 _LUT = 1 << 16
 
 
+@dataclass(frozen=True)
+class ScannedLabels:
+    """What the labels of a scene came to.
+
+    Attributes:
+        cells: The counts by cell; empty where the scene has no label.
+        values: Codes, names and colours that occur, as a map writes them.
+        remarks: What the user should know of the file.
+    """
+
+    cells: CellCounts
+    values: frozenset[str]
+    remarks: tuple[str, ...]
+
+
 def scan_labels(
     scene: LabelledScene,
     source: Source,
@@ -41,7 +58,7 @@ def scan_labels(
     sets: ClassSets,
     target: Path,
     progress: Callable[[int], None] = lambda _: None,
-) -> CellCounts:
+) -> ScannedLabels:
     """Reads all labels of a scene once and writes them as rows of the class sets.
 
     Args:
@@ -53,11 +70,9 @@ def scan_labels(
         target: GeoTIFF to write, on the scene's pixels; 0 where there is no label.
         progress: Called with the pixels done.
 
-    Returns:
-        The counts by cell; empty where the scene has no label.
-
     Raises:
-        UsageError: The labels cannot be laid over the scene, or do not overlap it.
+        UsageError: The labels cannot be laid over the scene, or do not overlap it, or the map
+            names what they cannot hold.
         LegendError: They hold codes without a class: codes and pixels are listed.
         SceneError: A file cannot be read.
     """
@@ -68,9 +83,9 @@ def scan_labels(
             f"{scene.pair.labels}: holds points; labels to train on are polygons or a raster"
         )
     shape = cell_shape(source.grid)
-    translator = _Translator(scene.map, legend, sets, reference)
     counts = []
     try:
+        translator = _Translator(scene.map, legend, sets, reference)
         area = reference.window
         if area.empty and not scene.pair.shared:
             raise UsageError(
@@ -89,7 +104,22 @@ def scan_labels(
     finally:
         reference.close()
     translator.check()
-    return joined(counts, shape)
+    return ScannedLabels(joined(counts, shape), translator.values, reference.remarks)
+
+
+def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
+    """Names and colours in maps that no label has, so that they may be misspelt.
+
+    A map may be for many scenes: what one of them has is met. Codes are not listed.
+
+    Args:
+        scans: The map of each scene, and the labels that occur there.
+    """
+    open_names: dict[object, set[str]] = {}
+    for meanings, values in scans:
+        names = open_names.setdefault(frozenset(meanings.items()), set(meanings))
+        names.difference_update(values)
+    return sorted({name for names in open_names.values() for name in names if not _is_code(name)})
 
 
 class LabelRaster:
@@ -132,12 +162,33 @@ class _Translator:
     ) -> None:
         self._meanings, self._legend, self._sets = meanings, legend, sets
         self._reference = reference
+        self._check_map()
         if reference.colors:
             # Refuses classes that share a colour.
             legend.decode_rgb(np.array(legend.entries[0].rgb, np.uint8).reshape(3, 1, 1))
         self._rows: dict[int, int] = {}
         self._unknown: dict[Value, int] = {}
         self._pixels = 0
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Labels that occur, as a map writes them."""
+        return frozenset(str(self._reference.label_of(value)) for value in self._rows)
+
+    def _check_map(self) -> None:
+        """Refuses names that no such file holds; they would be dropped without a word."""
+        reference = self._reference
+        for name in self._meanings or ():
+            if reference.colors and not is_color(name):
+                raise UsageError(
+                    f"{reference.label}: is a picture, so `map:` says what its colours "
+                    f"('#rrggbb') are, not {name}"
+                )
+            if isinstance(reference, ClassRaster) and not reference.colors and not _is_code(name):
+                raise UsageError(
+                    f"{reference.label}: holds codes, so `map:` says what whole numbers are, not "
+                    f"{name}"
+                )
 
     def rows(self, values: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.uint16]:
         """Rows of the class sets, 0 where unknown or not known."""
@@ -201,6 +252,10 @@ class _Translator:
             f"{listed}{more}; {sum(self._unknown.values())} of {self._pixels} labelled pixels; "
             f"{hint}"
         )
+
+
+def _is_code(name: str) -> bool:
+    return name.removeprefix("-").isdecimal()
 
 
 @contextlib.contextmanager

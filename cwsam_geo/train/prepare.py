@@ -24,7 +24,7 @@ from cwsam_geo.train.class_sets import CELL, CellCounts, ClassSets, count_cells,
 from cwsam_geo.train.config import LabelledScene, RegionConfig
 from cwsam_geo.train.dataset import FixedTiles, TrainingLabels, TrainingTiles
 from cwsam_geo.train.inputs import SpecScene, measured_spec, open_spec
-from cwsam_geo.train.labels import LabelRaster, scan_labels
+from cwsam_geo.train.labels import LabelRaster, ScannedLabels, scan_labels, unmet
 from cwsam_geo.train.losses import partial_rows
 from cwsam_geo.train.regions import TEST, TRAIN, VAL, SceneRegions
 from cwsam_geo.train.scene_files import SceneFile, SceneReader, TileScene
@@ -160,11 +160,13 @@ def _scan(
     config: RegionConfig, spec: PreprocessSpec, sets: ClassSets, folder: Path, tell: Tell
 ) -> list[_Scanned]:
     scanned, empty = [], []
+    scans: list[ScannedLabels] = []
     for number, scene in enumerate(config.scenes):
         target = folder / f"labels_{number}.tif"
         with open_source(scene.pair.scene, scene.bands, scene.nodata) as source:
             reading = plan_reading(source, spec, scene.units)
-            cells = scan_labels(scene, reading.source, config.legend, sets, target)
+            scans.append(scan_labels(scene, reading.source, config.legend, sets, target))
+            cells = scans[-1].cells
             file = SceneFile(
                 paths=scene.pair.scene,
                 selected=scene.bands,
@@ -190,7 +192,22 @@ def _scan(
     if empty:
         listed = ", ".join(empty[:_LISTED]) + (", ..." if len(empty) > _LISTED else "")
         tell(f"{len(empty)} of {len(config.scenes)} scenes have no label, so not used: {listed}")
+    for remark in _remarks(config.scenes, scans):
+        tell(remark)
     return scanned
+
+
+def _remarks(scenes: Sequence[LabelledScene], scans: Sequence[ScannedLabels]) -> Iterator[str]:
+    """What to know of the labels; of a file that several scenes share, once."""
+    told: set[str] = set()
+    for scene, scan in zip(scenes, scans, strict=True):
+        if scene.pair.labels not in told:
+            yield from scan.remarks
+        told.add(scene.pair.labels)
+    names = unmet((scene.map or {}, scan.values) for scene, scan in zip(scenes, scans, strict=True))
+    if names:
+        listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        yield f"map: no pixel is labelled {listed}"
 
 
 def _by_role(scene: _Scanned, regions: SceneRegions) -> ByRole:

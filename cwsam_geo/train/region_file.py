@@ -8,7 +8,7 @@ from typing import Any
 
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.io.features import Layer
-from cwsam_geo.legend import Legend
+from cwsam_geo.legend import Legend, plain_color
 from cwsam_geo.preprocess import SCALINGS
 from cwsam_geo.train.config import (
     AUGMENTATIONS,
@@ -225,11 +225,12 @@ def _entry(
     if nodata is not None and nodata != "none":
         nodata = real(nodata, f"{where}: nodata")
     pairs = find_pairs(read["scene"], read["labels"], folder, where)
+    meanings = _class_map(entry["map"], legend, f"{where}: map") if "map" in entry else None
     return [
         LabelledScene(
             pair=pair,
             layer=Layer(read.get("column"), read.get("layer")),
-            map=_class_map(entry.get("map"), legend, f"{where}: map"),
+            map=meanings,
             split=read.get("split"),
             bands=read.get("bands"),
             units=read.get("units", "auto"),
@@ -239,22 +240,38 @@ def _entry(
     ]
 
 
-def _class_map(data: Any, legend: Legend, where: str) -> ClassMap | None:
-    if data is None:
-        return None
-    if not isinstance(data, Mapping):
-        raise UsageError(f"{where}: must say what each code is, such as {{0: ignore, 1: water}}")
+def _class_map(data: Any, legend: Legend, where: str) -> ClassMap:
+    if not isinstance(data, Mapping) or not data:
+        raise UsageError(
+            f"{where}: must say what each code is, such as {{0: ignore, 1: water}}; write colours "
+            "in quotes ('#0000ff'), since # begins a comment"
+        )
     meanings: dict[str, tuple[int, ...]] = {}
     for key, value in data.items():
-        items = value if isinstance(value, list) else [value]
-        if items == [IGNORE]:
-            meanings[str(key)] = ()
-            continue
-        try:
-            channels = tuple(sorted({legend.channel(item) for item in items}))
-        except LegendError as error:
-            raise LegendError(f"{where}: {key}: {error}, or {IGNORE}") from None
-        if not channels:
-            raise UsageError(f"{where}: {key}: an empty list; write {IGNORE}")
-        meanings[str(key)] = channels
+        name = _label_name(key, where)
+        if name in meanings:
+            raise UsageError(f"{where}: {name} is given twice")
+        meanings[name] = _meaning(value, legend, f"{where}: {name}")
     return meanings
+
+
+def _label_name(key: Any, where: str) -> str:
+    """A code, name or colour as label files are read."""
+    if isinstance(key, float) and key.is_integer():
+        key = int(key)
+    if isinstance(key, bool) or not isinstance(key, (str, int)):
+        raise UsageError(f"{where}: {key!r} is no code, name or colour; write a name in quotes")
+    return plain_color(str(key).strip())
+
+
+def _meaning(value: Any, legend: Legend, where: str) -> tuple[int, ...]:
+    items = value if isinstance(value, list) else [value]
+    if items == [IGNORE]:
+        return ()
+    try:
+        channels = tuple(sorted({legend.channel(item) for item in items}))
+    except LegendError as error:
+        raise LegendError(f"{where}: {error}, or {IGNORE}") from None
+    if not channels:
+        raise UsageError(f"{where}: an empty list; write {IGNORE}")
+    return channels
