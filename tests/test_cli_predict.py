@@ -32,6 +32,7 @@ from cwsam_geo.cli.main import main
 from cwsam_geo.errors import UsageError
 from cwsam_geo.legend import Legend
 from cwsam_geo.model.store import load_full
+from cwsam_geo.options import DEFAULT_MODEL
 from cwsam_geo.units import UNITS_OPTIONS
 
 CLASSES = legend(5, first=3)
@@ -408,7 +409,18 @@ def test_wrong_options_are_one_line(capfd, tmp_path, models, scene, more, code, 
 def test_what_click_refuses_is_usage_too(capfd, tmp_path, more):
     code, _, err = run(capfd, "predict", "scene.tif", *more)
     assert code == 2
-    assert "Usage:" in err
+    assert "cwsam-geo predict --help" in one_line(err)
+
+
+def test_no_command_at_all_shows_the_help(capfd):
+    code, out, err = run(capfd)
+    assert code in (0, 2)
+    assert "vectorize" in out + err
+    assert len((out + err).splitlines()) > 10
+
+
+def test_the_help_names_the_model_that_is_the_default(capfd):
+    assert f"[default: {DEFAULT_MODEL}]" in " ".join(run(capfd, "predict", "--help")[1].split())
 
 
 def test_scenes_that_are_none_are_refused(capfd, tmp_path, models, scene):

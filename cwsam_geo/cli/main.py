@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> None:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; nothing unfinished was put in place")
@@ -102,6 +102,16 @@ def main(argv: list[str] | None = None) -> None:
         message, code = describe(error)
         _say(message)
         sys.exit(code)
+
+
+def _show(error: click.ClickException) -> None:
+    """Click's errors, as ours, in one line."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # since Click 8.2; its message is the help
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    advice = f"; see {context.command_path} --help" if context else ""
+    _say(f"Error: {_one_line(error.format_message()).rstrip('.')}{advice}")
 
 
 def _share_the_processor() -> None:
@@ -117,25 +127,25 @@ def _share_the_processor() -> None:
 
 def describe(error: BaseException) -> tuple[str, int]:
     """One line for an error, and the exit code that goes with it."""
+    kind = type(error).__name__
     if isinstance(error, CwsamGeoError):
-        return f"Error: {_one_line(error)}", error.exit_code
+        return f"Error: {_one_line(str(error)) or kind}", error.exit_code
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f"{error.filename}: " if error.filename else ""
         return f"Error: {where}the disk is full; free some space or write elsewhere", 1
     if is_out_of_memory(error):
         return "Error: out of memory; use a smaller --batch-size or another machine", 1
     if isinstance(error, OSError):
-        return f"Error: {_one_line(error)}", 1
-    kind = type(error).__name__
+        return f"Error: {_one_line(str(error)) or kind}", 1
     return (
-        f"Error: unexpected {kind}: {_one_line(error)} "
+        f"Error: unexpected {kind}: {_one_line(str(error)) or kind} "
         "(this is a bug in cwsam-geo: run again with --debug and report the traceback)",
         1,
     )
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _say(message: str) -> None:

@@ -24,7 +24,12 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
 @click.command("predict")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @output_option("Class raster to write: a GeoTIFF of uint8 codes, nodata 255.")
-@click.option("-m", "--model", metavar="NAME|PATH", help="Model bundle, by name or path.")
+@click.option(
+    "-m",
+    "--model",
+    metavar="NAME|PATH",
+    help="Model bundle, by name or path.  [default: s1-landcover]",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--precision",
@@ -47,7 +52,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     type=click.Choice(BLENDS),
     default="linear",
     show_default=True,
-    help="How they share them.",
+    help="How neighbouring tiles are mixed where they overlap.",
 )
 @click.option(
     "--bounds",
