@@ -144,6 +144,43 @@ def test_metres_need_a_crs():
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"block_size_px": 8}, r"a: .*block_size_px 8 makes blocks of 8 px.*give 32 or more"),
+        ({"block_size_px": 31}, "give 32 or more"),
+        ({"block_size_m": 160}, r"block_size_m 160 makes blocks of 16 px.*give 320 or more"),
+    ],
+)
+def test_blocks_smaller_than_the_cells_that_labels_are_counted_in_are_refused(options, words):
+    """Few of them would hold a cell's centre, and only these are drawn."""
+    place = Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    scene = split_scene(grid(640, 640, place, UTM), name="a")
+    with pytest.raises(UsageError, match=words):
+        Drawn([scene], BlockOptions(**options), tile=(32, 0))
+
+
+@pytest.mark.parametrize("block", [32, 40, 50])
+def test_small_blocks_keep_the_share(block):
+    drawn = Drawn([split_scene(grid(960, 960))], BlockOptions(block_size_px=block), tile=(32, 0))
+    assert (drawn.roles[0] == VAL).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_coarse_scenes_beside_fine_ones_keep_the_share():
+    fine, coarse = (
+        Affine(size, 0, left, 0, -size, 5_000_000) for size, left in ((10, 500_000), (80, 505_120))
+    )
+    scenes = [
+        split_scene(grid(512, 512, fine, UTM), name="fine"),
+        split_scene(grid(100, 100, coarse, UTM), name="coarse", seed=1),
+    ]
+    drawn = Drawn(scenes, tile=(64, 8))
+    assert 0.1 < (drawn.roles[1] == VAL).mean() < 0.5
+    assert drawn.split.remarks == ("blocks of 256 px: smaller ones are too small for coarse",)
+    with pytest.raises(UsageError, match=r"coarse: .*block_size_m 640 makes blocks of 8 px.*2560"):
+        Drawn(scenes, BlockOptions(block_size_m=640), tile=(64, 8))
+
+
+@pytest.mark.parametrize(
     ("crs", "transform"),
     [
         ("EPSG:32633", Affine(10, 0, 500_000, 0, -10, 5_000_000)),

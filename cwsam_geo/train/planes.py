@@ -46,6 +46,13 @@ class Plane:
             return cols, rows
         return transformed(*location.to_map(cols, rows), location.crs, self.crs)
 
+    def pixel_side(self, location: Geolocation) -> float:
+        """The longer side of a scene's middle pixel, in the plane's units."""
+        cols = location.grid.width / 2 + np.array([0.0, 1.0, 0.0])
+        rows = location.grid.height / 2 + np.array([0.0, 0.0, 1.0])
+        x, y = self.of_pixels(location, cols, rows)
+        return float(np.hypot(x[1:] - x[0], y[1:] - y[0]).max())
+
     def to_pixels(self, location: Geolocation, shapes: NDArray[Any]) -> NDArray[Any]:
         """Geometries of the plane in a scene's pixel coordinates."""
         if self.crs is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -147,17 +148,15 @@ def _grids(
     remarks: list[str],
 ) -> list[_Grid]:
     """Grids of the wanted block size; of a fitting one where none is wanted."""
-    side = options.block_size_px or tile_size
+    drawn = {i: p for i, p in enumerate(planes) if any(scenes[m].split is None for m in p.members)}
+    least, label = max(_least_side(plane, scenes) for plane in drawn.values())
+    side = options.block_size_px or max(tile_size, round(least))
     fixed = options.block_size_px is not None or options.block_size_m is not None
     while True:
-        grids = [
-            _grid(i, plane, scenes, options.block_size_m, side)
-            for i, plane in enumerate(planes)
-            if any(scenes[m].split is None for m in plane.members)
-        ]
+        grids = [_grid(i, p, scenes, options.block_size_m, side) for i, p in drawn.items()]
         found = sum(len(np.unique(grid.ids)) for grid in grids)
         smaller = side // 2
-        if fixed or found >= _ENOUGH_BLOCKS or smaller < max(2 * gap, 2 * CELL):
+        if fixed or found >= _ENOUGH_BLOCKS or smaller < max(2 * gap, 2 * CELL, round(least)):
             break
         side = smaller
     needed = 3 if options.test_fraction else 2
@@ -168,8 +167,10 @@ def _grids(
             f"{needed} are needed: set a smaller validation.block_size_m or block_size_px, or "
             "give scenes their `split:`"
         )
-    if not fixed and side != tile_size:
+    if not fixed and side < tile_size:
         remarks.append(f"blocks of {side} px: with larger ones there would be too few")
+    if not fixed and side > tile_size:
+        remarks.append(f"blocks of {side} px: smaller ones are too small for {label}")
     return grids
 
 
@@ -182,6 +183,15 @@ def _grid(
             "cannot be laid over it: give block_size_px instead"
         )
     size = pixels * plane.pixel if metres is None else metres / plane.unit
+    least, label = _least_side(plane, scenes)
+    narrowest = CELL * size / (least * plane.pixel)
+    if round(narrowest) < CELL:
+        given = f"block_size_px {pixels}" if metres is None else f"block_size_m {metres:g}"
+        needed = least if metres is None else least * plane.pixel * plane.unit
+        raise UsageError(
+            f"{label}: validation.{given} makes blocks of {narrowest:.0f} px, too small to keep "
+            f"the fraction: give {math.ceil(round(needed, 3))} or more"
+        )
     left, bottom, right, top = plane.bounds
     cols, rows = max(1, round((right - left) / size)), max(1, round((top - bottom) / size))
     ids, cells = [], []
@@ -198,6 +208,16 @@ def _grid(
         ids.append(j * cols + i)
         cells.append(scene.cells)
     return _Grid(index, plane, cols, rows, size, np.concatenate(ids), tuple(cells))
+
+
+def _least_side(plane: Plane, scenes: Sequence[SplitScene]) -> tuple[float, str]:
+    """The least side of a plane's blocks, in its pixels, and the scene that needs it.
+
+    Labels are counted by cell, and a block without a cell's centre would go unnoticed.
+    """
+    drawn = [scenes[m].location for m in plane.members if scenes[m].split is None]
+    pixel, label = max((plane.pixel_side(location), location.label) for location in drawn)
+    return CELL * pixel / plane.pixel, label
 
 
 def _assigned(
