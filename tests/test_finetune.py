@@ -320,21 +320,27 @@ def vit_b_state():
 # Interrupted runs
 
 
-def test_a_killed_run_resumes_to_the_same_model(place):
-    path = region(place, "base.safetensors", {"epochs": 3})
-    finetune(path, place / "whole.safetensors")
+def kill_in_epoch(place, epoch):
+    """Trains ``killed.safetensors`` in a process of its own, which dies in an epoch."""
     code = (
         "import os, torch\n"
         "torch.set_num_threads(1)\n"
         "from cwsam_geo.finetuning import finetune\n"
         "def tell(event):\n"
-        "    if event['event'] == 'progress' and event['epoch'] == 3: os.kill(os.getpid(), 9)\n"
+        f"    if event['event'] == 'progress' and event['epoch'] == {epoch}:\n"
+        "        os.kill(os.getpid(), 9)\n"
         "finetune('region.yaml', 'killed.safetensors', on_event=tell)\n"
     )
     killed = subprocess.run(
         [sys.executable, "-c", code], cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert killed.returncode == -9
+
+
+def test_a_killed_run_resumes_to_the_same_model(place):
+    path = region(place, "base.safetensors", {"epochs": 3})
+    finetune(path, place / "whole.safetensors")
+    kill_in_epoch(place, 3)
     assert (place / "killed_checkpoint.pt").exists()
     assert not (place / "killed.safetensors").exists()
     with pytest.raises(UsageError, match="pass --resume"):
@@ -347,6 +353,26 @@ def test_a_killed_run_resumes_to_the_same_model(place):
     assert tensors_sha256(whole.tensors) == tensors_sha256(resumed.tensors)
     assert whole.provenance["metrics"] == resumed.provenance["metrics"]
     assert not (place / "killed_checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_a_run_killed_in_its_first_epoch_starts_again(place, how):
+    path, output = place / "region.yaml", place / "killed.safetensors"
+    finetune(path, place / "whole.safetensors")
+    kill_in_epoch(place, 1)
+    with pytest.raises(UsageError, match=r"pass --resume .* or --overwrite to start anew"):
+        finetune(path, output)
+    finetune(path, output, FinetuneOptions(**{how: True}))
+    whole, again = (ModelBundle.load(place / f"{n}.safetensors") for n in ("whole", "killed"))
+    assert tensors_sha256(whole.tensors) == tensors_sha256(again.tensors)
+    assert not (place / "killed_checkpoint.pt").exists()
+
+
+def test_without_a_checkpoint_resume_names_what_is_in_the_way(place):
+    (place / "m_split.geojson").write_text("mine")
+    with pytest.raises(UsageError, match=r"leave out --resume .* --overwrite, .*m_split\.geojson"):
+        finetune(place / "region.yaml", place / "m.safetensors", FinetuneOptions(resume=True))
+    assert (place / "m_split.geojson").read_text() == "mine"
 
 
 def test_an_interrupted_run_says_how_to_go_on(place):

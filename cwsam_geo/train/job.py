@@ -27,7 +27,7 @@ from cwsam_geo.train.processes import Processes
 from cwsam_geo.train.report import Training
 from cwsam_geo.train.split_file import write_split
 from cwsam_geo.train.start import Start
-from cwsam_geo.train.state import Best, EpochRecord, RunState, load_checkpoint
+from cwsam_geo.train.state import Best, EpochRecord, RunState, load_checkpoint, save_checkpoint
 from cwsam_geo.train.summary import data_summary
 
 Tell = Callable[[Event], None]
@@ -119,6 +119,9 @@ class Job:
                 state = load_checkpoint(self.paths.checkpoint, settings)
             else:
                 state = RunState(self._batch_size(trainer))
+                if first:
+                    # A run that is killed in its first epoch can be resumed like any other.
+                    save_checkpoint(self.paths.checkpoint, state, settings)
             if first:
                 again = self.options.overwrite or self.options.resume
                 write_split(data.split, data.locations, self.paths.split, again)

@@ -32,7 +32,8 @@ class OutputPaths:
         curves: Learning curves, ``region_curves.png``.
         confusion: Confusion matrix, ``region_confusion.png``.
         split: Training and validation areas, ``region_split.geojson``.
-        checkpoint: The run so far, ``region_checkpoint.pt``; gone once the bundle is there.
+        checkpoint: The run so far, ``region_checkpoint.pt``; there from the start, and gone once
+            the bundle is there.
         events: Folder of TensorBoard events, ``region_events``.
     """
 
@@ -86,16 +87,20 @@ class OutputPaths:
         """
         check_output(self.bundle, overwrite)
         again = overwrite or resume
+        reports = (self.card, self.metrics, self.curves, self.confusion, self.split)
         if resume and not self.checkpoint.is_file():
+            there = [path for path in reports if path.exists() and not overwrite]
+            hint = f", with --overwrite, since {there[0]} is there" if there else ""
             raise UsageError(
                 f"{self.checkpoint}: no checkpoint to resume from; leave out --resume to start"
+                f"{hint}"
             )
         if self.checkpoint.exists() and not again:
             raise UsageError(
                 f"{self.checkpoint}: a run was interrupted here; pass --resume to go on with it, "
                 "or --overwrite to start anew"
             )
-        for path in (self.card, self.metrics, self.curves, self.confusion, self.split):
+        for path in reports:
             check_output(path, again)
         if tensorboard and not again and self.events.exists():
             raise UsageError(f"{self.events}: exists already; pass --overwrite to replace it")
