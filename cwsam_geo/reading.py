@@ -10,6 +10,7 @@ from cwsam_geo.io.sample import sample_statistics
 from cwsam_geo.io.source import RasterSource
 from cwsam_geo.matching import BandMatch, distribution_warning, match_bands, stretch_for
 from cwsam_geo.preprocess import PreprocessSpec, SceneBands, Units
+from cwsam_geo.undeclared import check_fill, fill_warnings
 from cwsam_geo.units import (
     PLAUSIBLE_DB,
     SceneStats,
@@ -86,6 +87,7 @@ def plan_reading(
         narrow = calibrated(narrow, units)
     stats = sample_statistics(narrow)
     decision = units_of(narrow, stats, units)
+    check_fill(narrow, stats, decision.units)
     scene_bands = SceneBands(
         decision.units,
         tuple(None if p is None else kept.index(p) for p in match.positions),
@@ -101,7 +103,10 @@ def plan_reading(
         told=asked if narrow.tables else narrow.tells_nodata,
         asked=asked,
     )
-    warnings = _warnings(narrow, spec, scene_bands, stats, decision, match)
+    warnings = (
+        *_warnings(narrow, spec, scene_bands, stats, decision, match),
+        *fill_warnings(narrow, stats, decision.units, zeros),
+    )
     return Reading(
         source=narrow.restricted(range(len(kept)), zero_is_nodata=zeros),
         scene_bands=scene_bands,
@@ -133,11 +138,13 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
         units: What the user says.
 
     Raises:
-        SceneError: See ``decide_units``.
+        SceneError: See ``decide_units``; or much of the scene is fill that it does not declare,
+            which would mislead the decision.
         UsageError: See ``decide_units``.
     """
     if source.calibration is not None:
         return UnitsDecision("power", source.calibration)
+    check_fill(source, stats, None)
     try:
         return decide_units(stats, source.hints, source.label, units)
     except SceneError as error:

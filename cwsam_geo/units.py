@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.fill import Repeated
 from cwsam_geo.preprocess import Units
 
 UnitsOption = Literal["auto", "db", "power", "amplitude"]
@@ -97,6 +98,7 @@ class SceneStats:
         whole_numbers: True where no value has a fraction.
         bands: Statistics of each band over the valid pixels that are not 0 in every band; empty
             where there is no such pixel.
+        repeated: Values that stand out by their number, shares of the valid pixels.
     """
 
     dtype: str
@@ -106,6 +108,7 @@ class SceneStats:
     zeros: float
     whole_numbers: bool
     bands: tuple[BandStats, ...]
+    repeated: tuple[Repeated, ...] = ()
 
     @property
     def blank(self) -> bool:

@@ -347,6 +347,20 @@ def test_a_scene_without_any_data_gives_an_empty_map_and_says_so(capfd, tmp_path
     assert (read(tmp_path / "m.tif") == 255).all()
 
 
+def test_fill_that_no_file_declares_is_refused_until_it_is_named(capfd, tmp_path, models):
+    values = scene_values()
+    values[:, :, :63] = -9999
+    scene, output = write_scene(tmp_path / "s.tif", values), tmp_path / "m.tif"
+    code, _, err = predict(capfd, scene, output, models)
+    assert code == 1
+    assert f"{scene}: 30 % of the pixels hold exactly -9999" in one_line(err)
+    assert "--nodata -9999" in err
+    assert not output.exists()
+    code, _, err = predict(capfd, scene, output, models, "--nodata", -9999)
+    assert code == 0, err
+    np.testing.assert_array_equal(read(output) == 255, values[0] == -9999)
+
+
 def test_json_events_go_to_stdout_one_a_line(capfd, tmp_path, models, scene):
     code, out, err = predict(
         capfd, scene, tmp_path / "m.tif", models, "--json", "--quiet", model="gray"

@@ -472,6 +472,118 @@ def test_scaled_integers_are_decibels(tmp_path, scene):
     assert plan(path).scene_bands == SceneBands("db", (0, 1))
 
 
+# Fill that no file declares
+
+
+def filled(scene, value, share=0.3, bands=slice(None)):
+    holes = scene.copy()
+    holes[bands, : round(share * scene.shape[1])] = value
+    return holes
+
+
+@pytest.mark.parametrize("value", [-9999, -32768, -999, 9999])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("units", ["db", "power"])
+def test_values_that_no_echo_has_are_refused_with_the_option_that_settles_it(
+    tmp_path, scene, value, share, units
+):
+    if units == "power":
+        scene, value = 10 ** (scene / 10), -abs(value)
+    path = write(tmp_path / "s_vv_vh.tif", filled(scene, value, share))
+    option = units if value > 0 else "auto"
+    said = rf"{100 * share:g} % .* {value}.*--nodata {value},"
+    with pytest.raises(SceneError, match=said) as raised:
+        plan(path, units=option)
+    assert str(path) in str(raised.value)
+    with open_source(path, nodata=value) as whole:
+        reading = plan_reading(whole, spec())
+        valid = reading.source.read(whole.grid.window)[1]
+    assert not reading.warnings
+    assert reading.units.units == units
+    assert valid.mean() == pytest.approx(1 - share)
+    # Who says that nothing is nodata is believed.
+    with open_source(path, nodata="none") as whole:
+        reading = plan_reading(whole, spec(), units)
+        assert reading.source.read(whole.grid.window)[1].all()
+
+
+def test_fill_of_one_band_is_refused_too(tmp_path, scene):
+    path = write(tmp_path / "s.tif", filled(scene, -9999, bands=1), ["VV", "VH"])
+    with pytest.raises(SceneError, match="--nodata -9999"):
+        plan(path)
+
+
+def test_undeclared_fill_is_told_as_it_is_stored(tmp_path, scene):
+    stored = filled(np.rint(scene * 100), -32768).astype(np.int16)
+    path = write(tmp_path / "i.tif", stored, ["VV", "VH"], scales=(0.01,) * 2, offsets=(0.0,) * 2)
+    with pytest.raises(SceneError, match="--nodata -32768"):
+        plan(path)
+    assert not plan(path, nodata=-32768).warnings
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0, -99, -99.9, -120])
+def test_a_value_that_comes_again_and_again_is_warned_of(tmp_path, scene, value, dtype):
+    path = write(tmp_path / "s.tif", filled(scene.astype(dtype), value), ["VV", "VH"])
+    (warning,) = plan(path).warnings
+    assert f"30 % of the pixels hold exactly {value} in every band" in warning
+    assert warning.endswith(f"--nodata {value}")
+    assert not plan(path, nodata=value).warnings
+    assert not plan(path, nodata="none").warnings
+
+
+def test_zeros_beside_another_nodata_value_are_warned_of(tmp_path, scene):
+    power = filled(10 ** (scene / 10), 0)
+    (warning,) = plan(write(tmp_path / "s.tif", power, ["VV", "VH"], nodata=-9999)).warnings
+    assert "pass --nodata 0 (instead of -9999: where both are fill" in warning
+    assert not plan(write(tmp_path / "p.tif", power, ["VV", "VH"])).warnings
+
+
+def test_other_fill_than_the_user_says_is_warned_of(tmp_path, scene):
+    path = write(tmp_path / "s.tif", filled(scene, -9999), ["VV", "VH"])
+    (warning,) = plan(path, nodata=-99).warnings
+    assert "30 % of the pixels hold exactly -9999 and are mapped as data" in warning
+    assert "pass --nodata -9999 (instead of -99" in warning
+
+
+def test_fill_that_resampling_has_spread_is_warned_of(tmp_path, scene):
+    smear = filled(scene, np.linspace(-9999, -5000, 30))
+    (warning,) = plan(write(tmp_path / "s.tif", smear, ["VV", "VH"]), units="db").warnings
+    assert "dB that no echo has" in warning
+
+
+def natural():
+    """Scenes that repeat values as instruments and writers do."""
+    rng = np.random.default_rng(0)
+    calm = np.stack([rng.normal(m, 4, (100, 100)) for m in (-12, -19)]).astype(np.float32)
+    dead = calm.copy()
+    dead[:, 0, :9] = -9999
+    yield "dead pixels", dead
+    yield "whole decibels", np.rint(calm).astype(np.int16)
+    yield "half decibels", np.rint(2 * calm) / 2
+    yield "one floor of noise", np.maximum(calm, np.float32([-100, -22])[:, None, None])
+    yield "clipped", calm.clip(-17, -14)
+    yield "zeros here and there", np.where(rng.random((100, 100)) < 0.005, np.float32(0), calm)
+
+
+@pytest.mark.parametrize("values", [pytest.param(v, id=n) for n, v in natural()])
+def test_what_instruments_and_writers_repeat_is_no_fill(tmp_path, values):
+    assert not plan(write(tmp_path / "s.tif", values, ["VV", "VH"])).warnings
+
+
+def test_pictures_and_digital_numbers_repeat_values(tmp_path):
+    rng = np.random.default_rng(0)
+    bright = np.minimum(rng.rayleigh(120, (100, 100)), 255).astype(np.uint8)
+    assert not plan(write(tmp_path / "p.tif", bright), amplitude8_spec(64)).warnings
+    for name, sea in (("u", bright.astype(np.uint16)), ("f", bright.astype(np.float32) / 255)):
+        path = write(tmp_path / f"{name}.tif", np.maximum(sea, 1e-3).astype(sea.dtype))
+        assert not plan(path, amplitude8_spec(64), "amplitude").warnings
+    fill = np.maximum(rng.rayleigh(60, (100, 100)), 1).astype(np.uint16)
+    fill[:, :5] = 65535
+    (warning,) = plan(write(tmp_path / "n.tif", fill), amplitude8_spec(64)).warnings
+    assert warning.endswith("--nodata 65535")
+
+
 # Real scenes
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.fill import Repeated, repeated_values
 from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.opening import is_remote
 from cwsam_geo.io.source import Source
@@ -120,15 +122,23 @@ class _Sample:
         """What was found."""
         grid = self._source.grid
         values = np.concatenate(self._kept, axis=1) if self._kept else None
+        data = self.found / self.valid if self.valid else 0.0
         return SceneStats(
             dtype=grid.dtype,
             pixels=self.pixels,
             complete=self.pixels == grid.height * grid.width,
             valid=self.valid / self.pixels,
-            zeros=1 - self.found / self.valid if self.valid else 0.0,
+            zeros=1 - data if self.valid else 0.0,
             whole_numbers=_whole(grid.dtype, values),
             bands=() if values is None else tuple(BandStats.of(band) for band in values),
+            repeated=() if values is None else _repeated(values, data),
         )
+
+
+def _repeated(values: NDArray[np.float32], data: float) -> tuple[Repeated, ...]:
+    return tuple(
+        replace(r, share=r.share * data, joint=r.joint * data) for r in repeated_values(values)
+    )
 
 
 def _whole(dtype: str, values: NDArray[np.float32] | None) -> bool:

@@ -154,6 +154,13 @@ class RasterSource:
         same.tables = tuple(read_sigma_nought(f, self.grid.height, self.grid.width) for f in files)
         return same
 
+    def as_stored(self, value: float) -> float:
+        """The stored value that reads as this one: before scale and offset, as nodata is given."""
+        band = self._parts[0].bands[0]
+        # The float32 that was read stands for the shortest decimal that is it.
+        stored = (float(str(np.float32(value))) - band.offset) / (band.scale or 1)
+        return stored if self.grid.dtype.startswith("float") else round(stored)
+
     @property
     def calibration(self) -> str | None:
         """What the values are, in words, where they are read as sigma nought; else None."""

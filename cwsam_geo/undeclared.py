@@ -1,0 +1,77 @@
+"""Fill that a scene does not declare as nodata: what is refused, and what is warned of."""
+
+from __future__ import annotations
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.fill import Repeated, certain_fill, likely_fill, no_echo
+from cwsam_geo.io.source import RasterSource
+from cwsam_geo.preprocess import Units
+from cwsam_geo.units import SceneStats
+
+
+def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> None:
+    """Refuses a scene with values that are certainly fill, where the user says nothing of nodata.
+
+    Args:
+        source: The scene.
+        stats: Statistics of what it reads.
+        units: What the values are, or None where that is not decided.
+
+    Raises:
+        SceneError: It has; the message names the option that settles it.
+    """
+    fill = certain_fill(_repeated(source, stats), units)
+    if fill is not None and source.nodata_option is None:
+        raise SceneError(
+            f"{source.label}: {_holds(source, fill, fill.share)}, which no echo has: fill that the "
+            f"file does not declare as nodata; pass {_settled(source, fill)}, or --nodata none to "
+            "map it as it is"
+        )
+
+
+def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: bool) -> list[str]:
+    """Warnings of values that may be fill, and are mapped as data.
+
+    Args:
+        source: The scene.
+        stats: Statistics of what it reads.
+        units: What the values are.
+        zeros: Whether pixels that are 0 in every band are nodata.
+    """
+    if source.nodata_option == "none" or stats.eight_bit or stats.blank:
+        return []
+    repeated = _repeated(source, stats)
+    mapped = "and are mapped as data: if that is fill, pass"
+    found = []
+    if fill := certain_fill(repeated, units):
+        found.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
+    zero = () if zeros else (Repeated(0.0, stats.zeros, stats.zeros),)
+    for fill in likely_fill((*zero, *repeated), units):
+        what = f"{_holds(source, fill, fill.joint)} in every band"
+        found.append(f"{what} {mapped} {_settled(source, fill)}")
+    ends = [(b.quantile(1.0), b.quantile(99.0)) for b in stats.bands]
+    if not found and units == "db" and any(no_echo(v, units) for end in ends for v in end):
+        found.append(
+            "more than 1 % of the pixels hold dB that no echo has, and are mapped as data: if that "
+            "is fill, make it one value and pass that with --nodata"
+        )
+    return found
+
+
+def _repeated(source: RasterSource, stats: SceneStats) -> tuple[Repeated, ...]:
+    # Pictures are saturated; the calibration has a floor; squares are not as stored.
+    taken = stats.eight_bit or source.tables or source.complex or source.nodata_option == "none"
+    return () if taken else stats.repeated
+
+
+def _holds(source: RasterSource, fill: Repeated, share: float) -> str:
+    return f"{100 * share:.3g} % of the pixels hold exactly {source.as_stored(fill.value):.10g}"
+
+
+def _settled(source: RasterSource, fill: Repeated) -> str:
+    """The option that makes it nodata, and what it would do to another nodata value."""
+    option = f"--nodata {source.as_stored(fill.value):.10g}"
+    others = [value for value in source.nodata if value is not None]
+    if not others:
+        return option
+    return f"{option} (instead of {others[0]:g}: where both are fill, make them one value first)"
