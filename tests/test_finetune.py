@@ -375,19 +375,33 @@ def test_without_a_checkpoint_resume_names_what_is_in_the_way(place):
     assert (place / "m_split.geojson").read_text() == "mine"
 
 
-def test_an_interrupted_run_says_how_to_go_on(place):
+@pytest.mark.parametrize(
+    ("kind", "epoch", "words"),
+    [
+        ("progress", 2, "keeps the run up to epoch 1; go on with --resume"),
+        ("epoch", 2, "keeps the run up to epoch 1; go on with --resume"),
+        ("progress", 1, "its first epoch is not done; begin it again with --resume"),
+        ("epoch", 1, "its first epoch is not done; begin it again with --resume"),
+    ],
+)
+def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(place, kind, epoch, words):
     told = []
 
     def tell(event):
         told.append(event)
-        if event["event"] == "progress" and event["epoch"] == 2:
+        if event["event"] == kind and event["epoch"] == epoch:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         finetune(place / "region.yaml", place / "m.safetensors", on_event=tell)
     assert told[-1]["event"] == "warning"
-    assert "m_checkpoint.pt: keeps the run up to epoch 1; go on with --resume" in told[-1]["text"]
+    assert told[-1]["text"] == f"{place / 'm_checkpoint.pt'}: {words}"
     assert not (place / "m.safetensors").exists()
+    told.clear()
+    resume = FinetuneOptions(resume=True)
+    finetune(place / "region.yaml", place / "m.safetensors", resume, told.append)
+    (start,) = [event for event in told if event["event"] == "start"]
+    assert start["epochs_done"] == epoch - 1
 
 
 def test_partial_labels_belong_to_the_run_and_the_card_says_how_they_count(place):

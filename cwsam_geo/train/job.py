@@ -27,7 +27,14 @@ from cwsam_geo.train.processes import Processes
 from cwsam_geo.train.report import Training
 from cwsam_geo.train.split_file import write_split
 from cwsam_geo.train.start import Start
-from cwsam_geo.train.state import Best, EpochRecord, RunState, load_checkpoint, save_checkpoint
+from cwsam_geo.train.state import (
+    Best,
+    EpochRecord,
+    RunState,
+    epochs_kept,
+    load_checkpoint,
+    save_checkpoint,
+)
 from cwsam_geo.train.summary import data_summary
 
 Tell = Callable[[Event], None]
@@ -129,15 +136,26 @@ class Job:
             try:
                 trainer.run(state)
             except (KeyboardInterrupt, SystemExit):
-                if state.epochs_done:
-                    kept = f"{self.paths.checkpoint}: keeps the run up to epoch {state.epochs_done}"
-                    tell({"event": "warning", "text": f"{kept}; go on with --resume"})
+                if first:
+                    tell({"event": "warning", "text": self._kept()})
                 raise
         best = state.best
         if best is None:
             raise AssertionError("no epoch was trained")
         tested = None if data.test is None else trainer.score(data.test, best.tensors)
         return self._account(state, best, tested), best.tensors
+
+    def _kept(self) -> str:
+        """What is left of a run that is interrupted: what is on the disk, not in memory."""
+        epochs = epochs_kept(self.paths.checkpoint)
+        if epochs is None:
+            return f"{self.paths.checkpoint}: cannot be read; start anew with --overwrite"
+        if not epochs:
+            return (
+                f"{self.paths.checkpoint}: its first epoch is not done; begin it again with "
+                "--resume"
+            )
+        return f"{self.paths.checkpoint}: keeps the run up to epoch {epochs}; go on with --resume"
 
     def _batch_size(self, trainer: Trainer) -> int:
         wanted, device = self.config.recipe.batch_size, self.processes.device

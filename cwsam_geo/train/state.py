@@ -154,6 +154,20 @@ def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -
     return state
 
 
+def epochs_kept(path: str | os.PathLike[str]) -> int | None:
+    """The epochs that a checkpoint on the disk keeps; None where there is none that is readable.
+
+    Args:
+        path: The file.
+    """
+    try:
+        # Mapped, so that hundreds of MB of tensors are not read.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return len(content["history"])
+    except Exception:  # on damaged files torch raises errors of every kind
+        return None
+
+
 def _compare(path: str | os.PathLike[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
     if changed:
