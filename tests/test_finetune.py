@@ -404,6 +404,46 @@ def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(place, kind, epoc
     assert start["epochs_done"] == epoch - 1
 
 
+def _another_precision(content):
+    content["train"]["precision"] = "bf16"
+
+
+def _another_ignored_class(content):
+    content["ignore"] = "trees"
+
+
+def _another_test_scene(content):
+    content["scenes"][1]["split"] = "test"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (_another_precision, r'precision \("fp32", now "bf16"\)'),
+        (_another_ignored_class, r"ignore \(null, now 5\)"),
+        (_another_test_scene, r'scenes \(\[null, "val"\], now \[null, "test"\]\)'),
+    ],
+)
+def test_a_resumed_run_is_the_same_run(place, change, words):
+    write_scene(place, "b", seed=1, origin=(600_000, 5_500_000))
+    path = place / "region.yaml"
+    content = yaml.safe_load(path.read_text())
+    files = {"scene": "b.tif", "labels": "b_labels.tif", "split": "val"}
+    content["scenes"].append({**content["scenes"][0], **files})
+    path.write_text(yaml.safe_dump(content))
+
+    def stop(event):
+        if event["event"] == "progress" and event["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(path, place / "m.safetensors", on_event=stop)
+    change(content)
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UsageError, match=f"other settings: {words}; give the same ones"):
+        finetune(path, place / "m.safetensors", FinetuneOptions(resume=True))
+
+
 def test_partial_labels_belong_to_the_run_and_the_card_says_how_they_count(place):
     path = region(place, "base.safetensors", {"epochs": 2})
     content = yaml.safe_load(path.read_text())

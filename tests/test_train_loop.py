@@ -240,6 +240,12 @@ def test_checkpoints_of_other_settings_and_damaged_ones_are_refused(tmp_path):
     assert load_checkpoint(path, {"lr": 1.0, "seed": 1}).epochs_done == state.epochs_done
     with pytest.raises(UsageError, match=r"other settings: lr \(1.0, now 2.0\)"):
         load_checkpoint(path, {"lr": 2.0, "seed": 1})
+    older = r"c\.pt: an older version wrote it without precision.*start anew with --overwrite"
+    with pytest.raises(UsageError, match=older):
+        load_checkpoint(path, {"lr": 1.0, "seed": 1, "precision": "fp32", "ignore": None})
+    mixed = r"lr \(1.0, now 2.0\), precision \(not recorded, now \"fp32\"\)"
+    with pytest.raises(UsageError, match=mixed):
+        load_checkpoint(path, {"lr": 2.0, "seed": 1, "precision": "fp32"})
     with pytest.raises(UsageError, match="no checkpoint to resume"):
         load_checkpoint(tmp_path / "none.pt", {})
     path.write_bytes(path.read_bytes()[:-1000])

@@ -178,12 +178,15 @@ class Job:
             **{f"train.{k}": v for k, v in asdict(config.tiles).items()},
             "validation": asdict(config.blocks),
             "classes": config.legend.to_list(),
+            "ignore": config.legend.ignore,
+            "scenes": list(self.data.split.whole),
             "init": [start.name, start.base.sha256 if start.base else None],
             "architecture": start.architecture.to_dict(),
             "preprocess": self.data.spec.to_dict(),
             "labels": self.data.class_pixels.tolist(),
             "partial_labels": self.data.partial,
             "processes": self.processes.world,
+            "precision": self.precision,
         }
 
     def _start_event(self, state: RunState) -> Event:

@@ -170,14 +170,22 @@ def epochs_kept(path: str | os.PathLike[str]) -> int | None:
 
 def _compare(path: str | os.PathLike[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
-    if changed:
-        told = ", ".join(f"{k} ({_short(then.get(k))}, now {_short(now.get(k))})" for k in changed)
+    if not changed:
+        return
+    anew = "start anew with --overwrite and without --resume"
+    if not set(changed) & set(then):
         raise UsageError(
-            f"{path}: the run was started with other settings: {told}; give the same ones, or "
-            "start anew with --overwrite and without --resume"
+            f"{path}: an older version wrote it without {', '.join(changed)}, so the run might "
+            f"not go on as it began; {anew}"
         )
+    told = ", ".join(f"{k} ({_short(then, k)}, now {_short(now, k)})" for k in changed)
+    raise UsageError(
+        f"{path}: the run was started with other settings: {told}; give the same ones, or {anew}"
+    )
 
 
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+def _short(settings: Mapping[str, Any], key: str) -> str:
+    if key not in settings:
+        return "not recorded"
+    text = json.dumps(settings[key], ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:37]}..."
