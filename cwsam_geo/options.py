@@ -28,7 +28,8 @@ class PredictOptions:
         blend: How they share them.
         bidx: Bands of the scene to take, from 1, or None for those the model wants.
         units: What the scene's values are; ``auto`` decides from the whole scene.
-        nodata: Value that is nodata, ``"none"``, or None for what the scene declares.
+        nodata: Value that is nodata instead of what the scene declares, ``"none"``, or None for
+            what it declares.
         bounds: West, south, east, north in the scene's CRS: map only this part.
         aoi: Vector file: map only what lies in its polygons.
         tta: Average over four flips, at four times the cost.

@@ -113,7 +113,11 @@ def plan_reading(
         bands=kept,
         units=decision,
         stats=stats,
-        remarks=(*match.remarks, *_remarks(scene_bands, stats, decision, zeros)),
+        remarks=(
+            *match.remarks,
+            *_replaced(narrow),
+            *_remarks(scene_bands, stats, decision, zeros),
+        ),
         warnings=warnings,
     )
 
@@ -151,6 +155,17 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
         if source.lacking_table is None:
             raise
         raise SceneError(f"{error}; {_lacks(source.lacking_table)}") from None
+
+
+def _replaced(source: RasterSource) -> list[str]:
+    # As GDAL's tools have it (-srcnodata), but there too it takes many by surprise.
+    option = source.nodata_option
+    given = f"{option:g}" if isinstance(option, float) else str(option)
+    return [
+        f"--nodata {given} replaces the declared nodata value {value:g}: "
+        "pixels that hold it are data"
+        for value in source.replaced
+    ]
 
 
 def _remarks(

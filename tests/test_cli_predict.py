@@ -359,6 +359,10 @@ def test_fill_that_no_file_declares_is_refused_until_it_is_named(capfd, tmp_path
     code, _, err = predict(capfd, scene, output, models, "--nodata", -9999)
     assert code == 0, err
     np.testing.assert_array_equal(read(output) == 255, values[0] == -9999)
+    declared = write_scene(tmp_path / "d.tif", values, nodata=-9999)
+    code, _, err = predict(capfd, declared, output, models, "--nodata", 0, "--overwrite")
+    assert code == 0, err
+    assert "--nodata 0 replaces the declared nodata value -9999" in err
 
 
 def test_json_events_go_to_stdout_one_a_line(capfd, tmp_path, models, scene):

@@ -552,6 +552,18 @@ def test_fill_that_resampling_has_spread_is_warned_of(tmp_path, scene):
     assert "dB that no echo has" in warning
 
 
+@pytest.mark.parametrize("nodata", [0, np.nan, "none"])
+def test_nodata_that_replaces_what_the_file_declares_is_said(tmp_path, scene, nodata):
+    path = write(tmp_path / "s.tif", filled(scene, -9999, 0.1), ["VV", "VH"], nodata=-9999)
+    reading = plan(path, nodata=nodata, units="db")
+    assert f"--nodata {nodata} replaces the declared nodata value -9999" in reading.remarks[0]
+    assert bool(reading.warnings) == (nodata != "none")
+    for same in (None, -9999):
+        assert not any("replaces" in r for r in plan(path, nodata=same).remarks)
+    finite = write(tmp_path / "n.tif", scene, ["VV", "VH"], nodata=np.nan)
+    assert not any("replaces" in r for r in plan(finite, nodata=0).remarks)
+
+
 def natural():
     """Scenes that repeat values as instruments and writers do."""
     rng = np.random.default_rng(0)

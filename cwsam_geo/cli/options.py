@@ -50,7 +50,7 @@ def reading_options(function: F) -> F:
             "--nodata",
             metavar="V",
             callback=nodata_value,
-            help='Value that is nodata; "none" where nothing is.',
+            help='Value that is nodata, instead of the declared one; "none" where nothing is.',
         ),
         click.option(
             "--units",

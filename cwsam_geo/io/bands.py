@@ -37,7 +37,7 @@ class Band:
         index: Its number in the file, from 1.
         name: Its polarisation (``VV``, ``VH``, ``HH``, ``HV``), or None where not known.
         nodata: Value that means no data, as stored; None where there is none, or it is not finite.
-        declares: Whether the file declares a nodata value, be it NaN.
+        declared: Value that the file declares as nodata, be it NaN; None where it declares none.
         scale: Factor from stored to true values.
         offset: What is added after scaling.
         masked: Whether GDAL's mask (internal or external) has a say in it.
@@ -46,7 +46,7 @@ class Band:
     index: int
     name: str | None
     nodata: float | None
-    declares: bool
+    declared: float | None
     scale: float
     offset: float
     masked: bool
@@ -121,7 +121,7 @@ def describe_bands(
             index=i,
             name=names[i - 1],
             nodata=_stored_nodata(dataset.nodatavals[i - 1], nodata),
-            declares=dataset.nodatavals[i - 1] is not None,
+            declared=dataset.nodatavals[i - 1],
             scale=float(dataset.scales[i - 1]),
             offset=float(dataset.offsets[i - 1]),
             masked=nodata != "none" and _has_mask(dataset.mask_flag_enums[i - 1]),

@@ -100,7 +100,9 @@ class RasterSource:
         self.names = tuple(b.name for b in bands)
         self.nodata = tuple(b.nodata for b in bands)
         self.masked = any(b.masked for b in bands) or any(part.alpha for part in parts)
-        self.tells_nodata = nodata is not None or any(b.declares or b.masked for b in bands)
+        self.tells_nodata = nodata is not None or any(
+            b.declared is not None or b.masked for b in bands
+        )
         self.hints = tuple(h for p in parts for h in hints(p.dataset, p.path, p.bands))
         dtype = stored_type(parts)
         self.complex = dtype.startswith("complex")
@@ -153,6 +155,13 @@ class RasterSource:
         same = self.restricted(range(self.grid.count), self.zero_is_nodata)
         same.tables = tuple(read_sigma_nought(f, self.grid.height, self.grid.width) for f in files)
         return same
+
+    @property
+    def replaced(self) -> tuple[float, ...]:
+        """Declared nodata values that the user's word makes data."""
+        told = [(b.declared, b.nodata) for part in self._parts for b in part.bands]
+        found = {d for d, nodata in told if d is not None and np.isfinite(d) and d != nodata}
+        return tuple(sorted(found))
 
     def as_stored(self, value: float) -> float:
         """The stored value that reads as this one: before scale and offset, as nodata is given."""
