@@ -2,6 +2,8 @@ import os
 import stat
 
 import pytest
+import torch
+from disks import small_disk
 
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.io.atomic import atomic_output
@@ -190,3 +192,40 @@ def test_a_sidecar_that_cannot_be_removed_is_said(tmp_path):
     with pytest.raises(OutputError, match=r"out\.tif\.msk: .* remove it"):
         write(tmp_path / "out.tif", overwrite=True)
     assert (tmp_path / "out.tif").read_text() == "new"
+
+
+def fails_like_a_driver(path):
+    path.write_bytes(bytes(1 << 17))
+    raise RuntimeError("Unexpected I/O failure")
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda path: torch.save({"weights": torch.rand(1 << 17)}, path),
+        lambda path: path.write_bytes(bytes(1 << 20)),
+        fails_like_a_driver,
+    ],
+)
+def test_whatever_fails_on_a_full_disk_is_one_line(tmp_path, fill):
+    def save(path):
+        with atomic_output(path, overwrite=True) as temporary:
+            fill(temporary)
+
+    with small_disk(tmp_path / "disk", 128) as disk:
+        path = disk / "out.pt"
+        path.write_text("earlier")
+        with pytest.raises(OutputError, match=r"out\.pt: the disk is full.*write elsewhere"):
+            save(path)
+        assert path.read_text() == "earlier"
+        assert os.listdir(disk) == ["out.pt"]
+
+
+@pytest.mark.parametrize("error", [MemoryError("a tile"), UsageError("an option")])
+def test_other_failures_are_not_blamed_on_the_disk(tmp_path, error):
+    def fail(path):
+        with atomic_output(path):
+            raise error
+
+    with small_disk(tmp_path / "disk", 4) as disk, pytest.raises(type(error), match=str(error)):
+        fail(disk / "out.pt")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from disks import small_disk
 from doubles import UTM, legend
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -284,29 +285,22 @@ FULL_DISK = """
     from doubles import *
     from cwsam_geo.grid import SceneGrid, Window
     from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
-    noise = np.random.default_rng(0).integers(0, 255, (3000, 3000)).astype(np.uint8)
-    grid = SceneGrid(3000, 3000, ArraySource(noise[:2, :2]).grid.transform, UTM)
+    side = {side}
+    noise = np.random.default_rng(0).integers(0, 255, (side, side)).astype(np.uint8)
+    grid = SceneGrid(side, side, ArraySource(noise[:2, :2]).grid.transform, UTM)
     with raster_sink({path!r}, grid, RasterLayout(), True) as sink:
-        sink.write(Window(0, 0, 3000, 3000), noise)
+        sink.write(Window(0, 0, side, side), noise)
 """
 
 
-@pytest.mark.parametrize("megabytes", [1, 18, 25])
-def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, megabytes):
+@pytest.mark.parametrize(("megabytes", "side"), [(1, 3000), (18, 3000), (25, 3000), (1 / 64, 40)])
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, megabytes, side):
     """18 MB fill up while the pixels stream, 25 MB would while the COG is made."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(disk)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("needs the right to mount a small tmpfs")
-    try:
+    with small_disk(tmp_path / "disk", int(1024 * megabytes)) as disk:
         path = disk / "map.tif"
         path.write_text("earlier")
-        code = textwrap.dedent(FULL_DISK).format(tests=str(Path(__file__).parent), path=str(path))
+        tests = str(Path(__file__).parent)
+        code = textwrap.dedent(FULL_DISK).format(tests=tests, path=str(path), side=side)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 1
         assert "OutputError" in done.stderr.splitlines()[-1]
@@ -314,5 +308,12 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, megabyt
         assert done.stderr.startswith("Traceback")  # GDAL has not written lines of its own
         assert path.read_text() == "earlier"
         assert os.listdir(disk) == ["map.tif"]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_creation_options_are_not_blamed_for_a_full_disk(tmp_path, monkeypatch, capfd):
+    layout = RasterLayout(options={"COMPRESS": "LZW"})
+    with small_disk(tmp_path / "disk", 16) as disk:
+        monkeypatch.setattr("tempfile.tempdir", str(disk))
+        with pytest.raises(OutputError, match="the disk is full"):
+            write(tmp_path / "map.tif", random_classes(60, 60), grid(60, 60), layout)
+    assert not capfd.readouterr().err

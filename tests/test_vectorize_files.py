@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -21,6 +22,7 @@ import shapely
 from affine import Affine
 from class_rasters import NORTH_UP, write_classes
 from click.testing import CliRunner
+from disks import small_disk
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
@@ -449,6 +451,32 @@ def test_a_link_keeps_leading_to_the_polygons(tmp_path, suffix):
     vectorize(raster, link, VectorizeOptions(classes=("1",)), overwrite=True)
     assert link.is_symlink()
     assert 0 < len(opened(real)) < count
+
+
+@pytest.mark.parametrize("kilobytes", [16, 1024, 4000])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, capfd, suffix, kilobytes):
+    noise = np.random.default_rng(0).integers(0, 4, (700, 700)).astype(np.uint8)
+    raster = write_classes(tmp_path / "classes.tif", noise)
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
+        output = disk / f"out.{suffix}"
+        output.write_text("earlier")
+        with pytest.raises(OutputError, match=rf"out\.{suffix}: the disk is full.*write elsewhere"):
+            vectorize(raster, output, overwrite=True)
+        assert output.read_text() == "earlier"
+        assert os.listdir(disk) == [output.name]
+    assert not capfd.readouterr().err
+
+
+def test_a_geopackage_without_room_for_its_index_is_not_put_in_place(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 4, (200, 200)).astype(np.uint8)
+    raster = write_classes(tmp_path / "classes.tif", noise)
+    vectorize(raster, tmp_path / "out.gpkg")
+    size = (tmp_path / "out.gpkg").stat().st_size
+    with small_disk(tmp_path / "disk", size * 8 // 10240) as disk:
+        with pytest.raises(OutputError, match=r"out\.gpkg: the disk is full"):
+            vectorize(raster, disk / "out.gpkg")
+        assert not os.listdir(disk)
 
 
 def test_an_interrupt_reaches_the_caller(tmp_path):

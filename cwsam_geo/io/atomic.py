@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
+import math
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from cwsam_geo.errors import OutputError, UsageError
+from cwsam_geo.errors import CwsamGeoError, OutputError, UsageError, is_out_of_memory
 
 _OF_TIFF = (".ovr", ".aux.xml", ".msk", ".msk.ovr", ".vat.dbf", ".vat.cpg")
 _SIDECARS = {
@@ -19,6 +22,9 @@ _SIDECARS = {
     ".gpkg": ("-wal", "-shm", "-journal", ".aux.xml"),
 }
 """What other programs put beside a file and take for a part of it, by the file's suffix."""
+
+LEAST_ROOM = 1 << 20
+"""Bytes: with fewer free, a disk is full."""
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
@@ -90,6 +96,24 @@ def real_file(path: str | os.PathLike[str]) -> Path:
     return real
 
 
+def check_room(target: Path, size: int = LEAST_ROOM) -> None:
+    """Makes sure that there is room for an output, or that its disk is not why writing failed.
+
+    Args:
+        target: The output.
+        size: Bytes that are needed.
+
+    Raises:
+        OutputError: There are fewer.
+    """
+    free = shutil.disk_usage(real_file(target).parent).free
+    if free < size:
+        raise OutputError(
+            f"{target}: the disk is full: {free / 1e6:.1f} MB are free and about "
+            f"{math.ceil(size / 1e5) / 10:.1f} MB are needed; free some space or write elsewhere"
+        )
+
+
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside ``path``; renames it into place when the block succeeds.
@@ -107,7 +131,8 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
 
     Raises:
         UsageError: See ``check_output``.
-        OutputError: See ``check_output``; or the block ended without writing the file.
+        OutputError: See ``check_output``; or the block ended without writing the file, or failed
+            on a full disk.
     """
     target = check_output(path, overwrite)
     suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
@@ -124,10 +149,23 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         os.replace(temporary, real)
         if overwrite:
             _remove_sidecars(target)
+    except Exception as error:
+        _blame_disk(target, error)
+        raise
     finally:
         for leftover in real.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _blame_disk(target: Path, error: Exception) -> None:
+    """Every library has words of its own for a full disk; the free space tells."""
+    if isinstance(error, CwsamGeoError) or is_out_of_memory(error):
+        return
+    with contextlib.suppress(OSError):  # the folder itself may be gone
+        check_room(target)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise OutputError(f"{target}: the disk is full; free some space or write elsewhere")
 
 
 def _mode(target: Path) -> int:

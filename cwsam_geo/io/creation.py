@@ -17,6 +17,7 @@ from rasterio._err import CPLE_BaseError  # what GDAL's own failures arrive as
 from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import UsageError
+from cwsam_geo.io.atomic import check_room
 from cwsam_geo.legend import NODATA
 
 GDAL_FAILURES = (RasterioError, CPLE_BaseError, OSError)
@@ -41,11 +42,13 @@ def check_creation_options(
     Raises:
         UsageError: GDAL does not know an option or its value, or the raster would not hold what
             was written.
+        OutputError: The disk of temporary files is full.
     """
     if not options:
         return
     with tempfile.TemporaryDirectory() as folder, _gdal_says() as said:
         plain, trial = Path(folder, "plain.tif"), Path(folder, "trial.tif")
+        check_room(trial)
         try:
             _write_trial(plain, colormap)
             rasterio.shutil.copy(plain, trial, driver=driver, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.atomic import atomic_output, check_output, real_file
+from cwsam_geo.io.atomic import atomic_output, check_output, check_room
 from cwsam_geo.io.creation import GDAL_FAILURES, check_creation_options
 from cwsam_geo.legend import NODATA
 
@@ -136,7 +135,7 @@ class RasterSink:
             values = values[np.newaxis]
         for block, array in self._assembler.add(window, values):
             where = rasterio.windows.Window(block.col, block.row, block.width, block.height)
-            _need_room(self._path, self._room)
+            check_room(self._path, self._room)
             with _writing(self._path):
                 self._dataset.write(array, window=where)
 
@@ -171,6 +170,7 @@ def raster_sink(
     with atomic_output(target, overwrite) as final:
         stream = final if layout.format == "GTiff" else final.with_suffix(".stream.tif")
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
+        check_room(target)  # GDAL is loud on a full disk
         with _writing(target):
             dataset = rasterio.open(stream, "w", **_profile(grid, layout.bands, options))
         try:
@@ -183,7 +183,7 @@ def raster_sink(
             # Closing flushes: on a full disk this fails too, and must not hide the first error.
             failed = _close(dataset)
         if failed is not None:
-            _need_room(target, 1 << 20)
+            check_room(target)
             raise OutputError(f"{target}: {failed}")
         if layout.format == "COG":
             _to_cog(stream, final, target, layout)
@@ -242,7 +242,7 @@ def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> No
     }
     options |= {k.upper(): v for k, v in layout.options.items()}
     # The copy, its overviews and their temporary file; GDAL is loud and slow on a full disk.
-    _need_room(target, 2 * stream.stat().st_size)
+    check_room(target, 2 * stream.stat().st_size)
     with _writing(target):
         rasterio.shutil.copy(stream, final, driver="COG", **options)
 
@@ -256,15 +256,6 @@ def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None
         written.read(window=corner)
 
 
-def _need_room(target: Path, size: int) -> None:
-    free = shutil.disk_usage(real_file(target).parent).free
-    if free < size:
-        raise OutputError(
-            f"{target}: the disk is full: {free / 1e6:.0f} MB are free and {size / 1e6:.0f} MB "
-            "are needed; free some space or write elsewhere"
-        )
-
-
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
     """Turns a failure to write into one line; a scene without georeferencing is no surprise."""
@@ -273,7 +264,7 @@ def _writing(target: Path) -> Iterator[None]:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
     except GDAL_FAILURES as error:
-        _need_room(target, 1 << 20)
+        check_room(target)
         raise OutputError(f"{target}: {_reason(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -20,7 +21,7 @@ import pyproj
 from rasterio.crs import CRS
 
 from cwsam_geo.errors import OutputError, UsageError
-from cwsam_geo.io.atomic import atomic_output
+from cwsam_geo.io.atomic import LEAST_ROOM, atomic_output, check_room
 from cwsam_geo.io.vectors.features import GEOMETRY
 from cwsam_geo.io.vectors.geojson import write_geojson
 from cwsam_geo.io.vectors.style import Category, embed_style
@@ -44,6 +45,10 @@ _FAILURES = (
     pa.ArrowException,
     sqlite3.Error,
 )
+
+
+_GROWTH = 4
+"""A file takes up to this many times its features: FlatGeobuf sorts a copy, GeoPackage indexes."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +125,32 @@ def write_layer(
             if source.failure is not None:
                 raise source.failure from None
             if isinstance(error, _FAILURES):
+                # GDAL tells of a full disk in many ways, and frees what it took before it tells.
+                check_room(Path(path), max(LEAST_ROOM, _GROWTH * source.size))
                 raise OutputError(f"{path}: cannot be written ({_reason(error)})") from None
             raise
 
 
 class _Stream:
-    """Batches whose failure is kept: on its way through GDAL an exception becomes a message."""
+    """Batches whose failure is kept: on its way through GDAL an exception becomes a message.
+
+    Attributes:
+        failure: What they failed with, or None.
+        size: Bytes of those that were taken.
+    """
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
         self.failure: BaseException | None = None
+        self.size = 0
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            yield from self._batches
+            for batch in self._batches:
+                self.size += batch.nbytes
+                yield batch
+        except GeneratorExit:
+            raise  # whoever asked for batches has failed, and asks for no more
         except BaseException as error:
             self.failure = error
             raise
@@ -161,7 +178,16 @@ def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source:
             dataset_options={"VERSION": "1.3"} if is_gpkg else {},
         )
     if is_gpkg:
+        _check_index(path, layer.name)
         embed_style(path, layer.name, "geom", layer.classes())
+
+
+def _check_index(path: Path, layer: str) -> None:
+    """GDAL goes on without the spatial index where the disk has no room for it."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        query = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        if database.execute(query, (f"rtree_{layer}_geom",)).fetchone() is None:
+            raise sqlite3.OperationalError("its spatial index could not be made")
 
 
 def _crs_text(crs: CRS | None) -> str | None:
