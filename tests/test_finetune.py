@@ -215,6 +215,37 @@ def test_test_areas_are_scored_but_decide_nothing(place):
     assert "A scene may lack VH: the mean stands for it." in card
 
 
+def test_scenes_of_one_name_are_told_apart_with_their_own_labels(place):
+    content = yaml.safe_load((place / "region.yaml").read_text())
+    template = content["scenes"][0]
+    content["scenes"] = []
+    for seed, name in enumerate(("x", "y")):
+        (place / name).mkdir()
+        write_scene(place / name, "s", seed, origin=(500_000 + 100_000 * seed, 5_500_000))
+        (place / name / "s_labels.tif").rename(place / f"lab_{name}.tif")
+        files = {"scene": f"{name}/s.tif", "labels": f"lab_{name}.tif"}
+        content["scenes"].append({**template, **files})
+    (place / "region.yaml").write_text(yaml.safe_dump(content))
+    finetune(place / "region.yaml", place / "m.safetensors")
+    told = read_header(place / "m.safetensors").provenance["data"]["scenes"]
+    assert [(s["scene"], s["labels"]) for s in told] == [
+        ("x/s.tif", "lab_x.tif"), ("y/s.tif", "lab_y.tif"),
+    ]  # fmt: skip
+    assert "- 2 scenes: x/s.tif, y/s.tif" in (place / "m.md").read_text()
+
+
+def test_scenes_of_single_band_files_are_told_with_their_labels(place):
+    with rasterio.open(place / "a.tif") as source:
+        for i, name in enumerate(("vv", "vh"), 1):
+            write(place / f"a_{name}.tif", source.read(i), "float32", names=(name.upper(),))
+    content = yaml.safe_load((place / "region.yaml").read_text())
+    content["scenes"][0]["scene"] = ["a_vv.tif", "a_vh.tif"]
+    (place / "region.yaml").write_text(yaml.safe_dump(content))
+    finetune(place / "region.yaml", place / "m.safetensors")
+    (told,) = read_header(place / "m.safetensors").provenance["data"]["scenes"]
+    assert (told["scene"], told["labels"]) == ("a_vv.tif", "a_labels.tif")
+
+
 def test_pictures_are_left_out_where_matplotlib_is_missing(place, monkeypatch):
     for module in ("cwsam_geo.train.outputs", "cwsam_geo.finetuning"):
         monkeypatch.setattr(f"{module}.can_draw", lambda: False)

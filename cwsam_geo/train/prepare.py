@@ -26,6 +26,7 @@ from cwsam_geo.train.dataset import FixedTiles, TrainingLabels, TrainingTiles
 from cwsam_geo.train.inputs import SpecScene, measured_spec, open_spec
 from cwsam_geo.train.labels import LabelRaster, ScannedLabels, scan_labels, unmet
 from cwsam_geo.train.losses import partial_rows
+from cwsam_geo.train.pairs import Pair
 from cwsam_geo.train.regions import TEST, TRAIN, VAL, SceneRegions
 from cwsam_geo.train.scene_files import SceneFile, SceneReader, TileScene
 from cwsam_geo.train.split import SpatialSplit, SplitScene, draw_split
@@ -54,6 +55,7 @@ class RegionData:
         spec: What the model takes, with statistics of the training pixels.
         split: Who is for what.
         locations: The scenes' grids, in the order of ``split.names``.
+        pairs: The scenes' files, in the same order.
     """
 
     training: TrainingTiles
@@ -65,6 +67,7 @@ class RegionData:
     spec: PreprocessSpec
     split: SpatialSplit
     locations: tuple[Geolocation, ...]
+    pairs: tuple[Pair, ...]
 
     @property
     def partial(self) -> list[list[int]]:
@@ -134,6 +137,7 @@ def region_data(
             spec=spec,
             split=split,
             locations=locations,
+            pairs=tuple(s.scene.pair for s in scanned),
         )
 
 

@@ -12,6 +12,7 @@ import shapely
 from rasterio.crs import CRS
 
 from cwsam_geo.io.geolocation import Geolocation, transformed
+from cwsam_geo.io.opening import shown
 from cwsam_geo.train.config import RegionConfig
 from cwsam_geo.train.prepare import RegionData
 from cwsam_geo.train.regions import ROLES
@@ -29,10 +30,11 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
         config: The region.
         data: Its data.
     """
-    labels = {scene.name: Path(scene.pair.labels).name for scene in config.scenes}
+    names = _told_apart([pair.scene[0] for pair in data.pairs])
+    labels = _told_apart([pair.labels for pair in data.pairs])
     scenes = [
-        {"scene": Path(name).name, "labels": labels.get(Path(name).name), "split": whole}
-        for name, whole in zip(data.split.names, data.split.whole, strict=True)
+        {"scene": name, "labels": label, "split": whole}
+        for name, label, whole in zip(names, labels, data.split.whole, strict=True)
     ]
     blocks = {name: sum(b.role == role for b in data.split.blocks) for name, role in ROLES.items()}
     pixels = zip(config.legend.names, data.class_pixels, strict=True)
@@ -49,6 +51,17 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
         "blocks": blocks if data.split.blocks else None,
         "footprint": footprint(data.locations),
     }
+
+
+def _told_apart(files: Sequence[str]) -> list[str]:
+    """Names of files, with as much of their folders as tells them apart."""
+    parts = [Path(shown(file)).parts for file in files]
+    names: list[str] = []
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return names
 
 
 def footprint(locations: Sequence[Geolocation]) -> dict[str, Any] | None:
