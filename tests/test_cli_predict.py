@@ -254,6 +254,87 @@ def test_an_area_larger_than_the_world_of_the_scenes_crs(capfd, tmp_path, models
     np.testing.assert_array_equal(read(tmp_path / "m.tif"), read(tmp_path / "all.tif"))
 
 
+DEGREE = 1e-4
+FIJI = (179.995, 9.985, 180.01, 9.995)
+"""Where the areas across the antimeridian lie; their parts meet at 180 degrees."""
+
+
+def across(kind):
+    """An area across the antimeridian as files have it: split (RFC 7946), beyond 180, projected."""
+    west, south, east, north = FIJI
+    whole = box(*FIJI)
+    split = MultiPolygon([box(west, south, 180, north), box(-180, south, east - 360, north)])
+    degrees = {"split": split, "east": whole, "west": box(west - 360, south, east - 360, north)}
+    if kind in degrees:
+        return geopandas.GeoDataFrame(geometry=[degrees[kind]], crs="EPSG:4326")
+    if kind == "two features":
+        return geopandas.GeoDataFrame(geometry=list(split.geoms), crs="EPSG:4326")
+    if kind == "mercator":
+        return geopandas.GeoDataFrame(geometry=[split], crs="EPSG:4326").to_crs(3857)
+    if kind == "another datum":
+        return geopandas.GeoDataFrame(geometry=[split], crs="EPSG:4322")
+    # The corners alone would not follow the parallels.
+    return geopandas.GeoDataFrame(geometry=[whole.segmentize(1e-3)], crs="EPSG:4326").to_crs(32660)
+
+
+AREAS = ["split", "two features", "east", "west", "mercator", "another datum", "utm"]
+
+
+@pytest.mark.parametrize("kind", AREAS)
+@pytest.mark.parametrize("edge", [179.99, -180.01])
+def test_an_area_across_180_degrees_counts_wherever_the_scene_puts_them(
+    capfd, tmp_path, models, kind, edge
+):
+    transform = Affine(DEGREE, 0, edge, 0, -DEGREE, 10)
+    scene = write_scene(tmp_path / "s.tif", scene_values(200, 230), transform, "EPSG:4326")
+    across(kind).to_file(tmp_path / "aoi.gpkg")
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models, "--aoi", tmp_path / "aoi.gpkg")
+    assert code == 0, err
+    with rasterio.open(tmp_path / "m.tif") as file:
+        assert abs(file.width - 150) <= 3
+        assert abs(file.height - 100) <= 1
+        shift = edge - 179.99
+        area = box(FIJI[0] + shift, FIJI[1], FIJI[2] + shift, FIJI[3])
+        inside = ~rasterio.features.geometry_mask([area], file.shape, file.transform)
+        mapped = file.read(1) != 255
+    if kind == "another datum":
+        assert mapped.mean() > 0.95
+    else:
+        assert (mapped != inside).sum() <= 300
+    assert mapped.sum() == pytest.approx(15000, rel=0.03)
+
+
+@pytest.mark.parametrize("west", [-180, 0])
+def test_an_area_of_the_whole_world_holds_180_degrees(capfd, tmp_path, models, west):
+    transform = Affine(DEGREE, 0, 179.99, 0, -DEGREE, 10)
+    scene = write_scene(tmp_path / "s.tif", scene_values(), transform, "EPSG:4326")
+    aoi = geopandas.GeoDataFrame(geometry=[box(west, -90, west + 360, 90)], crs="EPSG:4326")
+    aoi.to_file(tmp_path / "aoi.geojson")
+    output = tmp_path / "m.tif"
+    code, _, err = predict(capfd, scene, output, models, "--aoi", tmp_path / "aoi.geojson")
+    assert code == 0, err
+    assert (read(output) != 255).all()
+    assert read(output).shape == (150, 210)
+
+
+@pytest.mark.parametrize("zone", [32601, 32660])
+def test_an_area_beyond_180_degrees_on_a_scene_of_metres(capfd, tmp_path, models, zone):
+    east, north = geopandas.GeoSeries([box(*FIJI)], crs="EPSG:4326").to_crs(zone).total_bounds[:2]
+    transform = Affine(10, 0, east, 0, -10, north + 1500)
+    scene = write_scene(tmp_path / "s.tif", scene_values(), transform, CRS.from_epsg(zone))
+    maps = []
+    for kind in ("split", "east", "west"):
+        across(kind).to_file(tmp_path / f"{kind}.gpkg")
+        output = tmp_path / f"{kind}.tif"
+        code, _, err = predict(capfd, scene, output, models, "--aoi", tmp_path / f"{kind}.gpkg")
+        assert code == 0, err
+        maps.append(read(output) != 255)
+    assert maps[0].sum() > 10_000
+    for other in maps[1:]:
+        assert other.shape == maps[0].shape
+        assert (other != maps[0]).sum() <= 9  # parts meet within a pixel
+
+
 def test_a_scene_of_control_points_can_be_cut_by_an_area(capfd, tmp_path, models):
     points = [GroundControlPoint(row=r, col=c, x=15 + c / 1e4, y=54 - r / 1e4)
               for r in (0, 75, 150) for c in (0, 105, 210)]  # fmt: skip

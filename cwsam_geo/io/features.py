@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from cwsam_geo.errors import UsageError
 from cwsam_geo.grid import Window
 from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.longitudes import box_and_turns
 
 Value = int | str
 
@@ -125,7 +126,7 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) 
             if Path(path).suffix.lower() in _PARQUET:
                 return geopandas.read_parquet(path)
             chosen = _layer(str(path), dict(pyogrio.list_layers(path).tolist()), layer)
-            return geopandas.read_file(path, layer=chosen, bbox=_near(path, onto, chosen))
+            return geopandas.read_file(path, layer=chosen, mask=_near(path, onto, chosen))
         except UsageError:
             raise
         except Exception as error:
@@ -133,20 +134,23 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) 
             raise UsageError(f"{path}: cannot be read as a vector file: {why}") from None
 
 
-def _near(
-    path: str | os.PathLike[str], onto: Geolocation, layer: str
-) -> tuple[float, float, float, float] | None:
+def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
     """The grid's bounds in the file's CRS, with a margin: of a country's file a part is read."""
     import pyogrio
 
-    crs = pyogrio.read_info(path, layer=layer)["crs"]
+    about = pyogrio.read_info(path, layer=layer)
+    crs = about["crs"]
     if crs is None or onto.crs is None:
         return None
-    west, south, east, north = onto.bounds_in(CRS.from_user_input(crs))
+    known = CRS.from_user_input(crs)
+    west, south, east, north = onto.bounds_in(known)
     if not np.isfinite([west, south, east, north]).all():
         return None
     dx, dy = (east - west) / 50, (north - south) / 50
-    return west - dx, south - dy, east + dx, north + dy
+    bounds = west - dx, south - dy, east + dx, north + dy
+    if known.is_geographic:
+        return box_and_turns(bounds, about["total_bounds"])
+    return shapely.box(*bounds)
 
 
 def _layer(label: str, kinds: Mapping[str, str | None], asked: Layer | None) -> str:

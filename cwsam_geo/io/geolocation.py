@@ -14,6 +14,7 @@ from rasterio.transform import GCPTransformer
 
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.io.longitudes import rejoined, turned
 
 Floats = NDArray[np.float64]
 
@@ -92,6 +93,7 @@ class Geolocation:
         """Geometries in pixel coordinates.
 
         Long edges are straight in the file's CRS, so they get vertices before they are bent.
+        Longitudes that mean the same as some of the grid, a turn away, are moved there.
 
         Args:
             shapes: Shapely geometries, shape (N,).
@@ -102,6 +104,7 @@ class Geolocation:
             UsageError: See ``check_crs``.
         """
         self.check_crs(crs, label)
+        shapes = self._met(shapes, crs)
         if crs != self.crs or self._splines is not None:
             shapes = self._near(shapes, crs)
             west, south, east, north = self.bounds_in(crs)
@@ -111,12 +114,30 @@ class Geolocation:
         if not self.grid.georeferenced and self.crs is None:
             shapes = _upright(shapes)
 
-        def move(points: Floats) -> Floats:
-            x, y = transformed(points[:, 0], points[:, 1], crs, self.crs)
-            return np.column_stack(self.to_pixels(x, y))
+        def project(points: Floats) -> Floats:
+            return np.column_stack(transformed(points[:, 0], points[:, 1], crs, self.crs))
 
-        moved: NDArray[Any] = shapely.transform(shapely.force_2d(shapes), move)
-        return moved
+        def place(points: Floats) -> Floats:
+            return np.column_stack(self.to_pixels(points[:, 0], points[:, 1]))
+
+        shapes = shapely.force_2d(shapes)
+        if crs != self.crs:
+            shapes = shapely.transform(shapes, project)
+            if _in_degrees(self.crs):
+                shapes = self._met(rejoined(shapes), self.crs)
+        placed: NDArray[Any] = shapely.transform(shapes, place)
+        return placed
+
+    def _met(self, shapes: NDArray[Any], crs: CRS | None) -> NDArray[Any]:
+        """Shapes in degrees, moved by a full turn where they meet the grid so."""
+        if not len(shapes) or not _in_degrees(crs):
+            return shapes
+        bounds = self.bounds_in(crs)
+        known = np.isfinite(bounds).all()
+        # A grid in metres that seems to span more lies at 180 degrees or around a pole, where a
+        # turn makes no difference to it.
+        own = _in_degrees(self.crs) or bounds[2] - bounds[0] <= _HALF_TURN
+        return turned(shapes, bounds) if known and own else shapes
 
     def _near(self, shapes: NDArray[Any], crs: CRS | None) -> NDArray[Any]:
         """Polygons that reach far beyond the grid, cut to its surroundings.
@@ -126,7 +147,7 @@ class Geolocation:
         """
         west, south, east, north = self.bounds_in(crs)
         dx, dy = east - west, north - south
-        if not np.isfinite([dx, dy]).all() or (crs and crs.is_geographic and dx > _HALF_TURN):
+        if not np.isfinite([dx, dy]).all() or (_in_degrees(crs) and dx > _HALF_TURN):
             return shapes
         box = west - dx, south - dy, east + dx, north + dy
         edges = shapely.bounds(shapes)
@@ -171,6 +192,10 @@ def transformed(
         warnings.simplefilter("ignore")
         moved = transformer.transform(x, y)
     return np.asarray(moved[0], np.float64), np.asarray(moved[1], np.float64)
+
+
+def _in_degrees(crs: CRS | None) -> bool:
+    return bool(crs and crs.is_geographic)
 
 
 def name_of(crs: CRS | None) -> str:
