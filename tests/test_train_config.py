@@ -287,7 +287,7 @@ def test_labels_by_wildcard(tmp_path):
     (pair,) = find_pairs(["{name}.tif"], "{name}_*.gpkg", tmp_path, "r")
     assert pair.labels.endswith("a_2021.gpkg")
     touch(tmp_path, "a_2022.gpkg")
-    with pytest.raises(UsageError, match="not exactly one match"):
+    with pytest.raises(UsageError, match=r"1 of 1 scenes.*2 files match .*a_\*\.gpkg"):
         find_pairs(["{name}.tif"], "{name}_*.gpkg", tmp_path, "r")
 
 
@@ -295,6 +295,25 @@ def test_scenes_without_labels_are_named(tmp_path):
     touch(tmp_path, "a.tif", "b.tif", "a.gpkg")
     with pytest.raises(UsageError, match=r"1 of 2 scenes.*b\.tif"):
         find_pairs(["{name}.tif"], "{name}.gpkg", tmp_path, "r")
+
+
+@pytest.mark.parametrize(
+    ("scene", "labels", "words"),
+    [
+        (["a.tif"], "no.tif", r"^r: {0}/no\.tif: no such file; check `labels`$"),
+        (["a.tif", "vh.tif"], "l.gpkg", r"^r: {0}/vh\.tif: no such file; check `scene`$"),
+        (["*.tif"], "no.gpkg", r"^r: {0}/no\.gpkg: no such file; check `labels`$"),
+        (["{n}.tif"], "{n}.gpkg", r"2 of 3 scenes lack .*a\.tif \(no {0}/a\.gpkg\), .*c\.tif"),
+        (["{n}.tif"], "x_{n}_*.gpkg", r"3 of 3 scenes .*a\.tif \(nothing matches .*x_a_\*\.gpkg\)"),
+        (["{n}.tif"], "{n}*.gpkg", r"1 of 3 scenes .*b\.tif \(2 files match .*b\*\.gpkg\)"),
+    ],
+)
+def test_files_that_are_missing_are_named(tmp_path, scene, labels, words):
+    touch(tmp_path, "a.tif", "b.tif", "c.tif", "l.gpkg", "b.gpkg")
+    if labels == "{n}*.gpkg":
+        touch(tmp_path, "a.gpkg", "c_1.gpkg", "b_2.gpkg")
+    with pytest.raises(UsageError, match=words.format(tmp_path)):
+        find_pairs(scene, labels, tmp_path, "r")
 
 
 def test_patterns_that_match_nothing_or_mean_nothing(tmp_path):

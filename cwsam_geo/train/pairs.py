@@ -59,22 +59,27 @@ def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> l
                 f"{where}: {{{sorted(unknown)[0]}}} of {pattern} is not in {scene[0]}, so it "
                 "stands for nothing"
             )
+    for pattern in (first, *others, labels):
+        plain = not _PLACEHOLDER.search(pattern) and not _wild(pattern)
+        if plain and not _is_there(pattern):
+            key = "labels" if pattern == labels else "scene"
+            raise UsageError(f"{where}: {pattern}: no such file; check `{key}`")
     found = list(_matches(first))
     if not found:
         raise UsageError(f"{where}: no scene matches {first}")
     pairs, missing = [], []
     for path, texts in found:
-        rest = [_only_match(pattern, texts) for pattern in (*others, labels)]
-        if None in rest:
-            missing.append(path)
+        rest = [_files(pattern, texts) for pattern in (*others, labels)]
+        lacking = [why for files, why in rest if len(files) != 1]
+        if lacking:
+            missing.append(f"{path} ({'; '.join(lacking)})")
         else:
-            files = [file for file in rest if file is not None]
+            files = [files[0] for files, _ in rest]
             pairs.append(Pair((path, *files[:-1]), files[-1]))
     if missing:
         listed = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
         raise UsageError(
-            f"{where}: {len(missing)} of {len(found)} scenes have not exactly one match for "
-            f"{', '.join((*scene[1:], labels))}: {listed}"
+            f"{where}: {len(missing)} of {len(found)} scenes lack a file, or have several: {listed}"
         )
     shared = len({pair.labels for pair in pairs}) < len(pairs)
     return [Pair(p.scene, p.labels, shared) for p in pairs]
@@ -100,14 +105,19 @@ def _matches(pattern: str) -> Iterator[tuple[str, Mapping[str, str]]]:
             yield path, match.groupdict()
 
 
-def _only_match(pattern: str, texts: Mapping[str, str]) -> str | None:
-    """The one file of a pattern with its placeholders filled, or None."""
-    filled = _PLACEHOLDER.sub(lambda m: glob.escape(texts[m[1]]), _shell(pattern, keep=True))
+def _files(pattern: str, texts: Mapping[str, str]) -> tuple[list[str], str]:
+    """The files of a pattern with its placeholders filled, and what to say where it is not one."""
     plain = _PLACEHOLDER.sub(lambda m: texts[m[1]], pattern)
     if not _wild(pattern):
-        return plain if is_remote(plain) or os.path.exists(plain) else None
+        return [plain] if _is_there(plain) else [], f"no {plain}"
+    filled = _PLACEHOLDER.sub(lambda m: glob.escape(texts[m[1]]), _shell(pattern, keep=True))
     found = glob.glob(filled)
-    return found[0] if len(found) == 1 else None
+    return found, f"{len(found)} files match {plain}" if found else f"nothing matches {plain}"
+
+
+def _is_there(path: str) -> bool:
+    # Only GDAL knows what lies at an address or inside an archive.
+    return is_remote(path) or path.startswith("/vsi") or os.path.exists(path)
 
 
 def _wild(pattern: str) -> bool:
