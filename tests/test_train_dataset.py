@@ -371,6 +371,35 @@ def test_what_a_map_names_and_no_label_has_is_told_once(folder, rng, truth):
     assert [t for t in told if "map" in t] == ["map: no pixel is labelled #00fe00"]
 
 
+ONLY_PARTIAL = {1: ["water", "trees"], 2: ["trees", "built"], 4: ["water", "built"]}
+
+
+@pytest.mark.parametrize(
+    ("scenes", "more", "words"),
+    [
+        (
+            [SCENE | {"map": ONLY_PARTIAL}],
+            {},
+            "every label is one of several classes.*add labels that name one class",
+        ),
+        (
+            [SCENE | {"split": "train"}, SCENE | {"map": ONLY_PARTIAL, "split": "val"}],
+            {},
+            "every label for validation is one of several classes.*`split: val`",
+        ),
+        (
+            [SCENE | {"map": {1: "water", 2: "trees", 4: "ignore"}, "split": "train"},
+             SCENE | {"map": {1: "ignore", 2: "ignore", 4: "built"}, "split": "val"}],
+            {"ignore": "built"},
+            "every label for validation is built, which is ignored",
+        ),
+    ],
+)  # fmt: skip
+def test_labels_that_cannot_validate_are_told_before_training(folder, scenes, more, words):
+    with pytest.raises(UsageError, match=words), region_data(configured(folder, scenes, **more)):
+        pass
+
+
 def test_partial_labels_reach_the_tiles(folder):
     class_map = {1: "water", 2: ["trees", "built"], 4: "built"}
     scenes = [{**SCENE, "map": class_map}]

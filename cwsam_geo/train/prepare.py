@@ -12,11 +12,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.errors import UsageError
 from cwsam_geo.grid import Window
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.source import open_source
-from cwsam_geo.legend import Legend
 from cwsam_geo.preprocess import PreprocessSpec
 from cwsam_geo.reading import plan_reading
 from cwsam_geo.tally import windows_over
@@ -24,6 +23,7 @@ from cwsam_geo.train.class_sets import CELL, CellCounts, ClassSets, count_cells,
 from cwsam_geo.train.config import LabelledScene, RegionConfig
 from cwsam_geo.train.dataset import FixedTiles, TrainingLabels, TrainingTiles
 from cwsam_geo.train.inputs import SpecScene, measured_spec, open_spec
+from cwsam_geo.train.label_check import check_labels
 from cwsam_geo.train.labels import LabelRaster, ScannedLabels, scan_labels, unmet
 from cwsam_geo.train.losses import partial_rows
 from cwsam_geo.train.pairs import Pair
@@ -117,7 +117,7 @@ def region_data(
             sets=sets.table,
             usable=tuple(_usable(s.cells.shape, regions) for s, regions in pairs),
         )
-        _check_classes(labels, [cells[VAL] for cells in roles], config.legend, tell)
+        check_labels(labels, [cells[VAL] for cells in roles], config.legend, tell)
         spec = _measured(spec, base, pairs, config)
         tiles = [TileScene(s.file, s.labels, regions) for s, regions in pairs]
         reader = stack.enter_context(contextlib.closing(SceneReader(tiles)))
@@ -246,40 +246,6 @@ def _usable(shape: tuple[int, int], regions: SceneRegions) -> NDArray[np.float32
     small = replace(regions, shapes=shapely.transform(regions.shapes, lambda p: p / CELL))
     roles = small.of(Window(0, 0, *shape))
     return np.asarray(roles == TRAIN, np.float32)
-
-
-def _check_classes(
-    labels: TrainingLabels, validation: Sequence[CellCounts], legend: Legend, tell: Tell
-) -> None:
-    """Remarks on classes without labels; no training without two classes.
-
-    Raises:
-        LegendError: All labels to train on are of one class.
-        UsageError: There is nothing to train or to validate on.
-    """
-    per_set = labels.per_set
-    if not per_set.any():
-        raise UsageError(
-            "no labelled pixel is left for training between the blocks and their gaps; set a "
-            "smaller gap_px, tile_size or block size, or give scenes their `split:`"
-        )
-    trained = np.logical_or.reduce(labels.sets[per_set > 0], axis=0)
-    if trained.sum() < 2:
-        raise LegendError(
-            f"all labels to train on are {legend.names[int(trained.argmax())]}: two classes are "
-            "the least; add scenes, or draw other blocks (validation.block_size_m, train.seed)"
-        )
-    checked = np.zeros(len(labels.sets), np.int64)
-    for cells in validation:
-        checked += cells.per_set(len(labels.sets))
-    single = labels.sets.sum(1) == 1
-    validated = np.logical_or.reduce(labels.sets[(checked > 0) & single], axis=0)
-    if not validated.any():
-        raise UsageError("no labelled pixel is left for validation; give scenes their `split:`")
-    for found, purpose in ((trained, "training"), (validated, "validation")):
-        missing = [name for name, there in zip(legend.names, found, strict=True) if not there]
-        if missing:
-            tell(f"no label for {purpose} is {', '.join(missing)}")
 
 
 def _measured(
