@@ -5,13 +5,15 @@ import pickle
 import subprocess
 import sys
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
+import shapely
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training_scenes import PLACE, blobs, region, write_raster, write_scene
+from training_scenes import PLACE, UTM, blobs, region, write_raster, write_scene
 
 from cwsam_geo.errors import LegendError, SceneError, UsageError
 from cwsam_geo.grid import Window
@@ -398,6 +400,34 @@ ONLY_PARTIAL = {1: ["water", "trees"], 2: ["trees", "built"], 4: ["water", "buil
 def test_labels_that_cannot_validate_are_told_before_training(folder, scenes, more, words):
     with pytest.raises(UsageError, match=words), region_data(configured(folder, scenes, **more)):
         pass
+
+
+def polygons(path, classes, offset=0):
+    """Squares of 60 pixels side by side."""
+    left, top = PLACE.c + 600 * offset, PLACE.f
+    boxes = [shapely.box(left + 600 * i, top - 600, left + 600 * (i + 1), top)
+             for i in range(len(classes))]  # fmt: skip
+    frame = geopandas.GeoDataFrame({"cover": classes}, geometry=boxes, crs=UTM)
+    frame.to_file(path)
+
+
+def test_polygons_without_a_class(folder, rng, truth):
+    empty = r"l\.gpkg: none of its 3 features here has a class: the column 'cover' is empty"
+    polygons(folder / "l.gpkg", [None, None, None])
+    with (
+        pytest.raises(UsageError, match=empty),
+        region_data(configured(folder, [SCENE | {"labels": "l.gpkg", "column": "cover"}])),
+    ):
+        pass
+    polygons(folder / "l.gpkg", ["water", "trees", None, "built", "water"])
+    write_scene(folder / "other_vv_vh.tif", rng, truth)
+    shared = {"scene": "{name}_vv_vh.tif", "labels": "l.gpkg"}
+    told = []
+    with region_data(configured(folder, [shared]), tell=told.append):
+        pass
+    assert [t for t in told if "without a class" in t] == [
+        f"{folder / 'l.gpkg'}: 1 features without a class were left out"
+    ]
 
 
 def test_partial_labels_reach_the_tiles(folder):

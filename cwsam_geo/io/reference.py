@@ -84,7 +84,7 @@ class PolygonReference:
 
 
 def open_reference(
-    path: str | os.PathLike[str], onto: Geolocation, layer: Layer
+    path: str | os.PathLike[str], onto: Geolocation, layer: Layer, blank: bool = False
 ) -> Reference | Features:
     """Opens labels for a grid.
 
@@ -92,6 +92,8 @@ def open_reference(
         path: A class raster or label picture, or a vector file.
         onto: The grid.
         layer: Part of a vector file to read.
+        blank: Whether no feature near the grid needs to have a class, as where several scenes
+            share the file.
 
     Returns:
         A reference, or the features where they are points.
@@ -105,4 +107,10 @@ def open_reference(
             raise UsageError(f"{path}: is a raster; a column or layer is for vector files")
         return ClassRaster(path, onto)
     features = read_features(path, onto, layer)
+    if features.unlabelled and not len(features.shapes) and not blank:
+        column = f"the column {layer.column!r}" if layer.column else "its only column"
+        raise UsageError(
+            f"{path}: none of its {features.unlabelled} features here has a class: {column} is "
+            "empty; name another (--column)"
+        )
     return features if features.points else PolygonReference(features, onto.grid)

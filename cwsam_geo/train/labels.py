@@ -77,7 +77,7 @@ def scan_labels(
         SceneError: A file cannot be read.
     """
     location = Geolocation(source.grid, source.label)
-    reference = open_reference(scene.pair.labels, location, scene.layer)
+    reference = open_reference(scene.pair.labels, location, scene.layer, scene.pair.shared)
     if isinstance(reference, Features):
         raise UsageError(
             f"{scene.pair.labels}: holds points; labels to train on are polygons or a raster"
