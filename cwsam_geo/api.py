@@ -17,6 +17,7 @@ from cwsam_geo import __version__
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.atomic import check_output
 from cwsam_geo.io.crop import crop_to_aoi, crop_to_bounds
+from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.raster_sink import (
     RasterLayout,
     check_raster_output,
@@ -76,6 +77,7 @@ def predict_scene(
     bundle = load_full(model_path)
     with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:
         _check_files(targets, whole)
+        _check_vectors(outputs, whole)
         reading = plan_reading(whole, bundle.preprocess, options.units)
         _tell(on_event, bundle, reading)
         source = _cropped(reading.source, options)
@@ -155,6 +157,13 @@ def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
     for target in targets:
         if os.path.realpath(target) in files:
             raise UsageError(f"{target}: is a file of the scene too; choose another output")
+
+
+def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
+    if outputs.vectors is not None:
+        from cwsam_geo.vectorization import check_placeable
+
+        check_placeable(Geolocation(source.grid, source.label), outputs.vectors)
 
 
 def _nodata(options: PredictOptions) -> Any:

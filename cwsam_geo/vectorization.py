@@ -9,15 +9,16 @@ from pathlib import Path
 
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.atomic import check_output
-from cwsam_geo.io.geolocation import name_of
+from cwsam_geo.io.geolocation import Geolocation, name_of
 from cwsam_geo.io.vectors.formats import format_of
-from cwsam_geo.io.vectors.job import Event, Job, Listener
+from cwsam_geo.io.vectors.job import Event, Job, Listener, target_crs
 from cwsam_geo.io.vectors.options import (
     ClassTotal,
     PathLike,
     VectorizeOptions,
     VectorizeResult,
 )
+from cwsam_geo.io.vectors.placement import Placement
 from cwsam_geo.io.vectors.source import ClassSource, ConfidenceSource
 
 __all__ = ["ClassTotal", "VectorizeOptions", "VectorizeResult", "vectorize"]
@@ -66,6 +67,19 @@ def vectorize(
         result = job.result(time.monotonic() - begun)
     on_event(_done_event(result))
     return result
+
+
+def check_placeable(location: Geolocation, output: PathLike) -> None:
+    """Makes sure, before a raster is made, that its polygons can be written to a file.
+
+    Args:
+        location: Where the raster will lie.
+        output: The file.
+
+    Raises:
+        UsageError: Its format is not known, or demands coordinates that there are none of.
+    """
+    Placement(location, target_crs(location, VectorizeOptions(), format_of(output)))
 
 
 def _check_paths(

@@ -368,6 +368,9 @@ def test_own_rasters_without_declared_nodata(tmp_path):
         (np.stack([scene()] * 3), {}, SceneError, "has 3 bands"),
         (scene(), {"suffix": "shp"}, UsageError, "unknown suffix '.shp'.*.gpkg, .fgb"),
         (scene(), {"options": VectorizeOptions(t_srs="EPSG:1")}, UsageError, "is no CRS"),
+        (scene(), {"options": VectorizeOptions(t_srs="EPSG:5773")}, UsageError, "CRS of a map"),
+        (scene(), {"options": VectorizeOptions(t_srs="EPSG:4978")}, UsageError, "CRS of a map"),
+        (scene(), {"options": VectorizeOptions(t_srs="ESRI:104903")}, UsageError, "choose another"),
         (
             scene(),
             {"options": VectorizeOptions(t_srs="EPSG:4326"), "crs": None},

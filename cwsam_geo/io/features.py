@@ -143,6 +143,7 @@ def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
     if crs is None or onto.crs is None:
         return None
     known = CRS.from_user_input(crs)
+    onto.check_crs(known, str(path))
     west, south, east, north = onto.bounds_in(known)
     if not np.isfinite([west, south, east, north]).all():
         return None

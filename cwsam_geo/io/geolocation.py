@@ -9,6 +9,7 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.transform import GCPTransformer
 
@@ -164,7 +165,8 @@ class Geolocation:
         """Makes sure that a file with this CRS can be placed on the grid.
 
         Raises:
-            UsageError: One of the two has a CRS and the other has not.
+            UsageError: One of the two has a CRS and the other has not, or there is no way from
+                one to the other.
         """
         if self.crs and not crs:
             raise UsageError(
@@ -177,21 +179,65 @@ class Geolocation:
                 f"{label}: has the CRS {name_of(crs)}, but {self.label} has none, so the two "
                 "cannot be laid over each other; georeference the latter first"
             )
+        why = None if crs is None or self.crs is None else no_way(crs, self.crs)
+        if why:
+            raise UsageError(
+                f"{label}: cannot be laid over {self.label}: {why}; bring both into one CRS first"
+            )
 
 
 def transformed(
     x: Floats, y: Floats, source: CRS | None, target: CRS | None
 ) -> tuple[Floats, Floats]:
-    """Coordinates in another CRS, x or longitude first; inf where there are none."""
+    """Coordinates in another CRS, x or longitude first; inf where there are none.
+
+    Raises:
+        SceneError: There is no way from one CRS to the other.
+    """
     if source == target or source is None or target is None:
         return x, y
-    transformer = pyproj.Transformer.from_crs(
-        pyproj.CRS.from_wkt(source.to_wkt()), pyproj.CRS.from_wkt(target.to_wkt()), always_xy=True
-    )
+    try:
+        transformer = transformer_between(source, target)
+    except ProjError:
+        raise SceneError(f"{no_way(source, target)}; bring all files into one CRS first") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         moved = transformer.transform(x, y)
     return np.asarray(moved[0], np.float64), np.asarray(moved[1], np.float64)
+
+
+def transformer_between(source: CRS, target: CRS) -> pyproj.Transformer:
+    """From one CRS to another, x or longitude first.
+
+    Raises:
+        ProjError: There is no way; ``no_way`` says why.
+    """
+    crs = (pyproj.CRS.from_wkt(c.to_wkt()) for c in (source, target))
+    return pyproj.Transformer.from_crs(*crs, always_xy=True)
+
+
+def no_way(source: CRS, target: CRS) -> str | None:
+    """Why coordinates in one CRS cannot be brought into another; None where they can."""
+    if source == target:
+        return None
+    try:
+        transformer_between(source, target)
+    except ProjError:
+        text = f"there is no transformation from {name_of(source)} to {name_of(target)}"
+        local = next((c for c in (source, target) if is_local(c)), None)
+        return f"{text} ({name_of(local)} is local, tied to no place on Earth)" if local else text
+    return None
+
+
+def is_local(crs: CRS) -> bool:
+    """Whether a CRS is an engineer's plane, tied to no place on Earth."""
+    return pyproj.CRS.from_wkt(crs.to_wkt()).geodetic_crs is None
+
+
+def metres_per_unit(crs: pyproj.CRS) -> float:
+    """Length of the unit of a plane's coordinates; 1 for degrees."""
+    axis = crs.axis_info[0] if crs.axis_info else None
+    return float(axis.unit_conversion_factor) if axis and not crs.is_geographic else 1.0
 
 
 def _in_degrees(crs: CRS | None) -> bool:

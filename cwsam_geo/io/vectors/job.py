@@ -14,7 +14,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io.geolocation import name_of
+from cwsam_geo.io.geolocation import Geolocation, name_of
 from cwsam_geo.io.vectors.coverage import ChosenStrips, Drawing, Polygons, polygons
 from cwsam_geo.io.vectors.features import Rows, Table, dissolved, rows_of
 from cwsam_geo.io.vectors.formats import Layer, write_layer
@@ -57,7 +57,7 @@ class Job:
     ) -> None:
         self._source, self._options, self._kind = source, options, kind
         self._output, self._tell = output, on_event
-        self._placement = Placement(source.location, _target(source, options, kind))
+        self._placement = Placement(source.location, target_crs(source.location, options, kind))
         self._wanted = None if options.classes is None else source.names.select(options.classes)
         self.confidence: ConfidenceSource | None = None
         self._totals = _Totals()
@@ -241,8 +241,17 @@ class Job:
         )
 
 
-def _target(source: ClassSource, options: VectorizeOptions, kind: str) -> CRS | None:
-    """CRS of the output where it is not the raster's."""
+def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> CRS | None:
+    """CRS of the output where it is not the raster's.
+
+    Args:
+        location: Where the raster lies.
+        options: What the user asks for.
+        kind: Format of the output.
+
+    Raises:
+        UsageError: The CRS is none, or not one for the format.
+    """
     target: CRS | None = None
     if options.t_srs is not None:
         try:
@@ -251,11 +260,16 @@ def _target(source: ClassSource, options: VectorizeOptions, kind: str) -> CRS | 
             raise UsageError(
                 f"--t-srs {options.t_srs!r}: is no CRS; give for example EPSG:4326"
             ) from None
+        if target != location.crs and not (target.is_projected or target.is_geographic):
+            raise UsageError(
+                f"--t-srs {options.t_srs!r}: is no CRS of a map (projected, or longitude and "
+                "latitude); give for example EPSG:4326"
+            )
     if kind == "GeoJSON":
         if target is not None and target != _WGS84:
             raise UsageError(
                 f"GeoJSON is always in WGS84, not {name_of(target)}; leave out --t-srs, "
                 "or write *.gpkg"
             )
-        return _WGS84 if source.location.crs is not None else None
+        return _WGS84 if location.crs is not None else None
     return target

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from cwsam_geo.errors import CwsamGeoError, UsageError
-from cwsam_geo.io.geolocation import Geolocation, name_of
+from cwsam_geo.io.geolocation import (
+    Geolocation,
+    is_local,
+    metres_per_unit,
+    name_of,
+    no_way,
+    transformer_between,
+)
 from cwsam_geo.io.vectors.chains import Ints, offsets_of
 
 Floats = NDArray[np.float64]
@@ -34,7 +41,7 @@ class Placement:
             are pixels where there is no geotransform either.
 
     Raises:
-        UsageError: There is a target but the raster has no CRS to start from.
+        UsageError: There is a target, but the raster has no CRS or there is no way from it.
     """
 
     def __init__(self, location: Geolocation, target: CRS | None = None) -> None:
@@ -43,6 +50,9 @@ class Placement:
                 f"{location.label}: has no CRS, so its polygons cannot be brought to "
                 f"{name_of(target)}; georeference the raster, or leave out --t-srs"
             )
+        why = no_way(location.crs, target) if target and location.crs else None
+        if why:
+            raise UsageError(f"{location.label}: {why}; {_other_way(location)}")
         self._location = location
         self.crs = target or location.crs
         self.area_unit = "m2" if location.crs is not None else None
@@ -53,11 +63,11 @@ class Placement:
         self._centre = 0.0
         if location.crs is not None:
             source = pyproj.CRS.from_wkt(location.crs.to_wkt())
-            self._unit = _metres(source)
+            self._unit = metres_per_unit(source)
             if source.is_geographic or _lies_about_area(source):
                 self._equal_area = _to_equal_area(source)
             if target is not None and target != location.crs:
-                self._moved = _transformer(source, target)
+                self._moved = transformer_between(location.crs, target)
                 self._centre = self._middle_longitude(target)
         self.bends = self._moved is not None or location.bent
 
@@ -140,6 +150,15 @@ class Placement:
         return middle if np.isfinite(middle) else 0.0
 
 
+def _other_way(location: Geolocation) -> str:
+    if location.crs is None or not is_local(location.crs):
+        return "choose another CRS (--t-srs)"
+    return (
+        "assign the true CRS first (gdal_edit.py -a_srs), or write *.gpkg, *.fgb or *.parquet in "
+        "its own coordinates"
+    )
+
+
 def densified(points: NDArray[Any], offsets: Ints) -> tuple[Floats, Ints]:
     """Lines with further vertices on edges longer than ``_EDGE`` pixels.
 
@@ -159,11 +178,6 @@ def densified(points: NDArray[Any], offsets: Ints) -> tuple[Floats, Ints]:
     start = points[vertex].astype(np.float64)
     stop = points[np.minimum(vertex + 1, len(points) - 1)]
     return start + share[:, None] * (stop - start), places[offsets]
-
-
-def _metres(crs: pyproj.CRS) -> float:
-    axis = crs.axis_info[0] if crs.axis_info else None
-    return float(axis.unit_conversion_factor) if axis and not crs.is_geographic else 1.0
 
 
 def _lies_about_area(crs: pyproj.CRS) -> bool:
@@ -186,10 +200,6 @@ def _to_equal_area(source: pyproj.CRS) -> pyproj.Transformer:
         f"+proj=cea +over +a={ellipsoid.semi_major_metre} +b={ellipsoid.semi_minor_metre} +units=m"
     )
     return pyproj.Transformer.from_crs(source, cylinder, always_xy=True)
-
-
-def _transformer(source: pyproj.CRS, target: CRS) -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs(source, pyproj.CRS.from_wkt(target.to_wkt()), always_xy=True)
 
 
 def _knots(location: Geolocation) -> Floats:
