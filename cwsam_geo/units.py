@@ -159,7 +159,7 @@ def decide_units(
             raise UsageError(
                 f"{label}: holds complex values, which cannot be dB; leave out --units"
             )
-        return UnitsDecision("power", "complex values are read as intensity", option != "auto")
+        return _of_complex(option)
     if option != "auto":
         return UnitsDecision(option, "as --units says", given=True)
     if stats.blank:
@@ -176,6 +176,14 @@ def decide_units(
     if told is None or _impossible(told[0], stats):
         return _by_values(stats, label)
     return UnitsDecision(told[0], f"the scene says so ({told[1]})")
+
+
+def _of_complex(option: UnitsOption) -> UnitsDecision:
+    # They are amplitudes with a phase, and their squares power: who says either says the same.
+    if option == "auto":
+        return UnitsDecision("power", "complex values are read as intensity")
+    meant = "amplitude, squared to power" if option == "amplitude" else option
+    return UnitsDecision("power", f"intensity of complex values as --units says: {meant}", True)
 
 
 def zeros_are_nodata(

@@ -159,6 +159,15 @@ def test_units_do_not_change_the_map(capfd, tmp_path, models, scene):
     assert "units: power" in err
     options = ("--units", "amplitude", *exact)
     predict(capfd, amplitude, tmp_path / "amplitude.tif", models, *options)
+    # Complex samples are amplitudes with a phase: either word lets their magnitudes pass.
+    phase = np.exp(1j * np.random.default_rng(0).uniform(0, 2 * np.pi, scene_values().shape))
+    slc = write_scene(tmp_path / "c.tif", (10 ** (scene_values() / 20) * phase).astype("complex64"))
+    for units, said in (("amplitude", "amplitude, squared to power"), ("power", "power")):
+        options = ("--units", units, "--overwrite", *exact)
+        code, _, err = predict(capfd, slc, tmp_path / "complex.tif", models, *options)
+        assert code == 0, err
+        assert f"of complex values as --units says: {said}\n" in err
+        assert (read(tmp_path / "db.tif") == read(tmp_path / "complex.tif")).mean() > 0.999
     for other in ("power.tif", "amplitude.tif"):
         assert (read(tmp_path / "db.tif") == read(tmp_path / other)).mean() > 0.999
 

@@ -57,7 +57,7 @@ def reading_options(function: F) -> F:
             type=click.Choice(UNITS),
             default="auto",
             show_default=True,
-            help="What the scene's values are.",
+            help="What the scene's values are; complex ones are squared to power.",
         ),
         click.option(
             "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
