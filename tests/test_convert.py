@@ -9,6 +9,7 @@ import pytest
 import torch
 from doubles import legend
 from golden import FUSAR_1, TINY_CHECKPOINT, images, numbers, relative_error
+from safetensors.torch import save_file
 
 from cwsam_geo.cli.main import describe, main
 from cwsam_geo.errors import ModelError
@@ -313,9 +314,12 @@ DAMAGES = {
     "cut-legacy": (cut_legacy, "not a readable checkpoint"),
     "flipped": (flipped, "not a"),
     "zip": (foreign_zip, "not a readable checkpoint"),
-    "empty": (lambda p: p.write_bytes(b""), "not a readable checkpoint"),
+    "empty": (lambda p: p.write_bytes(b""), "is empty"),
     "html": (lambda p: p.write_bytes(b"\n<!DOCTYPE html><html>"), "a web page"),
-    "text": (lambda p: p.write_bytes(b"version https://git-lfs" * 40), "not a"),
+    "lfs": (lambda p: p.write_bytes(b"version https://git-lfs" * 40), "git lfs pull"),
+    "text": (lambda p: p.write_text("epoch 1\n" * 9), "no PyTorch checkpoint .*text"),
+    "bytes": (lambda p: p.write_bytes(bytes(range(1, 99))), r"no PyTorch checkpoint; give"),
+    "bundle": (lambda p: save_file({"a": torch.zeros(1)}, p), "a safetensors file"),
     "list": (lambda p: torch.save([1, 2], p), "no state dict"),
     "numbers": (lambda p: torch.save({"a": 1}, p), "'a' is no tensor"),
     "number-keys": (lambda p: torch.save({1: torch.zeros(1)}, p), "1 is no tensor"),
@@ -390,6 +394,21 @@ def test_command_says_that_a_base_is_not_trained(tmp_path, command_line, saved):
     assert code == 0
     assert "not trained yet" in out
     assert ModelBundle.load(path).provenance["trained"] is False
+
+
+def test_command_does_not_replace_the_checkpoint(tmp_path, command_line, saved):
+    (tmp_path / "legend.yaml").write_text(LEGEND_YAML)
+    checkpoint, link = saved(sam_state()), tmp_path / "link.safetensors"
+    link.symlink_to(checkpoint)
+    before = checkpoint.read_bytes()
+    for output in (checkpoint, link):
+        code, _, err = command_line(
+            *("convert", checkpoint, "-o", output, "--overwrite"),
+            *("--legend", tmp_path / "legend.yaml"),
+        )
+        assert code == 2
+        assert f"{output}: is the checkpoint too" in err
+    assert checkpoint.read_bytes() == before
 
 
 def test_command_refuses_in_one_line_and_writes_nothing(tmp_path, command_line):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -48,11 +49,14 @@ def command(
     (sam_vit_b_01ec64.pth and friends), which becomes a base for fine-tuning: its adapters are
     fresh, so it is not yet trained to map anything.
     """
+    from cwsam_geo.errors import UsageError
     from cwsam_geo.io.atomic import check_output
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.model.convert import ConvertOptions, convert
 
     check_output(output, overwrite)
+    if os.path.realpath(output) == os.path.realpath(checkpoint):
+        raise UsageError(f"{output}: is the checkpoint too; choose another output")
     options = ConvertOptions(tile_size=tile_size, name=name)
     conversion = convert(checkpoint, read_legend(legend), options)
     conversion.bundle.save(output, overwrite)

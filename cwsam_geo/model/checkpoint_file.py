@@ -17,6 +17,8 @@ from cwsam_geo.errors import ModelError
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "net")
 _MODULE = "module."
+_BEGINNINGS = (b"PK", b"\x80")
+"""Of the zip archives that torch writes, and of the pickles that it wrote before."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,25 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     if not file.is_file():
         raise ModelError(f"{path}: no such file")
     with file.open("rb") as opened:
-        head = opened.read(512).lstrip().lower()
-    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise ModelError(f"{path}: a web page, not a checkpoint; download the file itself")
+        head = opened.read(512)
+    if not head.startswith(_BEGINNINGS):
+        raise ModelError(f"{path}: {_what_it_is(head)}")
     return _unwrapped(_load(file), file)
+
+
+def _what_it_is(head: bytes) -> str:
+    """What a file is that does not begin as checkpoints do, and what to do."""
+    if not head:
+        return "is empty (0 bytes); get the file again"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "a web page, not a checkpoint; download the file itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "stands for a file in Git LFS; get the file itself (git lfs pull)"
+    if head[8:9] == b"{":
+        return "a safetensors file, no PyTorch checkpoint; model bundles need no conversion"
+    is_text = all(c in b"\t\n\r" or 32 <= c < 127 for c in head)
+    like = " (it looks like text)" if is_text else ""
+    return f"no PyTorch checkpoint{like}; give the .pth file that torch.save wrote"
 
 
 def _load(file: Path) -> Any:
