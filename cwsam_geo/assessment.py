@@ -10,6 +10,7 @@ import numpy as np
 from cwsam_geo.comparison import Comparison, Progress
 from cwsam_geo.correspondence import (
     Value,
+    absent_names,
     channels_of_values,
     comparable_classes,
     disagreements,
@@ -172,4 +173,5 @@ def _remarks(
         taken = {v for v in met if isinstance(v, int) and str(v) not in said}
         if other is not None:
             remarks += disagreements(legend, other, reference.label, taken)
+    remarks += absent_names(met, legend, comparison.options.wishes, reference.label)
     return remarks

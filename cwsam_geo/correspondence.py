@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,34 +126,67 @@ def channels_of_values(
     return found
 
 
+def absent_names(
+    values: Iterable[Value], legend: Legend, wishes: Wishes, where: str
+) -> tuple[str, ...]:
+    """A remark on names in ``map`` that were not met: misspelt, or of other references.
+
+    Args:
+        values: The values of the reference that occur.
+        legend: The map's legend, not merged.
+        wishes: What the user says.
+        where: The reference, for the message.
+    """
+    met = {plain_color(str(value)) for value in values}
+    if _kind(met) != "class":
+        return ()
+    absent = [
+        item
+        for item in wishes.map
+        if item not in met and not _known(legend, item) and not _CODE.fullmatch(item)
+    ]
+    if not absent:
+        return ()
+    return (
+        f"--map: no class of {where} is called {', '.join(absent[:_LISTED])} where it was "
+        f"compared; there it has {', '.join(sorted(met)[:_LISTED])}",
+    )
+
+
 def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, where: str) -> None:
     """Refuses what no reference of this kind has; it would be dropped without a word.
 
-    A code or colour may be absent from one of many references that the same wishes are for; a
-    name that nobody knows is misspelt.
+    A code, colour or name may be absent from one of many references that the same wishes are for;
+    a name of codes or colours is a mistake.
     """
     names = {plain_color(str(value)) for value in values}
-    colours = all(is_color(name) for name in names)
-    codes = all(isinstance(value, int) for value in values)
-    kind = "colour" if colours else "code" if codes else "class"
+    kind = _kind(names)
     for item in wishes.map:
-        named = not (colours or codes) and _known(legend, item)
-        if item not in names and not named and not _may_be_absent(item, colours):
+        if item not in names and not _may_be_absent(item, kind):
             raise UsageError(
                 f"--map {item}: no {kind} of {where} where it was compared; there it has: "
                 f"{_counted(values)}; correct it or leave it out"
             )
     for item in wishes.ignore:
         known = _known(legend, item) or item in names or _CODE.fullmatch(item)
-        if not known and not _may_be_absent(item, colours):
+        if not known and not (kind == "colour" and is_color(item)):
             raise UsageError(
                 f"--ignore {item}: neither a class of the map ({_listed(legend)}) nor a value "
                 f"of {where}"
             )
 
 
-def _may_be_absent(item: str, colours: bool) -> bool:
-    return is_color(item) if colours else _CODE.fullmatch(item) is not None
+def _kind(names: Collection[str]) -> str:
+    """What the values of a reference are: colours, codes or names of classes."""
+    if all(is_color(name) for name in names):
+        return "colour"
+    return "code" if all(_CODE.fullmatch(name) for name in names) else "class"
+
+
+def _may_be_absent(item: str, kind: str) -> bool:
+    if kind == "colour":
+        return is_color(item)
+    return _CODE.fullmatch(item) is not None if kind == "code" else not is_color(item)
 
 
 def check_codes(counts: Mapping[int, int], legend: Legend, where: str) -> None:

@@ -9,7 +9,13 @@ import shapely
 from numpy.typing import NDArray
 
 from cwsam_geo.comparison import Comparison
-from cwsam_geo.correspondence import Classes, Value, channels_of_values, comparable_classes
+from cwsam_geo.correspondence import (
+    Classes,
+    Value,
+    absent_names,
+    channels_of_values,
+    comparable_classes,
+)
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation import Evaluation, SampleResult, Stratum
 from cwsam_geo.io.features import Features
@@ -83,7 +89,10 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
             "without_map": int((census.inside & ~on_map).sum()),
         },
         sample=sample,
-        remarks=_remarks(features, sample),
+        remarks=(
+            *_remarks(features, sample),
+            *absent_names(met, legend, wishes, features.label),
+        ),
         options=comparison.options,
     )
 

@@ -5,7 +5,7 @@ import pytest
 from training_scenes import LEGEND, blobs, write_raster
 
 from cwsam_geo.assessment import evaluate
-from cwsam_geo.correspondence import Wishes, channels_of_values, comparable_classes
+from cwsam_geo.correspondence import Wishes, absent_names, channels_of_values, comparable_classes
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation import EvaluateOptions
 
@@ -44,8 +44,6 @@ def test_a_picture_is_read_as_the_map_of_colours_says(tmp_path):
         ([1, 2], "water", r"--map water: no code of truth\.tif"),
         ([1, 2], "01", r"--map 01: no code"),
         ([1, 2], "#0000ff", r"--map #0000ff: no code"),
-        (["lake", "wood"], "banana", r"--map banana: no class of truth\.tif.*lake .*wood"),
-        (["lake", "wood"], "Lake", r"--map Lake: no class"),
         (["lake", "wood"], "#0000ff", r"--map #0000ff: no class"),
         (["#0000ff"], "water", r"--map water: no colour of truth\.tif.*#0000ff"),
         (["#0000ff"], "3", r"--map 3: no colour"),
@@ -64,3 +62,14 @@ def test_codes_and_colours_may_be_absent_from_one_of_many_references(values, ite
     given = {str(v): "water" for v in values}
     assert set(channels(values, map={item: "trees", **given}).values()) == {0}
     assert set(channels(values, map=given, ignore=(item,)).values()) == {0}
+
+
+def test_names_that_were_not_met_are_told_not_refused():
+    """Misspelt, or of another of the references that the same ``--map`` is for."""
+    said = Wishes(map={"lake": "water", "wood": "trees", "Lake": "water", "7": "ignore"})
+    assert channels(["lake"], map=said.map) == {"lake": 0}
+    (remark,) = absent_names(["lake"], LEGEND, said, "truth.gpkg")
+    assert remark.startswith("--map: no class of truth.gpkg is called wood, Lake where")
+    assert remark.endswith("there it has lake")
+    assert absent_names(["lake", "wood", "Lake"], LEGEND, said, "truth.gpkg") == ()
+    assert absent_names([1, 2], LEGEND, said, "truth.tif") == ()
