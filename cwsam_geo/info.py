@@ -145,9 +145,10 @@ def _is_model(path: str) -> bool:
     if is_remote(path) or os.path.exists(path) or suffix or ":" in path:
         return False
     # A bare name that is no file: slow to look up, as the store needs torch.
+    from cwsam_geo.model.checkpoints import CHECKPOINTS
     from cwsam_geo.model.store import known_models
 
-    return path in known_models()
+    return path in CHECKPOINTS or path in known_models()
 
 
 def _header(name_or_path: str | os.PathLike[str]) -> tuple[Path, BundleHeader]:

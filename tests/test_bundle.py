@@ -18,6 +18,7 @@ from cwsam_geo.errors import ModelError, OutputError, UsageError
 from cwsam_geo.model import store
 from cwsam_geo.model.build import Architecture
 from cwsam_geo.model.bundle import ModelBundle, read_header
+from cwsam_geo.model.checkpoints import find_checkpoint
 from cwsam_geo.model.header import BaseReference, BundleHeader
 from cwsam_geo.model.tensors import (
     expected_shapes,
@@ -418,6 +419,17 @@ def test_models_are_found_by_path_and_name(bundle, tmp_path, places):
         store.find_model("moon")
     with pytest.raises(ModelError, match="a folder"):
         store.find_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sam_vit_b", "vit_l", "sam_vit_h_4b8939.pth"])
+def test_sams_checkpoints_are_said_to_be_bases(bundle, places, name):
+    bundle.save(places["checkout"] / "world.safetensors")
+    official = find_checkpoint(name).name
+    says = rf"{name}: .*no classes.*finetune --init {official}.*map with .*: world"
+    with pytest.raises(ModelError, match=says):
+        store.find_model(name)
+    path = bundle.save(places["cache"] / f"{official}.safetensors")
+    assert store.find_model(official) == path
 
 
 def test_without_any_model_the_error_says_so(places):

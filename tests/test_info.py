@@ -186,6 +186,9 @@ def test_what_is_neither_scene_nor_model(tmp_path, models, capfd):
         assert (code, out) == (1, "")
         assert err.startswith("Error: ")
         assert len(err.splitlines()) == 1
+    code, out, err = run(capfd, "sam_vit_b")
+    assert (code, out) == (1, "")
+    assert "finetune --init sam_vit_b" in err
     (tmp_path / "sam.pth").write_bytes(b"x")
     with pytest.raises(ModelError, match="cwsam-geo convert"):
         describe([str(tmp_path / "sam.pth")])

@@ -69,7 +69,8 @@ def _checkpoints() -> list[dict[str, Any]]:
                 "name": checkpoint.name,
                 "path": str(here[0]) if here else None,
                 "kind": "checkpoint",
-                "what": f"SAM's checkpoint, {checkpoint.size / 1e6:.0f} MB, Apache-2.0",
+                "what": "SAM's checkpoint, a base for fine-tuning, "
+                f"{checkpoint.size / 1e6:.0f} MB, Apache-2.0",
                 "url": checkpoint.url,
                 "size": checkpoint.size,
                 "sha256": checkpoint.sha256,

@@ -68,7 +68,13 @@ def find_checkpoint(name: str) -> Checkpoint:
     Raises:
         UsageError: There is none; the message lists them.
     """
-    for checkpoint in CHECKPOINTS.values():
-        if name in (checkpoint.name, checkpoint.backbone, checkpoint.file_name):
-            return checkpoint
-    raise UsageError(f"no checkpoint {name!r}; there are {', '.join(CHECKPOINTS)}")
+    checkpoint = named_checkpoint(name)
+    if checkpoint is None:
+        raise UsageError(f"no checkpoint {name!r}; there are {', '.join(CHECKPOINTS)}")
+    return checkpoint
+
+
+def named_checkpoint(name: str) -> Checkpoint | None:
+    """The checkpoint of a name, backbone or file name, or None."""
+    known = CHECKPOINTS.values()
+    return next((c for c in known if name in (c.name, c.backbone, c.file_name)), None)

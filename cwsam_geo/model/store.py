@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.bundle import ModelBundle, read_header
-from cwsam_geo.model.checkpoints import CHECKPOINTS
+from cwsam_geo.model.checkpoints import CHECKPOINTS, named_checkpoint
 from cwsam_geo.model.convert import sam_frozen_tensors
 from cwsam_geo.model.header import BaseReference
 from cwsam_geo.model.tensors import trainable_names
@@ -72,6 +72,12 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise ModelError(f"{text}: a folder, not a model; give the .safetensors file in it")
     listed = ", ".join(sorted(known)) or "none"
+    base = named_checkpoint(text)
+    if base is not None:
+        raise ModelError(
+            f"{text}: is a checkpoint of SAM, a base that knows no classes; fine-tune it "
+            f"(cwsam-geo finetune --init {base.name}), or map with a model (known: {listed})"
+        )
     raise ModelError(f"{text}: no such model file, and no model of that name (known: {listed})")
 
 
