@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.env import get_gdal_config
 from rio_cogeo.cogeo import cog_validate
 
 from cwsam_geo.errors import OutputError, UsageError
@@ -84,6 +85,24 @@ def test_a_cog_is_valid_and_its_overviews_are_modes(tmp_path):
         small = raster.read(1, out_shape=(1050, 750))
         assert set(np.unique(small[:, :500])) == {0}
         assert set(np.unique(small[:, 500:])) == {255}
+
+
+@pytest.mark.parametrize("told", [None, "64MB"])
+def test_the_copy_that_makes_the_cog_keeps_to_a_small_cache(tmp_path, monkeypatch, told):
+    """GDAL's own is a twentieth of the machine's memory, and a whole scene fills it."""
+    if told:
+        monkeypatch.setenv("GDAL_CACHEMAX", told)
+    copy, seen = rasterio.shutil.copy, []
+
+    def watched(*arguments, **options):
+        seen.append(get_gdal_config("GDAL_CACHEMAX"))
+        copy(*arguments, **options)
+
+    monkeypatch.setattr(rasterio.shutil, "copy", watched)
+    outside = get_gdal_config("GDAL_CACHEMAX")
+    write(tmp_path / "map.tif", np.zeros((1, 9, 9), np.uint8), grid(9, 9), RasterLayout())
+    assert (seen == [128 << 20]) == (told is None)
+    assert get_gdal_config("GDAL_CACHEMAX") == outside
 
 
 def test_a_scene_of_control_points_keeps_them(tmp_path):

@@ -33,6 +33,10 @@ BLOCK = 512
 _ROOM = 32 << 20
 """Bytes that stay free while pixels stream: GDAL holds back blocks that it has yet to write."""
 
+_COPY_CACHE = 128 << 20
+"""Bytes of GDAL's cache while the COG is made; more for rasters of which it is a few rows of
+blocks."""
+
 
 @dataclass(frozen=True)
 class RasterLayout:
@@ -186,7 +190,8 @@ def raster_sink(
             check_room(target)
             raise OutputError(f"{target}: {failed}")
         if layout.format == "COG":
-            _to_cog(stream, final, target, layout)
+            with _cache(grid.width * layout.bands):
+                _to_cog(stream, final, target, layout)
         _check_whole(final, target, grid, layout.bands)
 
 
@@ -230,6 +235,23 @@ def _close(dataset: Any) -> str | None:
     except GDAL_FAILURES as error:
         return _reason(error)
     return None
+
+
+@contextlib.contextmanager
+def _cache(row_bytes: int) -> Iterator[None]:
+    """Bounds GDAL's cache while a raster is copied; what the user has set in the environment wins.
+
+    By default it is a twentieth of the machine's memory, and the copy of a whole scene fills it:
+    half a gigabyte more, and no faster.
+
+    Args:
+        row_bytes: Of one row of the raster.
+    """
+    if "GDAL_CACHEMAX" in os.environ:
+        yield
+        return
+    with rasterio.Env(GDAL_CACHEMAX=max(_COPY_CACHE, 4 * BLOCK * row_bytes)):
+        yield
 
 
 def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> None:
