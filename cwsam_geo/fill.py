@@ -16,12 +16,19 @@ _LEAST = 1e-3
 _NOTABLE = 1e-2
 """Share from which on a value that could be measured is called fill."""
 
+_NOTABLE_ALONE = 5e-2
+"""The same for a scene of one band: small digital numbers come again and again there."""
+
 _STANDS_OUT = 10
 """A value that is so many times as frequent as the values next to it is not measured: of whole
 numbers and of pictures many pixels are equal, but their neighbours are as frequent."""
 
 _GAP = 0.02
 """Of the range of the other values: what is nearer to them is where they were clipped."""
+
+_FAR = 2
+"""Times their range that a value is away from the middle nine tenths of the others: whatever the
+unit of these is, it is not of them."""
 
 _VALUES = 500_000
 
@@ -41,12 +48,14 @@ class Repeated:
         share: Fraction of the pixels that hold it in a band at least.
         joint: Fraction of the pixels that hold it in every band.
         clipped: True where the other values end right beside it: it stands for all beyond.
+        apart: True where it is far from almost all other values.
     """
 
     value: float
     share: float
     joint: float
     clipped: bool = False
+    apart: bool = True
 
 
 def repeated_values(values: NDArray[np.float32]) -> tuple[Repeated, ...]:
@@ -56,20 +65,21 @@ def repeated_values(values: NDArray[np.float32]) -> tuple[Repeated, ...]:
         values: Values of N bands, shape (N, M), none of them NaN; M is at least 1.
     """
     values = values[:, :: max(1, values.shape[1] // _VALUES)]
-    clipped: dict[float, bool] = {}
+    places: dict[float, list[tuple[bool, bool]]] = {}
     for band in values:
-        for value, ends in _outstanding(band):
-            clipped[value] = clipped.get(value, True) and ends
+        for value, *place in _outstanding(band):
+            places.setdefault(value, []).append((place[0], place[1]))
     found = []
-    for value in clipped.keys() - {0.0}:
+    for value in places.keys() - {0.0}:
         holds = values == np.float32(value)
         share, joint = float(holds.any(axis=0).mean()), float(holds.all(axis=0).mean())
-        found.append(Repeated(value, share, joint, clipped[value]))
+        clipped, apart = zip(*places[value], strict=True)
+        found.append(Repeated(value, share, joint, all(clipped), any(apart)))
     return tuple(sorted(found, key=lambda r: -r.share))
 
 
-def _outstanding(band: NDArray[np.float32]) -> Iterator[tuple[float, bool]]:
-    """Values of one band that stand out, and whether they end its range without a gap."""
+def _outstanding(band: NDArray[np.float32]) -> Iterator[tuple[float, bool, bool]]:
+    """Values of one band that stand out, whether they end its range, and lie far from the rest."""
     ordered = np.sort(band)
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     counts = np.diff(np.r_[starts, ordered.size])
@@ -81,12 +91,20 @@ def _outstanding(band: NDArray[np.float32]) -> Iterator[tuple[float, bool]]:
             continue
         value, start = float(ordered[starts[i]]), int(starts[i])
         others = np.delete(ordered, slice(start, start + int(counts[i])))
-        yield value, i in (0, last) and len(others) > 0 and _adjoins(value, others)
+        if not len(others):
+            yield value, False, True
+        else:
+            yield value, i in (0, last) and _adjoins(value, others), _apart(value, others)
 
 
 def _adjoins(value: float, others: NDArray[np.float32]) -> bool:
     low, high = others[[others.size // 100, -1 - others.size // 100]]
     return bool(np.abs(others[[0, -1]] - value).min() <= _GAP * (high - low))
+
+
+def _apart(value: float, others: NDArray[np.float32]) -> bool:
+    low, high = others[[others.size // 20, -1 - others.size // 20]]
+    return bool(max(low - value, value - high) > _FAR * (high - low))
 
 
 def no_echo(value: float, units: Units | None) -> bool:
@@ -111,16 +129,24 @@ def certain_fill(repeated: Iterable[Repeated], units: Units | None) -> Repeated 
         repeated: Values that stand out.
         units: What the values are, or None where that is not decided.
     """
-    return next((r for r in repeated if no_echo(r.value, units)), None)
+    # Of dB times 100 many are below what dB can be, and some come again and again.
+    known = units in ("power", "amplitude")
+    return next((r for r in repeated if no_echo(r.value, units) and (known or r.apart)), None)
 
 
-def likely_fill(repeated: Iterable[Repeated], units: Units) -> tuple[Repeated, ...]:
+def likely_fill(repeated: Iterable[Repeated], units: Units, bands: int) -> tuple[Repeated, ...]:
     """Values that an echo may have, or that stand for 0 power, but hardly so often in all bands.
 
     Args:
         repeated: Values that stand out.
         units: What the values are.
+        bands: How many bands the scene has.
     """
+    least = _NOTABLE if bands > 1 else _NOTABLE_ALONE
     return tuple(
-        r for r in repeated if r.joint >= _NOTABLE and not r.clipped and not no_echo(r.value, units)
+        r
+        for r in repeated
+        if r.joint >= (least if r.value else _NOTABLE)
+        and not r.clipped
+        and not no_echo(r.value, units)
     )

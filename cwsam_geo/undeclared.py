@@ -46,7 +46,7 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
     if fill := certain_fill(repeated, units):
         found.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
     zero = () if zeros else (Repeated(0.0, stats.zeros, stats.zeros),)
-    for fill in likely_fill((*zero, *repeated), units):
+    for fill in likely_fill((*zero, *repeated), units, len(stats.bands)):
         what = f"{_holds(source, fill, fill.joint)} in every band"
         found.append(f"{what} {mapped} {_settled(source, fill)}")
     ends = [(b.quantile(1.0), b.quantile(99.0)) for b in stats.bands]

@@ -507,6 +507,18 @@ def test_values_that_no_echo_has_are_refused_with_the_option_that_settles_it(
         assert reading.source.read(whole.grid.window)[1].all()
 
 
+def test_echoes_in_other_units_are_no_fill(tmp_path, scene):
+    # Decibels times 100 without a scale, some of them repeated: nothing is said of fill.
+    hundred = filled(np.rint(scene * 100), -4400, 0.05, 1).astype(np.int16)
+    path = write(tmp_path / "i.tif", hundred, ["VV", "VH"])
+    with pytest.raises(SceneError, match="cannot tell"):
+        plan(path)
+    assert not any("-4400" in w for w in plan(path, units="db").warnings)
+    hundred[:, -3:] = -32768
+    with pytest.raises(SceneError, match="--nodata -32768,"):
+        plan(write(tmp_path / "f.tif", hundred, ["VV", "VH"]))
+
+
 def test_fill_of_one_band_is_refused_too(tmp_path, scene):
     path = write(tmp_path / "s.tif", filled(scene, -9999, bands=1), ["VV", "VH"])
     with pytest.raises(SceneError, match="--nodata -9999"):
@@ -581,6 +593,23 @@ def natural():
 @pytest.mark.parametrize("values", [pytest.param(v, id=n) for n, v in natural()])
 def test_what_instruments_and_writers_repeat_is_no_fill(tmp_path, values):
     assert not plan(write(tmp_path / "s.tif", values, ["VV", "VH"])).warnings
+
+
+def test_one_band_may_repeat_its_smallest_numbers(tmp_path):
+    # Small digital numbers in dB: far below the rest, each level holds a little of calm water.
+    calm = backscatter(-20, 3, 10_000).reshape(100, 100)
+    calm[:2] = -48.25
+    calm[2:4] = -42.75
+    calm[4] = np.linspace(-49, -40, 100)
+    single = spec(("VH",))
+    assert not plan(write(tmp_path / "s.tif", calm, ["VH"]), single).warnings
+    calm[5:10] = -48.25
+    (warning,) = plan(write(tmp_path / "f.tif", calm, ["VH"]), single).warnings
+    assert warning.endswith("--nodata -48.25")
+    calm[:10] = 0
+    calm[3:10] = -20 + np.linspace(-9, 9, 700).reshape(7, 100)
+    (warning,) = plan(write(tmp_path / "z.tif", calm, ["VH"]), single).warnings
+    assert warning.endswith("--nodata 0")
 
 
 def test_pictures_and_digital_numbers_repeat_values(tmp_path):
