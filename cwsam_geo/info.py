@@ -1,4 +1,4 @@
-"""What a scene or a model is, and what ``predict`` would do with them."""
+"""What a scene, a map or a model is, and what ``predict`` would do with them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cwsam_geo.errors import CwsamGeoError, ModelError, SceneError, UsageError
-from cwsam_geo.grid import SceneGrid, TilePlan
+from cwsam_geo.grid import TilePlan
 from cwsam_geo.io.bands import Nodata
+from cwsam_geo.io.georef import place_of
 from cwsam_geo.io.opening import is_remote
 from cwsam_geo.io.sample import sample_statistics
 from cwsam_geo.io.source import RasterSource, open_source
+from cwsam_geo.map_info import describe_map
 from cwsam_geo.reading import Reading, calibrated, plan_reading, units_of
 from cwsam_geo.units import SceneStats, UnitsOption
 
@@ -46,30 +48,41 @@ class InfoOptions:
 
 
 def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[str, Any]:
-    """Describes a scene or a model.
+    """Describes a scene, a map or a model.
 
     Args:
-        paths: A scene (one raster, or several single-band ones), or one model by path or name.
+        paths: A scene (one raster, or several single-band ones), one raster that ``predict`` wrote,
+            or one model by path or name.
         options: What to look at a scene with.
 
     Returns:
-        Plain values, for JSON; ``kind`` is ``scene`` or ``model``.
+        Plain values, for JSON; ``kind`` is ``scene``, ``map`` or ``model``.
 
     Raises:
         SceneError: The scene cannot be read.
+        LegendError: The map's ``LEGEND`` tag is malformed.
         ModelError: The model cannot be read.
         UsageError: The options do not fit.
     """
     options = options or InfoOptions()
     models = [p for p in paths if _is_model(p)]
     if not models:
-        return describe_scene(paths, options)
+        return _described_raster(paths, options)
     if len(paths) > 1 or options != InfoOptions():
         raise UsageError(
             f"{models[0]}: is a model; give it alone, or as -m beside a scene to see what "
             "predict would do"
         )
     return describe_model(models[0])
+
+
+def _described_raster(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
+    found = describe_map(paths[0]) if len(paths) == 1 else None
+    if found is None:
+        return describe_scene(paths, options)
+    if options != InfoOptions():
+        raise UsageError(f"{paths[0]}: is a map, no scene; give it without further options")
+    return found
 
 
 def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -128,7 +141,7 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
             "kind": "scene",
             "path": source.label,
             **_file(source),
-            **_place(source.grid),
+            **place_of(source.grid),
             **_values(source, stats),
             "units": _units(source, stats, options.units, problem),
             "calibration": source.calibration,
@@ -185,26 +198,6 @@ def _file(source: RasterSource) -> dict[str, Any]:
         "declares_nodata": source.tells_nodata,
         "masked": source.masked,
     }
-
-
-def _place(grid: SceneGrid) -> dict[str, Any]:
-    t = grid.transform
-    place = grid.georeferenced and not grid.gcps
-    return {
-        "crs": _crs_name(grid.crs),
-        "transform": list(t)[:6] if place else None,
-        "pixel_size": [math.hypot(t.a, t.d), math.hypot(t.b, t.e)] if place else None,
-        "rotation": math.degrees(math.atan2(t.d, t.a)) if place else None,
-        "gcps": len(grid.gcps),
-        "gcp_crs": _crs_name(grid.gcp_crs),
-    }
-
-
-def _crs_name(crs: Any) -> str | None:
-    if not crs:
-        return None
-    authority = crs.to_authority()
-    return ":".join(authority) if authority else str(crs.to_wkt())
 
 
 def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from doubles import legend
 from models import MICRO, gray_bundle, random_bundle
 from test_source import UTM, write
 
-from cwsam_geo.api import PredictOptions, predict_scene
+from cwsam_geo.api import PredictOptions, PredictOutputs, predict_scene
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.grid import SceneGrid, TilePlan
@@ -155,6 +155,85 @@ def test_json_is_one_object(scene, models, capfd):
         code, out, err = run(capfd, *arguments, "--json")
         assert (code, err) == (0, "")
         assert json.loads(out)["kind"] in ("scene", "model")
+
+
+@pytest.fixture
+def maps(scene, models, tmp_path):
+    """The three rasters that predict writes."""
+    outputs = PredictOutputs(tmp_path / "confidence.tif", tmp_path / "probs.tif")
+    options = PredictOptions(model=models / "s1.safetensors", device="cpu", overlap=16)
+    predict_scene(scene, tmp_path / "map.tif", options, outputs)
+    return {
+        "classes": tmp_path / "map.tif",
+        "confidence": tmp_path / "confidence.tif",
+        "probabilities": tmp_path / "probs.tif",
+    }
+
+
+@pytest.mark.parametrize("content", ["classes", "confidence", "probabilities"])
+def test_what_predict_wrote_is_told_with_how_it_was_made(maps, capfd, content, models):
+    path = maps[content]
+    code, out, err = run(capfd, path, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out, parse_constant=pytest.fail)
+    assert (found["kind"], found["content"], found["path"]) == ("map", content, str(path))
+    assert (found["height"], found["width"], found["crs"]) == (100, 130, "EPSG:32633")
+    assert found["nodata"] == 255
+    assert found["classes"] == legend(5).to_list()
+    assert found["model"]["file"] == "s1.safetensors"
+    assert len(found["model"]["sha256"]) == 64
+    assert found["settings"]["overlap"] == 16
+    assert found["input"].endswith("scene.tif")
+    code, out, err = run(capfd, path)
+    assert (code, err) == (0, "")
+    said = {
+        "classes": ("class map", "cwsam-geo vectorize", "cwsam-geo evaluate"),
+        "confidence": ("confidence", "--confidence"),
+        "probabilities": ("every class", "class 0 (%)"),
+    }[content]
+    for text in (*said, "EPSG:32633", "100 x 130 px", "0 class 0 #", "s1.safetensors", "overlap"):
+        assert text in out
+    code, out, err = run(capfd, path, "-m", models / "s1.safetensors")
+    assert (code, out) == (2, "")
+    assert "no scene" in err
+
+
+def test_a_class_map_of_another_program(tmp_path, capfd):
+    codes = np.random.default_rng(0).integers(0, 3, (30, 40)).astype(np.uint8)
+    named = write(tmp_path / "named.tif", codes, tags={"LEGEND": legend(3).to_json()}, crs=None)
+    code, out, err = run(capfd, named)
+    assert (code, err) == (0, "")
+    assert "class map" in out
+    assert "no CRS" in out
+    assert "2 class 2 #" in out
+    assert describe([str(named)])["model"] is None
+    scene = write(tmp_path / "vv.tif", codes - np.float32(12), tags={"LEGEND": "sigma nought"})
+    assert describe([str(scene)])["kind"] == "scene"
+    broken = write(tmp_path / "broken.tif", codes, tags={"LEGEND": "{"})
+    code, _, err = run(capfd, broken)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "LEGEND tag is not JSON" in err
+
+
+def test_a_map_of_predict_that_lost_its_legend_has_that_of_its_palette(maps):
+    path = maps["classes"].with_name("lost.tif")
+    with rasterio.open(maps["classes"]) as file:
+        tags = {k: v for k, v in file.tags().items() if k.startswith("CWSAM_GEO")}
+        write(path, file.read(), tags=tags, nodata=255)
+        with rasterio.open(path, "r+") as lost:
+            lost.write_colormap(1, file.colormap(1))
+    found = describe([str(path)])
+    assert (found["content"], found["legend"]) == ("classes", "palette")
+    assert [c["color"] for c in found["classes"]] == [e.color for e in legend(5).entries]
+
+
+def test_other_pictures_with_a_palette_are_refused(tmp_path, capfd):
+    path = write(tmp_path / "picture.tif", np.zeros((9, 9), np.uint8))
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (1, 2, 3, 255)})
+    code, out, err = run(capfd, path)
+    assert (code, out) == (1, "")
+    assert "colour table" in err
 
 
 @pytest.mark.parametrize(

@@ -15,16 +15,16 @@ _LONGEST_CRS = 60
 
 
 @click.command("info")
-@click.argument("paths", nargs=-1, required=True, metavar="SCENE...|MODEL")
+@click.argument("paths", nargs=-1, required=True, metavar="SCENE...|MAP|MODEL")
 @click.option("-m", "--model", metavar="NAME|PATH", help="Say what predict would do with it.")
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(paths: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say what a scene or model is, and what would happen to it.
+    """Say what a scene, map or model is, and what would happen to it.
 
-    Give a scene (one raster, a URL, or several single-band files) or one model (a path or the
-    name of a known one). With -m, a scene is looked at as predict would: bands, units, nodata,
-    tiles, and the memory it would take.
+    Give a scene (one raster, a URL, or several single-band files), a map that predict wrote, or
+    one model (a path or the name of a known one). With -m, a scene is looked at as predict would:
+    bands, units, nodata, tiles, and the memory it would take.
     """
     from cwsam_geo.info import InfoOptions, describe
 
@@ -32,7 +32,8 @@ def command(paths: tuple[str, ...], as_json: bool, **given: Any) -> None:
     if as_json:
         click.echo(json.dumps(found, ensure_ascii=False))
         return
-    for name, text in _model(found) if found["kind"] == "model" else _scene(found):
+    lines = {"scene": _scene, "map": _map, "model": _model}[found["kind"]]
+    for name, text in lines(found):
         click.echo(f"{name:<{_FIRST_COLUMN}}  {text}".rstrip())
 
 
@@ -40,17 +41,13 @@ Lines = Iterator[tuple[str, str]]
 
 
 def _scene(found: Mapping[str, Any]) -> Lines:
-    blocks = " x ".join(map(str, found["block_shape"]))
     numbered = zip(found["bands"], found["names"], strict=True)
     bands = [f"{i} {n or '(no name)'}" for i, n in numbered]
     yield "scene", found["path"]
-    yield (
-        "file",
-        f"{found['driver']}, {found['height']} x {found['width']} px, {found['dtype']}, blocks of "
-        f"{blocks} px, {found['compression'] or 'not compressed'}",
-    )
+    yield "file", _file(found)
     yield "bands", ", ".join(bands)
-    yield "place", _place(found)
+    lost = "" if found["gcps"] or found["transform"] else ": the map will have none either"
+    yield "place", _place(found) + lost
     yield "nodata", _nodata_words(found)
     looked = "all pixels" if found["complete"] else f"a sample of {found['sampled']:,} pixels"
     zeros = f", {found['zeros']:.2%} of them 0 in every band" if found["zeros"] else ""
@@ -83,13 +80,60 @@ def _predict(plan: Mapping[str, Any]) -> Lines:
         yield "warning", text
 
 
+_CONTENTS = {
+    "classes": "class map",
+    "confidence": "confidence: probability of the class that won, in per cent",
+    "probabilities": "probabilities of every class, in per cent",
+}
+_NEXT = {
+    "classes": (
+        "cwsam-geo vectorize {path} -o polygons.gpkg",
+        "cwsam-geo evaluate {path} REFERENCE",
+    ),
+    "confidence": ("cwsam-geo vectorize CLASSES.tif --confidence {path} -o polygons.gpkg",),
+    "probabilities": (),
+}
+
+
+def _map(found: Mapping[str, Any]) -> Lines:
+    yield "map", found["path"]
+    by = f"cwsam-geo {found['version']}" if found["version"] else "another program"
+    yield "kind", f"{_CONTENTS[found['content']]}, made by {by}"
+    yield "file", _file(found)
+    if found["count"] > 1:
+        yield "bands", ", ".join(f"{i} {name}" for i, name in enumerate(found["names"], 1))
+    yield "place", _place(found)
+    yield "nodata", "none declared" if found["nodata"] is None else f"{found['nodata']:g}"
+    for entry in found["classes"]:
+        yield "class", f"{entry['code']} {entry['name']} {entry['color']}"
+    model = found["model"] or {}
+    if model:
+        yield "model", f"{model.get('file')} (sha256 {model.get('sha256')})"
+    for name in ("input", "date"):
+        if found[name]:
+            yield name, found[name]
+    for name, value in (found["settings"] or {}).items():
+        if value is not None:
+            yield "setting", f"{name}: {_plain(value)}"
+    for text in _NEXT[found["content"]]:
+        yield "next", text.format(path=found["path"])
+
+
+def _file(found: Mapping[str, Any]) -> str:
+    blocks = " x ".join(map(str, found["block_shape"]))
+    return (
+        f"{found['driver']}, {found['height']} x {found['width']} px, {found['dtype']}, blocks of "
+        f"{blocks} px, {found['compression'] or 'not compressed'}"
+    )
+
+
 def _place(found: Mapping[str, Any]) -> str:
     crs = found["crs"] or found["gcp_crs"] or "no CRS"
     crs = crs if len(crs) <= _LONGEST_CRS else f"{crs[:_LONGEST_CRS]}..."
     if found["gcps"]:
         return f"{crs}, {found['gcps']} ground control points"
     if not found["transform"]:
-        return f"{crs}, no georeferencing: the map will have none either"
+        return f"{crs}, no georeferencing"
     size = " x ".join(f"{s:.6g}" for s in found["pixel_size"])
     rotation = found["rotation"]
     turned = f", rotated by {rotation:.2f} degrees" if abs(rotation) > 1e-9 else ""

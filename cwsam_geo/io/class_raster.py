@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +14,11 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RioWindow
 
-from cwsam_geo.errors import LegendError, SceneError
+from cwsam_geo.errors import SceneError
 from cwsam_geo.grid import SceneGrid, Window, same_grid
 from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
 from cwsam_geo.io.georef import grid_of
+from cwsam_geo.io.legend_file import tagged_legend
 from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
 from cwsam_geo.legend import Legend
 
@@ -213,12 +213,9 @@ class ClassRaster:
         Raises:
             LegendError: The tag is malformed.
         """
-        text = self._file.tags().get("LEGEND")
-        if text is not None:
-            try:
-                return Legend.from_list(json.loads(text), f"{self.label}: tag LEGEND")
-            except ValueError:
-                raise LegendError(f"{self.label}: its LEGEND tag is not JSON") from None
+        tagged = tagged_legend(self._file.tags(), self.label)
+        if tagged is not None:
+            return tagged
         palette = self.palette()
         meant = {c for c, rgb in palette.items() if any(rgb)} | set(codes or ())
         known = sorted(c for c in meant if c in palette and c != self._file.nodata and c < 255)

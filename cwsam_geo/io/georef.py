@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,3 +70,24 @@ def grid_of(dataset: Any) -> SceneGrid:
         gcp_crs=gcp_crs,
         rpcs=dataset.rpcs,
     )
+
+
+def place_of(grid: SceneGrid) -> dict[str, Any]:
+    """Where a grid lies, as plain values for JSON."""
+    t = grid.transform
+    place = grid.georeferenced and not grid.gcps
+    return {
+        "crs": _crs_name(grid.crs),
+        "transform": list(t)[:6] if place else None,
+        "pixel_size": [math.hypot(t.a, t.d), math.hypot(t.b, t.e)] if place else None,
+        "rotation": math.degrees(math.atan2(t.d, t.a)) if place else None,
+        "gcps": len(grid.gcps),
+        "gcp_crs": _crs_name(grid.gcp_crs),
+    }
+
+
+def _crs_name(crs: Any) -> str | None:
+    if not crs:
+        return None
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.to_wkt())

@@ -1,8 +1,10 @@
-"""Legends as YAML files."""
+"""Legends as YAML files, and in the tags of rasters."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -33,3 +35,25 @@ def read_legend(path: str | os.PathLike[str]) -> Legend:
     if not isinstance(data, dict) or "classes" not in data:
         raise LegendError(f"{path}: needs `classes:`, a list of {{code, name, color}}")
     return Legend.from_list(data["classes"], str(path), data.get("ignore"))
+
+
+def tagged_legend(tags: Mapping[str, str], label: str) -> Legend | None:
+    """The legend in a raster's ``LEGEND`` tag; None where it has none.
+
+    Args:
+        tags: The raster's tags.
+        label: The raster, for messages.
+
+    Raises:
+        LegendError: The tag is malformed.
+    """
+    text = tags.get("LEGEND")
+    if text is None:
+        return None
+    try:
+        classes = json.loads(text)
+    except ValueError:
+        raise LegendError(
+            f"{label}: its LEGEND tag is not JSON; remove the tag or correct it"
+        ) from None
+    return Legend.from_list(classes, f"{label}: tag LEGEND")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 import contextlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.legend import Legend, LegendEntry
+from cwsam_geo.io.legend_file import tagged_legend
+from cwsam_geo.legend import LegendEntry
 
 _GOLDEN = 0.618033988749895
 
@@ -71,15 +71,8 @@ def class_names(dataset: Any, label: str) -> ClassNames:
     Raises:
         LegendError: The ``LEGEND`` tag is malformed.
     """
-    text = dataset.tags().get("LEGEND")
-    if text is not None:
-        try:
-            classes = json.loads(text)
-        except ValueError:
-            raise LegendError(
-                f"{label}: its LEGEND tag is not JSON; remove the tag or correct it"
-            ) from None
-        legend = Legend.from_list(classes, f"{label}: tag LEGEND")
+    legend = tagged_legend(dataset.tags(), label)
+    if legend is not None:
         return ClassNames({e.code: _explained(e) for e in legend.entries}, True, label)
     palette: dict[int, tuple[int, int, int, int]] = {}
     with contextlib.suppress(ValueError, RasterioError):

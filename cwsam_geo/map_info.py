@@ -1,0 +1,120 @@
+"""What a raster is that ``predict`` wrote, or a class map that names its classes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.georef import grid_of, place_of
+from cwsam_geo.io.legend_file import tagged_legend
+from cwsam_geo.io.opening import open_dataset, shown
+from cwsam_geo.legend import Legend
+
+Content = Literal["classes", "confidence", "probabilities"]
+
+_VERSION = "CWSAM_GEO_VERSION"
+
+
+def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Describes a class map, or a confidence or probabilities raster of ``predict``.
+
+    They are told by their tags: a picture with a palette may be anything.
+
+    Args:
+        path: The raster.
+
+    Returns:
+        Plain values, for JSON, with ``kind`` ``map``; None where it is no such raster, or cannot
+        be opened.
+
+    Raises:
+        LegendError: Its ``LEGEND`` tag is malformed.
+    """
+    try:
+        dataset = open_dataset(path)
+    except SceneError:
+        return None
+    with contextlib.closing(dataset):
+        tags = dataset.tags()
+        ours = _VERSION in tags
+        if not ours and not ("LEGEND" in tags and _could_be_classes(dataset)):
+            return None
+        legend = tagged_legend(tags, shown(path))
+        content = _content(dataset, ours, legend)
+        if content is None:
+            return None
+        return {
+            "kind": "map",
+            "path": shown(path),
+            "content": content,
+            **_file(dataset),
+            **place_of(grid_of(dataset)),
+            **_legend(path, content, legend),
+            **_provenance(tags),
+        }
+
+
+def _content(dataset: Any, ours: bool, legend: Legend | None) -> Content | None:
+    described = list(dataset.descriptions)
+    if ours and legend and described == [f"{name} (%)" for name in legend.names]:
+        return "probabilities"
+    if ours and described == ["confidence (%)"]:
+        return "confidence"
+    return "classes" if _could_be_classes(dataset) else None
+
+
+def _could_be_classes(dataset: Any) -> bool:
+    return dataset.count == 1 and np.dtype(dataset.dtypes[0]).kind in "iu"
+
+
+def _file(dataset: Any) -> dict[str, Any]:
+    nodata = dataset.nodata
+    return {
+        "driver": dataset.driver,
+        "width": dataset.width,
+        "height": dataset.height,
+        "count": dataset.count,
+        "dtype": dataset.dtypes[0],
+        "names": list(dataset.descriptions),
+        "block_shape": list(dataset.block_shapes[0]),
+        "compression": dataset.compression.value if dataset.compression else None,
+        "nodata": nodata if nodata is not None and math.isfinite(nodata) else None,
+    }
+
+
+def _legend(
+    path: str | os.PathLike[str], content: Content, legend: Legend | None
+) -> dict[str, Any]:
+    """The classes, and whether a tag or the palette tells them."""
+    source = "tag" if legend else None
+    if legend is None and content == "classes":
+        with contextlib.closing(ClassRaster(path)) as raster:
+            legend = raster.legend()
+        source = "palette" if legend else None
+    return {"classes": legend.to_list() if legend else [], "legend": source}
+
+
+def _provenance(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "version": tags.get(_VERSION),
+        "model": _parsed(tags.get("CWSAM_GEO_MODEL")),
+        "settings": _parsed(tags.get("CWSAM_GEO_SETTINGS")),
+        "input": tags.get("CWSAM_GEO_INPUT"),
+        "date": tags.get("TIFFTAG_DATETIME"),
+    }
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    """A tag's JSON object; None where others have changed it."""
+    with contextlib.suppress(ValueError):
+        found = json.loads(text or "null")
+        return found if isinstance(found, dict) else None
+    return None
