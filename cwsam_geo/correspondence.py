@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.legend import Legend, is_color, plain_color
+from cwsam_geo.legend import Legend, is_code, is_color, plain_color
 
 IGNORE = "ignore"
 """Where a code or class goes that does not count."""
 
-_CODE = re.compile(r"0|-?[1-9]\d*")
 _LISTED = 12
 _MANY_COLOURS = 16
 
@@ -143,7 +141,7 @@ def absent_names(
     absent = [
         item
         for item in wishes.map
-        if item not in met and not _known(legend, item) and not _CODE.fullmatch(item)
+        if item not in met and not _known(legend, item) and not is_code(item)
     ]
     if not absent:
         return ()
@@ -168,7 +166,7 @@ def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, w
                 f"{_counted(values)}; correct it or leave it out"
             )
     for item in wishes.ignore:
-        known = _known(legend, item) or item in names or _CODE.fullmatch(item)
+        known = _known(legend, item) or item in names or is_code(item)
         if not known and not (kind == "colour" and is_color(item)):
             raise UsageError(
                 f"--ignore {item}: neither a class of the map ({_listed(legend)}) nor a value "
@@ -180,13 +178,13 @@ def _kind(names: Collection[str]) -> str:
     """What the values of a reference are: colours, codes or names of classes."""
     if all(is_color(name) for name in names):
         return "colour"
-    return "code" if all(_CODE.fullmatch(name) for name in names) else "class"
+    return "code" if all(is_code(name) for name in names) else "class"
 
 
 def _may_be_absent(item: str, kind: str) -> bool:
     if kind == "colour":
         return is_color(item)
-    return _CODE.fullmatch(item) is not None if kind == "code" else not is_color(item)
+    return is_code(item) if kind == "code" else not is_color(item)
 
 
 def check_codes(counts: Mapping[int, int], legend: Legend, where: str) -> None:

@@ -18,11 +18,17 @@ NODATA = 255
 """Code of pixels without data in every class raster this package writes."""
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
+_CODE = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def is_color(text: str) -> bool:
     """True for a colour as ``#rrggbb``."""
     return _HEX.fullmatch(text) is not None
+
+
+def is_code(text: str) -> bool:
+    """True for a whole number as codes are written: ``1`` and ``-1``, not ``01``."""
+    return _CODE.fullmatch(text) is not None
 
 
 def plain_color(text: str) -> str:

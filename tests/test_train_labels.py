@@ -147,6 +147,7 @@ def test_labels_as_a_picture(tmp_path, rng, truth):
         ("png", "1", r"l\.png: is a picture.*not 1"),
         ("tif", "water", r"l\.tif: holds codes.*not water"),
         ("tif", "#0000ff", r"l\.tif: holds codes.*not #0000ff"),
+        ("tif", "01", r"l\.tif: holds codes.*not 01"),
     ],
 )
 def test_a_map_of_what_the_labels_cannot_hold_is_refused(tmp_path, rng, truth, suffix, item, words):

@@ -24,7 +24,7 @@ from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.opening import environment
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.source import Source
-from cwsam_geo.legend import Legend, is_color
+from cwsam_geo.legend import Legend, is_code, is_color
 from cwsam_geo.tally import windows_over
 from cwsam_geo.train.class_sets import CellCounts, ClassSets, cell_shape, count_cells, joined
 from cwsam_geo.train.config import ClassMap, LabelledScene
@@ -119,7 +119,7 @@ def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
     for meanings, values in scans:
         names = open_names.setdefault(frozenset(meanings.items()), set(meanings))
         names.difference_update(values)
-    return sorted({name for names in open_names.values() for name in names if not _is_code(name)})
+    return sorted({name for names in open_names.values() for name in names if not is_code(name)})
 
 
 class LabelRaster:
@@ -184,7 +184,7 @@ class _Translator:
                     f"{reference.label}: is a picture, so `map:` says what its colours "
                     f"('#rrggbb') are, not {name}"
                 )
-            if isinstance(reference, ClassRaster) and not reference.colors and not _is_code(name):
+            if isinstance(reference, ClassRaster) and not reference.colors and not is_code(name):
                 raise UsageError(
                     f"{reference.label}: holds codes, so `map:` says what whole numbers are, not "
                     f"{name}"
@@ -252,10 +252,6 @@ class _Translator:
             f"{listed}{more}; {sum(self._unknown.values())} of {self._pixels} labelled pixels; "
             f"{hint}"
         )
-
-
-def _is_code(name: str) -> bool:
-    return name.removeprefix("-").isdecimal()
 
 
 @contextlib.contextmanager
