@@ -20,6 +20,7 @@ import scenes  # noqa: E402
 import seam_counts  # noqa: E402
 import seam_maps  # noqa: E402
 import seams  # noqa: E402
+import simulated_water  # noqa: E402
 from vectorize import make_raster  # noqa: E402
 
 import cwsam_geo  # noqa: E402
@@ -280,3 +281,26 @@ def test_the_quick_run(tmp_path):
     for cell in ("| model only | tiny, fast_bf16", "| seams | demo", "| training |", "no GPU"):
         assert cell in done.stdout
     assert (tmp_path / "r" / "table.md").read_text() in done.stdout
+
+
+@pytest.mark.parametrize("levels", sorted(simulated_water.LEVELS))
+def test_simulated_water_is_written_once_and_lies_below_land(tmp_path, levels):
+    paths = simulated_water.write_scenes(tmp_path, levels, 2, seed=3)
+    made = [path.read_bytes() for pair in paths for path in pair]
+    contrasts = []
+    for path, truth in paths:
+        with rasterio.open(path) as scene, rasterio.open(truth) as mask:
+            assert scene.descriptions == ("VV", "VH")
+            assert scene.transform == mask.transform
+            vh, water = scene.read(2), mask.read(1)
+        assert np.isfinite(vh).all()
+        assert set(np.unique(water)) <= {0, 1}
+        if 0 < water.mean() < 1:
+            contrasts.append(np.median(vh[water == 0]) - np.median(vh[water == 1]))
+    assert contrasts
+    assert min(contrasts) > 0
+    paths[0][0].unlink()
+    paths[0][1].unlink()
+    simulated_water.write_scenes(tmp_path, levels, 2, seed=3)
+    again = [path.read_bytes() for pair in paths for path in pair]
+    assert again == made
