@@ -5,7 +5,7 @@
 Leave one flood out: of the hand-labelled scenes of Sen1Floods11 all but one flood's train, that
 flood's test. Test pixels of all folds are pooled before the IoU of water is taken. Compared are
 
-- the bundled model's recipe (benchmarks/landcover.py) from random weights, trained with
+- the bundled model's recipe (benchmarks/recipe.py) from random weights, trained with
   ``finetune`` on the other floods and TerraMind's tiles; with ``--simulated`` it is pre-trained on
   simulated scenes, which know of no flood;
 - a global threshold on speckle-filtered VH: filter, size and threshold are those with the best
@@ -18,7 +18,8 @@ flood's test. Test pixels of all folds are pooled before the IoU of water is tak
 It passes where the model is 5 points above the threshold or more, and above the U-Net.
 
 A fold that is done is kept in FOLDER and, with the same recipe, not computed again, so folds can be
-shared out among processes with ``--only``; a last run without it pools them.
+shared out among processes with ``--only``; a last run without it pools them. With ``--simulated``,
+let ``landcover.py pretrain`` come first, or each process pre-trains.
 
 DATA holds ``sen1floods11``; by default it is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the
 repository. Scenes without a labelled pixel that has data take no part.
@@ -38,8 +39,8 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from landcover import CLASSES, WATER, Recipe, shared_data
 from numpy.typing import NDArray
+from recipe import CLASSES, WATER, Recipe, shared_data
 from scipy.ndimage import uniform_filter
 from unet import UNet, pretrained_unet, scored, train_unet
 
@@ -152,29 +153,23 @@ def by_threshold(every: list[FloodScene], only: set[str]) -> dict[str, Any]:
 # Folds
 
 
-@dataclass(frozen=True)
-class Rival:
-    """How the U-Net is trained.
-
-    Attributes:
-        wanted: Train one.
-        minutes: Of processor time on simulated scenes before the real ones.
-    """
-
-    wanted: bool
-    minutes: float
-
-
 def folds(
-    floods: list[str], recipe: Recipe, output: Path, rival: Rival
+    floods: list[str], recipe: Recipe, output: Path, unet_minutes: float | None
 ) -> Iterator[dict[str, Any]]:
-    """Trains and tests both models on each fold."""
+    """Trains and tests both models on each fold.
+
+    Args:
+        floods: Those to leave out in turn.
+        recipe: How our model is trained.
+        output: Folder for what is kept.
+        unet_minutes: Processor time of the U-Net on simulated scenes; None: no U-Net.
+    """
     for flood in floods:
         config = recipe.region(flood)
         fold = model_fold(flood, config, recipe, output)
         text = f"{flood}: model {water_iou(fold['model']):.3f} in {fold['cpu_minutes']:.1f} CPU min"
-        if rival.wanted:
-            fold |= unet_fold(flood, config, fold, output, rival)
+        if unet_minutes is not None:
+            fold |= unet_fold(config, fold, output, unet_minutes)
             text += f", U-Net {water_iou(fold['unet']):.3f}"
         click.echo(text, err=True)
         yield fold
@@ -188,9 +183,8 @@ def kept(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
 
 def model_fold(flood: str, config: RegionConfig, recipe: Recipe, output: Path) -> dict[str, Any]:
     """Our model, trained without one flood, and its confusion matrix there."""
-    said = recipe.settings | {"simulated": recipe.simulated}
     note = output / f"without_{flood.lower()}_fold.json"
-    if old := kept(note, said):
+    if old := kept(note, recipe.said):
         return old
     path = output / f"without_{flood.lower()}.safetensors"
     began, cpu = time.perf_counter(), time.process_time()
@@ -199,7 +193,7 @@ def model_fold(flood: str, config: RegionConfig, recipe: Recipe, output: Path) -
     report = json.loads(path.with_name(f"{path.stem}_metrics.json").read_text())
     fold = {
         "flood": flood,
-        "recipe": said,
+        "recipe": recipe.said,
         "model": report["test"]["matrix"]["counts"],
         "minutes": wall / 60,
         "cpu_minutes": seconds / 60,
@@ -209,14 +203,14 @@ def model_fold(flood: str, config: RegionConfig, recipe: Recipe, output: Path) -
 
 
 def unet_fold(
-    flood: str, config: RegionConfig, fold: dict[str, Any], output: Path, rival: Rival
+    config: RegionConfig, fold: dict[str, Any], output: Path, minutes: float
 ) -> dict[str, Any]:
     """A U-Net, trained as long as the model was, and its confusion matrix there."""
-    said = {**fold["recipe"], "pretraining": rival.minutes}
-    note = output / f"without_{flood.lower()}_unet.json"
+    said = {**fold["recipe"], "pretraining": minutes}
+    note = output / f"without_{fold['flood'].lower()}_unet.json"
     if old := kept(note, said):
         return {"unet": old["unet"]}
-    start = pretrained_unet(output, rival.minutes)
+    start = pretrained_unet(output, minutes)
     with region_data(config) as tiles:
         model = train_unet(tiles, config, 60 * fold["cpu_minutes"], start)
         assert tiles.test is not None
@@ -266,9 +260,9 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], **option
     click.echo(json.dumps(threshold), err=True)
     train = json.loads(options["settings"])
     recipe = Recipe(data, output, train, simulated=options["simulated"])
-    rival = Rival(options["unet"], options["unet_minutes"])
+    minutes = options["unet_minutes"] if options["unet"] else None
     wanted = sorted({scene.flood for scene in every if not only or scene.flood in only})
-    found = list(folds(wanted, recipe, output, rival))
+    found = list(folds(wanted, recipe, output, minutes))
     summary = {
         **compared(found, threshold),
         "unet_parameters": sum(p.numel() for p in UNet(len(CLASSES)).parameters()),

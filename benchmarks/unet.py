@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from landcover import simulated_region
 from numpy.typing import NDArray
+from recipe import PRETRAIN, simulated_region, simulation
 from torch import Tensor, nn
 
 from cwsam_geo.train.config import RegionConfig
@@ -95,15 +95,21 @@ def train_unet(
 
 
 def pretrained_unet(folder: Path, minutes: float) -> dict[str, Tensor] | None:
-    """Weights of a U-Net after some minutes of processor time on simulated scenes; kept."""
+    """Weights of a U-Net after some minutes of processor time on simulated scenes; kept.
+
+    It goes through the stages that the model goes through, each for its share of the samples.
+    """
     if not minutes:
         return None
-    path = folder / f"unet_{minutes:g}.pt"
-    if not path.exists():
-        config = simulated_region(folder, "usual", "small")
-        with region_data(config) as tiles:
-            torch.save(train_unet(tiles, config, 60 * minutes).state_dict(), path)
-    weights: dict[str, Tensor] = torch.load(path, weights_only=True)
+    weights: dict[str, Tensor] | None = None
+    samples = {name: stage["epochs"] * stage["samples"] for name, stage in PRETRAIN.items()}
+    for levels, count in samples.items():
+        path = folder / simulation() / f"unet_{minutes:g}_{levels}.pt"
+        if not path.exists():
+            seconds = 60 * minutes * count / sum(samples.values())
+            with region_data(config := simulated_region(folder, levels, "small")) as tiles:
+                torch.save(train_unet(tiles, config, seconds, weights).state_dict(), path)
+        weights = torch.load(path, weights_only=True)
     return weights
 
 

@@ -16,6 +16,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import everything  # noqa: E402
 import geotiff  # noqa: E402
+import recipe  # noqa: E402
 import scenes  # noqa: E402
 import seam_counts  # noqa: E402
 import seam_maps  # noqa: E402
@@ -284,7 +285,7 @@ def test_the_quick_run(tmp_path):
 
 
 @pytest.mark.parametrize("levels", sorted(simulated_water.LEVELS))
-def test_simulated_water_is_written_once_and_lies_below_land(tmp_path, levels):
+def test_simulated_water_lies_below_land_and_comes_out_the_same_again(tmp_path, levels):
     paths = simulated_water.write_scenes(tmp_path, levels, 2, seed=3)
     made = [path.read_bytes() for pair in paths for path in pair]
     contrasts = []
@@ -304,3 +305,29 @@ def test_simulated_water_is_written_once_and_lies_below_land(tmp_path, levels):
     simulated_water.write_scenes(tmp_path, levels, 2, seed=3)
     again = [path.read_bytes() for pair in paths for path in pair]
     assert again == made
+
+
+def test_simulated_scenes_that_are_there_stay_and_half_ones_are_made_anew(tmp_path):
+    (first, truth), (second, lost) = simulated_water.write_scenes(tmp_path, "usual", 2, seed=3)
+    whole = second.read_bytes()
+    first.write_bytes(b"mine")
+    second.write_bytes(whole[:1000])
+    lost.rename(lost.with_suffix(".part"))  # As a kill between the two leaves it.
+    simulated_water.write_scenes(tmp_path, "usual", 2, seed=3)
+    assert first.read_bytes() == b"mine"
+    assert truth.exists()
+    assert second.read_bytes() == whole
+    assert lost.exists()
+    assert not lost.with_suffix(".part").exists()
+
+
+def test_what_was_trained_on_other_simulated_scenes_is_not_taken(tmp_path, monkeypatch):
+    before = recipe.simulation()
+    scenes = recipe.simulated(tmp_path, "usual", 1)
+    assert before == recipe.simulation()
+    assert before in scenes[0]["scene"]
+    said = recipe.Recipe(tmp_path, tmp_path, {}, simulated=True).said
+    monkeypatch.setitem(recipe.PRETRAIN, "usual", {"epochs": 1})
+    assert recipe.simulation() != before
+    assert recipe.Recipe(tmp_path, tmp_path, {}, simulated=True).said != said
+    assert recipe.Recipe(tmp_path, tmp_path, {}).said["simulated"] is None
