@@ -19,7 +19,8 @@ It passes where the model is 5 points above the threshold or more, and above the
 
 A fold that is done is kept in FOLDER and, with the same recipe, not computed again, so folds can be
 shared out among processes with ``--only``; a last run without it pools them. With ``--simulated``,
-let ``landcover.py pretrain`` come first, or each process pre-trains.
+let ``landcover.py pretrain`` come first, or each process pre-trains; so does the U-Net, unless the
+first fold with ``--unet-minutes`` is done.
 
 DATA holds ``sen1floods11``; by default it is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the
 repository. Scenes without a labelled pixel that has data take no part.
@@ -224,10 +225,10 @@ def water_iou(matrix: Any) -> float:
     return float(Scores.of(matrix).iou[WATER])
 
 
-def percent(matrix: Any) -> float | None:
+def percent(matrix: Any, digits: int = 1) -> float | None:
     """IoU of water in per cent, None where there is none and none was found."""
     iou = water_iou(matrix)
-    return None if math.isnan(iou) else round(100 * iou, 1)
+    return None if math.isnan(iou) else round(100 * iou, digits)
 
 
 def total(found: list[dict[str, Any]], name: str) -> Any:
@@ -278,10 +279,10 @@ def compared(found: list[dict[str, Any]], threshold: dict[str, Any]) -> dict[str
     ours, theirs = 100 * water_iou(total(found, "model")), 100 * threshold["iou"]
     unet = 100 * water_iou(total(found, "unet")) if "unet" in found[0] else None
     return {
-        "model_iou": round(ours, 2),
+        "model_iou": percent(total(found, "model"), 2),
         "threshold_iou": round(theirs, 2),
         "threshold_best_in_hindsight": round(100 * threshold["best_in_hindsight"], 2),
-        "unet_iou": None if unet is None else round(unet, 2),
+        "unet_iou": None if unet is None else percent(total(found, "unet"), 2),
         "folds": [
             {
                 "flood": f["flood"],

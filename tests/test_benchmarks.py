@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import everything  # noqa: E402
+import floods  # noqa: E402
 import geotiff  # noqa: E402
 import recipe  # noqa: E402
 import scenes  # noqa: E402
@@ -331,3 +332,14 @@ def test_what_was_trained_on_other_simulated_scenes_is_not_taken(tmp_path, monke
     assert recipe.simulation() != before
     assert recipe.Recipe(tmp_path, tmp_path, {}, simulated=True).said != said
     assert recipe.Recipe(tmp_path, tmp_path, {}).said["simulated"] is None
+
+
+def test_a_fold_without_water_is_told_in_json_that_others_can_read():
+    fold = {"flood": "Ghana", "model": [[0, 0], [0, 9]], "minutes": 1.0, "cpu_minutes": 1.0}
+    threshold = {"iou": 0.0, "best_in_hindsight": 0.0, "folds": {"Ghana": 0.0}}
+    told = floods.compared([fold, fold], threshold)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert told["model_iou"] is None
+    wet = {**fold, "model": [[3, 1], [0, 9]], "unet": [[2, 2], [0, 9]]}
+    told = floods.compared([wet], threshold)
+    assert (told["model_iou"], told["unet_iou"], told["passed"]) == (75.0, 50.0, True)
