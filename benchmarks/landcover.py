@@ -31,7 +31,7 @@ Why the recipe is what it is:
   processor time, then the real scenes beside two dozen simulated ones, by ``gce``) draws channels
   that this recipe takes for land: its folds have 76.1 % in India, 13.3 % in the Mekong, 90.3 % in
   Nigeria, 25.7 % in Pakistan. But 9,515 pixels of Spain's dry fields are water to it, and pooled
-  it has 73.0 %. As it has 71.8 % without one real pixel, it is the lead to follow. What was tried
+  it has 73.0 %; without one real pixel 71.8 %. What was tried (more in README.md)
   moves between Pakistan's flood and those fields: fainter simulated water with a weight of 1.5
   finds 36 % of the one and 27,694 pixels of the other; real scenes alone after the simulated ones
   find 14 % of Pakistan's.
@@ -101,6 +101,8 @@ def main(what: str, data: Path, output: Path, threads: int, settings: str, **how
     """Trains the bundled model, measures its recipe, or trains on simulated scenes alone."""
     if how["trees"] and how["simulated"]:
         raise click.UsageError("--trees and --simulated: nothing simulated tells trees apart")
+    if what == "pretrain" and (any(how.values()) or settings != "{}"):
+        raise click.UsageError("pretrain takes no --trees, --simulated or --train: see PRETRAIN")
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(data, output, json.loads(settings), **how)
