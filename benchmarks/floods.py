@@ -225,9 +225,8 @@ def water_iou(matrix: Any) -> float:
     return float(Scores.of(matrix).iou[WATER])
 
 
-def percent(matrix: Any, digits: int = 1) -> float | None:
-    """IoU of water in per cent, None where there is none and none was found."""
-    iou = water_iou(matrix)
+def percent(iou: float, digits: int = 1) -> float | None:
+    """IoU in per cent, None where there is no water and none was found."""
     return None if math.isnan(iou) else round(100 * iou, digits)
 
 
@@ -276,25 +275,25 @@ def main(data: Path, output: Path, threads: int, only: tuple[str, ...], **option
 
 def compared(found: list[dict[str, Any]], threshold: dict[str, Any]) -> dict[str, Any]:
     """Pooled figures and those of each fold, in per cent."""
-    ours, theirs = 100 * water_iou(total(found, "model")), 100 * threshold["iou"]
-    unet = 100 * water_iou(total(found, "unet")) if "unet" in found[0] else None
+    ours, theirs = water_iou(total(found, "model")), threshold["iou"]
+    unet = water_iou(total(found, "unet")) if "unet" in found[0] else None
     return {
-        "model_iou": percent(total(found, "model"), 2),
-        "threshold_iou": round(theirs, 2),
-        "threshold_best_in_hindsight": round(100 * threshold["best_in_hindsight"], 2),
-        "unet_iou": None if unet is None else percent(total(found, "unet"), 2),
+        "model_iou": percent(ours, 2),
+        "threshold_iou": percent(theirs, 2),
+        "threshold_best_in_hindsight": percent(threshold["best_in_hindsight"], 2),
+        "unet_iou": None if unet is None else percent(unet, 2),
         "folds": [
             {
                 "flood": f["flood"],
-                "model": percent(f["model"]),
-                "unet": percent(f["unet"]) if "unet" in f else None,
-                "threshold": round(100 * threshold["folds"][f["flood"]], 1),
+                "model": percent(water_iou(f["model"])),
+                "unet": percent(water_iou(f["unet"])) if "unet" in f else None,
+                "threshold": percent(threshold["folds"][f["flood"]]),
                 "minutes": round(f["minutes"], 1),
                 "cpu_minutes": round(f["cpu_minutes"], 1),
             }
             for f in found
         ],
-        "passed": ours >= theirs + POINTS and (None if unet is None else ours > unet),
+        "passed": 100 * ours >= 100 * theirs + POINTS and (None if unet is None else ours > unet),
     }
 
 
