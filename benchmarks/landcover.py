@@ -36,7 +36,7 @@ Why the recipe is what it is:
   finds 36 % of the one and 27,694 pixels of the other; real scenes alone after the simulated ones
   find 14 % of Pakistan's.
 - No DINOv2 (its features, frozen, tell no more of Pakistan's water than levels do), and no cleaning
-  of small patches: it gains as much for the threshold as for the network, and takes channels away.
+  of small patches: the threshold's map gains by it too, and channels go (README.md).
 - No SEN1-2, although its VV shows dark land that is not water: all of it lacks VH, and a model that
   was given it took scenes without VH for land.
 - The last epoch, because validation blocks of the same floods cannot tell what holds elsewhere.
