@@ -11,9 +11,30 @@ import pytest
 import torch
 from hypothesis import settings
 
+from cwsam_geo.model.device import cpu_multiplies_bf16
+
 # Loaded machines are slow now and then; that is no failure.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+
+EMULATED = "this processor only emulates bf16 (-m native_bf16 runs it all the same)"
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leaves out what takes minutes without instructions for bf16, unless it is asked for."""
+    if cpu_multiplies_bf16() or "native_bf16" in config.option.markexpr:
+        return
+    for item in items:
+        if item.get_closest_marker("native_bf16"):
+            item.add_marker(pytest.mark.skip(reason=EMULATED))
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", ())
+    count = sum(EMULATED in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} tests left out: {EMULATED}")
 
 
 @pytest.fixture(autouse=True)
