@@ -1,4 +1,4 @@
-"""The functions behind the commands that bring scenes and models together."""
+"""Maps a scene with a model: ``predict_scene``, the function behind ``cwsam-geo predict``."""
 
 from __future__ import annotations
 
@@ -53,19 +53,21 @@ def predict_scene(
 
     Args:
         scene: Anything rasterio opens, or several single-band files of one grid.
-        output: The raster to write, ``*.tif``: uint8 codes, nodata 255, on the scene's grid.
-        options: How the scene is mapped.
-        outputs: What else is written, and how.
+        output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid.
+        options: How the scene is mapped; None for the defaults.
+        outputs: Further outputs, and the format; None for the defaults.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress`` or ``done``; those of ``vectorize`` have ``stage: vectors`` besides.
+            ``progress`` or ``done``; events of ``vectorize`` also have ``stage: vectors``.
 
     Returns:
-        Counts and times.
+        Counts of pixels and tiles, and times in seconds.
 
     Raises:
-        CwsamGeoError: With one line that says what is wrong and what to do.
+        CwsamGeoError: An option, the scene, the model or an output is at fault; one line says what
+            is wrong and what to do.
         MemoryError: A single tile does not fit into memory.
     """
+    # Everything that can be refused is refused before the model computes.
     options, outputs = options or PredictOptions(), outputs or PredictOutputs()
     scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
     targets = _check_paths(scenes, Path(output), options, outputs)
@@ -82,7 +84,7 @@ def predict_scene(
         _tell(on_event, bundle, reading)
         source = _cropped(reading.source, options)
         model = LoadedModel(bundle, device, precision, "fast", options.compile)
-        del bundle  # the model has its own copy of the weights: gigabytes for vit_h
+        del bundle  # frees its weights, gigabytes for vit_h: the model has its own copy
         predictor = TorchPredictor(model, options.tta)
         job = MapJob(
             spec=model.preprocess,
@@ -96,6 +98,7 @@ def predict_scene(
         )
         tags = _tags(model.legend, model_path, source, _settings(job, predictor, options, reading))
         on_event(_start_event(source, predictor, job))
+        # Leaving the stack finishes the files and renames them into place.
         with contextlib.ExitStack() as stack:
             sinks = _open_sinks(stack, Path(output), source, model.legend, outputs, tags)
             summary = map_scene(
@@ -110,6 +113,7 @@ def predict_scene(
 def _vectorize(
     output: str | os.PathLike[str], outputs: PredictOutputs, on_event: Callable[[Event], None]
 ) -> None:
+    # Imported only when needed: geopandas takes a second and 150 MB.
     from cwsam_geo.vectorization import VectorizeOptions, vectorize
 
     assert outputs.vectors is not None
@@ -123,36 +127,36 @@ def _vectorize(
 
 
 def default_overlap(tile_size: int) -> int:
-    """An eighth of a tile."""
+    """Overlap of neighbouring tiles in pixels, if the user gives none: an eighth of a tile."""
     return tile_size // 8
 
 
 def _check_paths(
     scenes: Sequence[Scene], output: Path, options: PredictOptions, outputs: PredictOutputs
 ) -> list[Path]:
-    """All outputs are usable, and none is an input or another output."""
+    """Refuses outputs that cannot be written or coincide with other files; returns all paths."""
     targets = [Path(p) for p in (output, outputs.confidence, outputs.probabilities) if p]
-    taken = {os.path.realpath(s): "the scene" for s in scenes}
+    role_by_path = {os.path.realpath(s): "the scene" for s in scenes}
     if options.aoi is not None:
-        taken[os.path.realpath(options.aoi)] = "the area of interest"
+        role_by_path[os.path.realpath(options.aoi)] = "the area of interest"
     for target in targets:
         check_raster_output(target, outputs.overwrite)
     if outputs.vectors is not None:
-        # Imported where it is asked for: geopandas takes a second and 150 MB.
+        # Imported only when needed: geopandas takes a second and 150 MB.
         from cwsam_geo.io.vectors.formats import format_of
 
         format_of(outputs.vectors)
         targets.append(check_output(outputs.vectors, outputs.overwrite))
     for target in targets:
         real = os.path.realpath(target)
-        if real in taken:
-            raise UsageError(f"{target}: is {taken[real]} too; choose another output")
-        taken[real] = "another output"
+        if real in role_by_path:
+            raise UsageError(f"{target}: is {role_by_path[real]} too; choose another output")
+        role_by_path[real] = "another output"
     return targets
 
 
 def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
-    """No output is a file that the scene is made of: a product's, a VRT's, or by another name."""
+    """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
     files = {os.path.realpath(file) for dataset in source.datasets for file in dataset.files}
     for target in targets:
         if os.path.realpath(target) in files:
@@ -167,6 +171,7 @@ def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
 
 
 def _nodata(options: PredictOptions) -> Any:
+    """The nodata option as ``open_source`` takes it: a number, ``"none"`` or None."""
     if options.nodata is None or options.nodata == "none":
         return options.nodata
     try:
@@ -202,8 +207,6 @@ def _open_sinks(
     outputs: PredictOutputs,
     tags: Mapping[str, str],
 ) -> Sinks:
-    """The sinks, the classes first: they are put in place last, when all else is done."""
-
     def sink(path: str | os.PathLike[str], layout: RasterLayout) -> Any:
         return stack.enter_context(raster_sink(path, source.grid, layout, outputs.overwrite))
 
@@ -218,6 +221,8 @@ def _open_sinks(
             tags=tags,
         )
 
+    # The stack closes in reverse order. The classes are opened first, so that their file is renamed
+    # into place last: once it exists, the other outputs are complete.
     classes = sink(output, layout(1, ["class"], True))
     confidence = probabilities = None
     if outputs.confidence is not None:
@@ -251,7 +256,7 @@ def _settings(
 def _tags(
     legend: Legend, model: Path, source: Source, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Provenance: enough to make the same map again."""
+    """GeoTIFF tags with the provenance: enough to make the same map again."""
     return {
         "LEGEND": legend.to_json(),
         "CWSAM_GEO_VERSION": __version__,
@@ -297,12 +302,13 @@ def _progress_event(progress: Progress) -> Event:
 
 
 def _done_event(output: Path, legend: Legend, summary: MapSummary) -> Event:
+    # A class of that name keeps it.
     nodata = f"nodata ({NODATA})" if "nodata" in legend.names else "nodata"
-    known = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
+    names = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
     return {
         "event": "done",
         "output": str(output),
-        "pixels": {known[code]: n for code, n in summary.pixels.items()},
+        "pixels": {names[code]: n for code, n in summary.pixels.items()},
         "tiles": summary.tiles,
         "empty_tiles": summary.empty_tiles,
         "batch_size": summary.batch_size,

@@ -36,22 +36,23 @@ def evaluate(
 ) -> Evaluation:
     """Compares a class raster with a reference.
 
-    The comparison is made at the map's pixels, window by window. A reference raster on another
-    grid or in another CRS is read by nearest neighbour; polygons are rasterised. A pixel counts
-    where both have a class. Points are a sample: the map's classes are its strata, and accuracy
-    and areas are estimated after Olofsson et al. (2014).
+    The comparison runs on the map's grid, window by window. A reference raster on another grid or
+    in another CRS is resampled by nearest neighbour; polygons are rasterised. A pixel counts where
+    both the map and the reference have a class. Points are treated as a stratified sample: the
+    map's classes are the strata, and accuracy and areas are estimated after Olofsson et al. (2014,
+    doi:10.1016/j.rse.2014.02.015).
 
     Args:
-        map_path: Class raster with codes 0 to 254; 255 and the declared nodata are no data. Its
-            classes come from its ``LEGEND`` tag, or else its palette.
+        map_path: Class raster with codes 0 to 254; 255 and the declared nodata value are nodata.
+            The classes come from its ``LEGEND`` tag or, without that tag, from its palette.
         reference_path: Class raster, RGB picture in the classes' colours, or vector file of
             polygons or points.
-        options: How to compare.
-        progress: Called as windows are done.
+        options: Matching of classes, area of interest and legend.
+        progress: Called after each window with the pixels done and the pixels in total.
 
     Raises:
-        UsageError: The two cannot be laid over each other, or do not overlap.
-        LegendError: A code has no class: codes and counts are listed.
+        UsageError: The two files cannot be aligned, or do not overlap.
+        LegendError: A code has no class. The message lists such codes with their counts.
         SceneError: A file cannot be read.
     """
     comparison = Comparison(map_path, reference_path, options or EvaluateOptions(), progress)
@@ -66,13 +67,14 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Met:
-    """What was met where.
+    """Pixel counts of the map and the reference, inside the area of interest.
 
     Attributes:
-        pairs: Values of the reference by codes of the map, where both have one.
-        codes: Codes of the map around the reference.
-        mapped: Pixels of the whole map with a class, inside the area of interest.
-        known: Pixels of the reference with a value, likewise.
+        pairs: Counts by reference value and map code, where both have a class.
+        codes: Counts by map code where the extents of map and reference overlap, with or without a
+            reference value.
+        mapped: Number of pixels with a class in the map, also outside the overlap.
+        known: Number of pixels with a value in the reference.
     """
 
     pairs: PairTally
@@ -86,6 +88,7 @@ def _met(comparison: Comparison, reference: Reference) -> _Met:
     mapped = known = 0
     overlap = _overlap(comparison, reference)
     for part in comparison.parts(comparison.area()):
+        # Count the map before cropping: the pixels outside the overlap have no reference.
         mapped += int(part.shown.sum())
         common = part.window.intersect(overlap)
         if common.empty:
@@ -100,25 +103,28 @@ def _met(comparison: Comparison, reference: Reference) -> _Met:
 
 
 def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
-    found = _met(comparison, reference)
-    values_met = found.pairs.values()
-    if not values_met:
+    tallies = _met(comparison, reference)
+    pixels_by_value = tallies.pairs.values()
+    if not pixels_by_value:
         raise UsageError(
             f"{comparison.map.label} and {reference.label} have no pixel in common that has a "
-            "class in both; check their places, their nodata values and the area of interest"
+            "class in both; check their georeferencing, their nodata values and the area of "
+            "interest"
         )
+    # Bring the map's codes and the reference's values to the same channels.
     wishes = comparison.options.wishes
-    labels = {v: reference.label_of(v) for v in values_met}
-    legend = comparison.legend(found.codes.values(), labels.values())
+    labels = {v: reference.label_of(v) for v in pixels_by_value}
+    legend = comparison.legend(tallies.codes.values(), labels.values())
     classes = comparable_classes(legend, wishes)
-    met: dict[Value, int] = {labels[v]: n for v, n in values_met.items()}
-    channels = channels_of_values(met, legend, classes, wishes, reference.label)
+    pixels_by_label: dict[Value, int] = {labels[v]: n for v, n in pixels_by_value.items()}
+    channels = channels_of_values(pixels_by_label, legend, classes, wishes, reference.label)
+    # Confusion matrix (K, K): rows are the reference, columns the map.
     counts = np.zeros((len(classes.legend),) * 2, np.int64)
-    for value, code, n in found.pairs.pairs():
+    for value, code, n in tallies.pairs.pairs():
         channel = channels[labels[value]]
         if channel is not None and channel not in classes.ignored:
             counts[channel, classes.by_code[code]] += n
-    both, compared = sum(values_met.values()), int(counts.sum())
+    both, compared = sum(pixels_by_value.values()), int(counts.sum())
     if not compared:
         raise UsageError(f"{reference.label}: every pixel is ignored; nothing is left to compare")
     return Evaluation(
@@ -131,21 +137,17 @@ def _evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation
         coverage={
             "compared": compared,
             "ignored": both - compared,
-            "without_reference": found.mapped - both,
-            "without_map": found.known - both,
+            "without_reference": tallies.mapped - both,
+            "without_map": tallies.known - both,
         },
         sample=None,
-        remarks=_remarks(comparison, reference, legend, set(met)),
+        remarks=_remarks(comparison, reference, legend, set(pixels_by_label)),
         options=comparison.options,
     )
 
 
 def _overlap(comparison: Comparison, reference: Reference) -> Window:
-    """Pixels of the map where the reference may be.
-
-    Raises:
-        UsageError: There are none.
-    """
+    """The window of the map that the reference may cover; refuses an empty one."""
     overlap = reference.window.intersect(comparison.area())
     if overlap.empty:
         where = name_of(comparison.location.crs) if comparison.location.crs else "its coordinates"
@@ -164,14 +166,15 @@ def _kind(reference: Reference) -> Kind:
 
 
 def _remarks(
-    comparison: Comparison, reference: Reference, legend: Legend, met: set[Value]
+    comparison: Comparison, reference: Reference, legend: Legend, labels: set[Value]
 ) -> tuple[str, ...]:
     remarks = reference.remarks
     if isinstance(reference, ClassRaster) and not reference.colors:
         other = reference.legend()
-        said = comparison.options.wishes.map
-        taken = {v for v in met if isinstance(v, int) and str(v) not in said}
+        mapping = comparison.options.wishes.map
+        # Only codes that --map leaves alone are matched as they are, so only their names matter.
+        unmapped_codes = {v for v in labels if isinstance(v, int) and str(v) not in mapping}
         if other is not None:
-            remarks += disagreements(legend, other, reference.label, taken)
-    remarks += absent_names(met, legend, comparison.options.wishes, reference.label)
+            remarks += disagreements(legend, other, reference.label, unmapped_codes)
+    remarks += absent_names(labels, legend, comparison.options.wishes, reference.label)
     return remarks

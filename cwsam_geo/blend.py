@@ -1,8 +1,9 @@
-"""Blending overlapping tiles where the decoder speaks, in bounded memory.
+"""Blends overlapping tiles at the resolution of the logits, in bounded memory.
 
-Tiles arrive in row-major order. Their logits are added up with positive weights on the grid of
-logits; what no later tile touches has *settled*, is brought to the scene's resolution and decided.
-Only unfinished overlap is held: memory grows with the width of the scene, never with its height.
+Tiles arrive in row-major order. Their logits are added up with positive weights on one grid of
+logits. Logits that no later tile covers have *settled*: they are interpolated to the scene's
+resolution and decided. Only unfinished overlap is kept, so that memory grows with the width of the
+scene, never with its height.
 """
 
 from __future__ import annotations
@@ -18,25 +19,26 @@ from cwsam_geo.grid import Tile, TilePlan, Window
 from cwsam_geo.ops import Ops, PendingDecision
 
 BlendName = Literal["cosine", "linear", "gaussian", "flat"]
-"""How neighbours share their overlap: Hann window, ramp, bell, or equal parts."""
+"""Weights of overlapping tiles: Hann window, linear ramp, Gaussian bell, or equal weights."""
 
 BLENDS: tuple[BlendName, ...] = get_args(BlendName)
 
 _STRIP_VALUES = 12_000_000
-"""Values of full-resolution logits held at a time (48 MB of float32)."""
+"""Full-resolution logits that are computed at a time, as a number of float32 values (48 MB)."""
 
 
 def profile(name: BlendName, length: int, overlap: int) -> NDArray[np.float64]:
-    """Weight along one side of a tile: positive everywhere, also at the very edge.
+    """Weights along one side of a tile: positive everywhere, even at the outermost logit.
 
     Args:
-        name: Which blend.
+        name: The blend.
         length: Logits along the side.
-        overlap: Logits shared with a neighbour.
+        overlap: Logits shared with a neighbour; only ``linear`` depends on it.
 
     Returns:
-        Weights, shape (length,), at most 1.
+        Weights, shape (length,), above 0 and at most 1.
     """
+    # Distance of each logit's centre from the nearer edge, in logits.
     edge = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
     if name == "flat":
         return np.ones(length)
@@ -49,14 +51,14 @@ def profile(name: BlendName, length: int, overlap: int) -> NDArray[np.float64]:
 
 
 def shares(offsets: Sequence[int], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each tile's share of every logit along one axis.
+    """Weights of all tiles along one axis, normalised to add up to 1 at every logit.
 
     Args:
-        offsets: Where the tiles begin, ascending, in logits.
-        weights: A tile's profile, shape (n,).
+        offsets: First logit of each tile, ascending.
+        weights: Profile of a tile, shape (n,).
 
     Returns:
-        Shape (tiles, n); over all tiles that cover a logit the shares add up to 1.
+        Normalised weights, shape (tiles, n).
     """
     n = len(weights)
     total = np.zeros(offsets[-1] + n)
@@ -66,12 +68,12 @@ def shares(offsets: Sequence[int], weights: NDArray[np.float64]) -> NDArray[np.f
 
 
 def _constants(ops: Ops, rows: NDArray[np.float64]) -> list[Any]:
-    """Each distinct row once as an array of the predictor's own kind."""
-    known: dict[bytes, Any] = {}
+    """Rows as arrays of the predictor's kind; equal rows share one array."""
+    arrays: dict[bytes, Any] = {}
     for row in rows:
-        if row.tobytes() not in known:
-            known[row.tobytes()] = ops.constant(row.astype(np.float32))
-    return [known[row.tobytes()] for row in rows]
+        if row.tobytes() not in arrays:
+            arrays[row.tobytes()] = ops.constant(row.astype(np.float32))
+    return [arrays[row.tobytes()] for row in rows]
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Settled:
     """Final pixels.
 
     Attributes:
-        window: Where in the scene.
-        decision: Gives what they are, once the device has come to it.
+        window: Their place in the scene.
+        decision: Returns their classes; waits until the device has computed them.
     """
 
     window: Window
@@ -88,15 +90,15 @@ class Settled:
 
 
 class Blender:
-    """Adds up the logits of overlapping tiles and gives what has settled.
+    """Adds up the logits of overlapping tiles and returns the pixels that have settled.
 
     Args:
-        plan: The tiles; they must be fed in its order, each once.
-        num_classes: K.
-        blend: How neighbours share their overlap.
+        plan: The tiles; each must be fed once, in the plan's order.
+        num_classes: Number of classes, K.
+        blend: Weights of overlapping tiles.
         ops: Arithmetic on the predictor's arrays.
-        confidence: Also give the winner's probability.
-        probabilities: Also give all probabilities.
+        confidence: Also compute the probability of the winning class.
+        probabilities: Also compute the probabilities of all classes.
     """
 
     def __init__(
@@ -112,20 +114,24 @@ class Blender:
         self._plan, self._ops = plan, ops
         self._classes = num_classes
         self._confidence, self._probabilities = confidence, probabilities
-        # Tiles without data are never fed: where probabilities are asked for, the shares that
-        # are present are summed in a plane of their own and divided out.
+        # Tiles without data are not added, so the weights at a logit may add up to less than 1. The
+        # winning class stays the same, but probabilities change: for them an extra plane sums the
+        # weights, and the logits are divided by it.
         self._planes = num_classes + (1 if confidence or probabilities else 0)
         self._n = plan.tile_size // plan.stride
         overlap = plan.overlap // plan.stride
         weights = profile(blend, self._n, overlap)
         self._rows = [o // plan.stride for o in plan.row_offsets]
         self._cols = [o // plan.stride for o in plan.col_offsets]
-        # Brought to the logits once: a copy for each tile would wait for the device.
+        # Copied to the device once: a copy for each tile would wait for the device.
         self._row_shares = _constants(ops, shares(self._rows, weights))
         self._col_shares = _constants(ops, shares(self._cols, weights))
+        # Interpolation needs one settled logit above and to the left of a block.
         self._halo = 1 if plan.stride > 1 else 0
         self._next = 0
         self._row_index = -1
+        # Kept between rows of tiles, shape (planes, rows, width): the overlap with the row above,
+        # the overlap with the row below, and the last settled row.
         width = self._cols[-1] + self._n
         self._above = ops.zeros((self._planes, 0, width))
         self._below = ops.zeros((self._planes, 0, width))
@@ -134,23 +140,23 @@ class Blender:
 
     @property
     def held_values(self) -> int:
-        """Numbers held at present: unfinished overlap and one row of logits."""
+        """Number of values in memory: unfinished overlap and one row of logits."""
         held = (self._above, self._below, self._last_row, self._pending)
         return sum(int(np.prod(tuple(a.shape))) for a in held)
 
     def feed(self, tile: Tile, logits: Any | None, wanted: bool = True) -> Iterator[Settled]:
-        """Takes a tile's logits and gives the pixels that settle, in strips of rows.
+        """Adds a tile's logits and returns the pixels that settle, in strips of rows.
 
         Args:
             tile: The next tile of the plan.
-            logits: Shape (K, n, n), or None for a tile without data.
-            wanted: False when none of the pixels that settle has data: they are not computed.
+            logits: Logits, shape (K, n, n), or None for a tile without data.
+            wanted: False if none of the pixels that settle has data; they are not computed then.
 
         Returns:
-            The settled strips; together they cover ``tile.settles``, or nothing if not wanted.
+            The settled strips, which together cover ``tile.settles``; none if not wanted.
 
         Raises:
-            ValueError: The tile is not the next one, or the logits have another shape.
+            ValueError: The tile is not the next one, or the logits have the wrong shape.
         """
         if tile.index != self._next:
             raise ValueError(f"tile {tile.index} was fed where {self._next} was due")
@@ -167,16 +173,17 @@ class Blender:
         self._row_index = row_index
         self._above = self._below
         width = self._cols[-1] + self._n
-        kept = self._n - self._step(self._rows, row_index)
-        self._below = self._ops.zeros((self._planes, kept, width))
+        overlap = self._n - self._step(self._rows, row_index)
+        self._below = self._ops.zeros((self._planes, overlap, width))
         self._pending = self._ops.zeros((self._planes, self._n, self._n))
         self._left_column = self._ops.zeros((self._planes, self._n + self._halo, self._halo))
 
     def _step(self, offsets: Sequence[int], i: int) -> int:
+        """Logits between tile i and the next; a whole tile for the last one."""
         return offsets[i + 1] - offsets[i] if i + 1 < len(offsets) else self._n
 
     def _roll(self, tile: Tile) -> None:
-        """Moves what is pending from the previous tile's columns to this one's."""
+        """Moves the pending sums from the columns of the previous tile to those of this one."""
         if tile.col_index == 0:
             return
         step = self._step(self._cols, tile.col_index - 1)
@@ -188,20 +195,27 @@ class Blender:
         expected = (self._classes, self._n, self._n)
         if tuple(logits.shape) != expected:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, expected {expected}")
+        # (n, 1) * (n,) -> (n, n)
         weights = self._row_shares[tile.row_index][:, None] * self._col_shares[tile.col_index]
         self._pending[: self._classes] += logits * weights
         if self._planes > self._classes:
             self._pending[self._classes] += weights
 
     def _settle(self, tile: Tile) -> Any:
-        """Logits that are final, with a row above and a column to the left for interpolation."""
+        """The final logits, with a row above and a column to the left for interpolation.
+
+        Returns:
+            Shape (planes, rows + halo, columns + halo).
+        """
         step_rows = self._step(self._rows, tile.row_index)
         step_cols = self._step(self._cols, tile.col_index)
         left = self._cols[tile.col_index]
         columns = slice(left, left + step_cols)
+        # No later tile of this row covers the first columns. They still lack the overlap with the
+        # row above, and their last rows are kept for the row below.
         final = self._pending[:, :, :step_cols]
-        carried = self._above.shape[1]
-        final[:, :carried] += self._above[:, :, columns]
+        overlap = self._above.shape[1]
+        final[:, :overlap] += self._above[:, :, columns]
         self._below[:, :, columns] = final[:, step_rows:]
         halo = self._halo
         block = self._ops.zeros((self._planes, step_rows + halo, step_cols + halo))
@@ -209,24 +223,27 @@ class Blender:
         if halo:
             block[:, :1, 1:] = self._last_row[:, :, columns]
             block[:, :, :1] = self._left_column[:, : step_rows + 1]
-            # The corner above the next tile is taken before the row above is replaced.
+            # The next tile's corner lies in the row above: save it before that row is replaced.
             self._left_column[:, : step_rows + 1] = block[:, :, -1:]
             self._last_row[:, :, columns] = block[:, -1:, 1:]
         return block
 
     def _decide(self, tile: Tile, block: Any) -> Iterator[Settled]:
+        """Interpolates a block of settled logits to pixels and decides them, strip by strip."""
         stride, half, settles = self._plan.stride, self._plan.stride // 2, tile.settles
         halo = self._halo
         top, left = self._rows[tile.row_index], self._cols[tile.col_index]
+        # The first column of tiles has no logits to its left: its edge is clamped.
         skip_col = 0 if tile.col_index else halo
         first_col = (left - halo + skip_col) * stride
         cols = slice(settles.col - first_col, settles.right - first_col)
-        # Of a tile that reaches past the scene only what the last pixel needs.
+        # A tile may reach past the scene: stop at the logit that the last pixel needs.
         rows = min(block.shape[1] - halo, -(-settles.bottom // stride) + 1 - top)
         step = max(1, _STRIP_VALUES // (self._planes * settles.width * stride))
         start = settles.row
         for a in range(0, rows, step):
             b = min(a + step, rows)
+            # Pixels beyond the centre of the strip's last logit need the next strip.
             end = settles.bottom if b == rows else min((top + b) * stride - half, settles.bottom)
             if end <= start:
                 continue
@@ -242,6 +259,7 @@ class Blender:
     def _normalised(self, fine: Any) -> tuple[Any, bool, bool]:
         if self._planes == self._classes:
             return fine, False, False
-        # Where nothing was fed there is no data, and the tiny divisor is of no account.
+        # The sum of weights is 0 only where there is no data. 1e-9 avoids dividing by 0 there; the
+        # result is not used.
         present = fine[self._classes :] + 1e-9
         return fine[: self._classes] / present, self._confidence, self._probabilities

@@ -1,4 +1,4 @@
-"""A map and its reference, opened and laid over each other."""
+"""The opened map and its reference, aligned on the map's grid."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from cwsam_geo.legend import NODATA, Legend
 from cwsam_geo.tally import windows_over
 
 Progress = Callable[[int, int], None]
-"""Called with the pixels done and the pixels there are."""
+"""Called with the number of pixels done and the number of pixels in total."""
 
 _COLOURS = (
     *("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948", "#b07aa1", "#9c755f"),
     *("#ff9da7", "#bab0ac"),
 )
+"""Tableau 10 palette: easy to tell apart. Used for classes of a map that has no colours."""
 
 
 @dataclass(frozen=True)
 class MapPart:
-    """A window of the map.
+    """The map's pixels in one window.
 
     Attributes:
-        window: Its place.
-        codes: The map's codes, shape (h, w), uint8.
-        shown: Where the map has a class, inside the area of interest.
-        inside: Where the area of interest is.
+        window: The window, in pixels of the map.
+        codes: Codes of the map, shape (h, w), uint8; 0 where ``shown`` is False.
+        shown: True where the map has a class inside the area of interest, shape (h, w), bool.
+        inside: True inside the area of interest, shape (h, w), bool.
     """
 
     window: Window
@@ -47,22 +48,22 @@ class MapPart:
     inside: NDArray[np.bool_]
 
     def crop(self, window: Window) -> MapPart:
-        """The part of it in a window inside its own."""
+        """Crops to ``window``, which must lie inside ``self.window``."""
         place = window.within(self.window).slices
         return MapPart(window, self.codes[place], self.shown[place], self.inside[place])
 
 
 class Comparison:
-    """The opened files.
+    """The opened map, reference and area of interest.
 
     Args:
-        map_path: The map.
-        reference_path: The reference.
-        options: How to compare.
-        progress: Called as windows are done.
+        map_path: Class raster; its grid is the grid of the comparison.
+        reference_path: Class raster, RGB picture, or vector file of polygons or points.
+        options: How the two are compared.
+        progress: Called after each window, or None.
 
     Raises:
-        UsageError: They cannot be laid over each other.
+        UsageError: The files cannot be aligned.
         LegendError: The map is a picture.
         SceneError: A file cannot be read.
     """
@@ -97,10 +98,10 @@ class Comparison:
             self.reference.close()
 
     def area(self) -> Window:
-        """Pixels of the map inside the area of interest's bounds.
+        """The bounding window of the area of interest; the whole map without one.
 
         Raises:
-            UsageError: There are none.
+            UsageError: The area of interest lies outside the map.
         """
         if self._aoi is None:
             return self.map.grid.window
@@ -110,10 +111,10 @@ class Comparison:
         return around
 
     def parts(self, area: Window) -> Iterator[MapPart]:
-        """The map over an area, window by window.
+        """Reads the map in an area, window by window.
 
         Raises:
-            LegendError: The map holds codes beyond 0 to 255.
+            LegendError: A pixel that is not nodata has a code outside 0 to 255.
         """
         done, pixels = 0, area.height * area.width
         for window in windows_over(area, self.map.grid.block_shape):
@@ -122,11 +123,12 @@ class Comparison:
             if self._aoi is not None:
                 inside = burn(self._aoi, np.ones(len(self._aoi), np.int32), window) > 0
             shown = valid & inside & (codes != NODATA)
-            strange = np.unique(codes[shown & ((codes < 0) | (codes > NODATA))])
-            if strange.size:
-                listed = ", ".join(map(str, strange[:12]))
+            # codes is int32 here: ClassRaster reads any whole numbers.
+            invalid_codes = np.unique(codes[shown & ((codes < 0) | (codes > NODATA))])
+            if invalid_codes.size:
+                listed = ", ".join(map(str, invalid_codes[:12]))
                 raise LegendError(
-                    f"{self.map.label}: codes beyond 0 to 254: {listed}; give a class raster"
+                    f"{self.map.label}: codes outside 0 to 254: {listed}; give a class raster"
                 )
             yield MapPart(window, np.where(shown, codes, 0).astype(np.uint8), shown, inside)
             done += window.height * window.width
@@ -134,24 +136,25 @@ class Comparison:
                 self._progress(done, pixels)
 
     def legend(self, codes: dict[int, int], others: Iterable[Value]) -> Legend:
-        """The map's legend.
+        """The map's legend: from the options, the map's tag or palette, or made from the codes.
 
         Args:
-            codes: Codes that the map shows, with their pixels.
-            others: What the reference shows; its codes, as numbers or as text, are classes too
-                where the map says nothing.
+            codes: Pixel count of each code in the map.
+            others: Values of the reference. If the map has no legend, the legend that is made
+                includes reference values that are codes, as numbers or as text.
 
         Raises:
-            LegendError: The map shows codes that its legend has not.
+            LegendError: The map has codes that are missing from its legend.
         """
         legend = self.options.legend or self.map.legend(codes)
         if legend is None:
-            told = {int(v) for v in others if isinstance(v, int) or v.isdecimal()}
-            known = sorted({*codes, *(c for c in told if 0 <= c < NODATA)})
+            # Neither tag nor palette: each code is a class of its own, named by its number.
+            reference_codes = {int(v) for v in others if isinstance(v, int) or v.isdecimal()}
+            all_codes = sorted({*codes, *(c for c in reference_codes if 0 <= c < NODATA)})
             legend = Legend.from_list(
                 [
                     {"code": c, "name": str(c), "color": _COLOURS[i % len(_COLOURS)]}
-                    for i, c in enumerate(known)
+                    for i, c in enumerate(all_codes)
                 ]
             )
         check_codes(codes, legend, self.map.label)

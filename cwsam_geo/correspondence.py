@@ -1,4 +1,4 @@
-"""Which class of a map a reference's code, name or colour stands for."""
+"""Matches the codes, names or colours of a reference to the classes of a map."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.legend import Legend, is_code, is_color, plain_color
 
 IGNORE = "ignore"
-"""Where a code or class goes that does not count."""
+"""Target of a mapping for reference values that do not count."""
 
 _LISTED = 12
+"""Number of values that a message lists, so that it stays readable."""
+
 _MANY_COLOURS = 16
+"""Number of unknown colours above which a picture is suspected to be lossily compressed (JPEG)."""
 
 Value = int | str
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says of codes and classes.
+    """The user's mapping of reference values and map classes.
 
     Attributes:
-        map: Reference code, name or colour to class of the map (code or name) or ``ignore``.
-        merge: Class of the map to the class of the map that it shall count as.
+        map: Maps a code, name or colour of the reference to a class of the map (code or name) or
+            to ``ignore``.
+        merge: Maps a class of the map to the class of the map that it is counted as.
         ignore: Classes of the map, or values of the reference, that do not count.
 
     Raises:
-        UsageError: ``map`` gives a colour twice, in upper and in lower case.
+        UsageError: ``map`` has the same colour twice, in upper and in lower case, with different
+            targets.
     """
 
     map: Mapping[str, str] = field(default_factory=dict)
@@ -38,11 +43,12 @@ class Wishes:
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        meant: dict[str, str] = {}
+        targets: dict[str, str] = {}
         for value, target in self.map.items():
-            if meant.setdefault(plain_color(str(value)), target) != target:
+            if targets.setdefault(plain_color(str(value)), target) != target:
                 raise UsageError(f"--map {value} is given twice")
-        object.__setattr__(self, "map", meant)
+        # The dataclass is frozen: store the texts with colours in lower case this way.
+        object.__setattr__(self, "map", targets)
         object.__setattr__(self, "ignore", tuple(plain_color(str(i)) for i in self.ignore))
 
 
@@ -51,8 +57,8 @@ class Classes:
     """The classes that are compared.
 
     Attributes:
-        legend: Its entries are the channels of all matrices.
-        by_code: Channel of each code of the map, as it is or merged.
+        legend: The classes after merging; entry i is row and column i of all matrices.
+        by_code: Channel of each code of the map, after merging.
         ignored: Channels that do not count.
     """
 
@@ -64,110 +70,117 @@ class Classes:
 def comparable_classes(legend: Legend, wishes: Wishes) -> Classes:
     """The map's classes after merging.
 
+    Args:
+        legend: The map's legend.
+        wishes: The user's mapping.
+
     Raises:
-        LegendError: A class named in ``merge`` or as a target of ``map`` does not exist.
+        LegendError: A class in ``merge``, or a target in ``map``, is not in the legend.
         UsageError: A class is merged into one that is itself merged away.
     """
     for target in wishes.map.values():
         if target != IGNORE:
-            legend.channel(target)
+            legend.channel(target)  # raises if there is no such class
     into = {legend.channel(a): legend.channel(b) for a, b in wishes.merge.items()}
     chained = [legend.names[a] for a, b in into.items() if b in into]
     if chained:
         raise UsageError(
             f"--merge {chained[0]}: its target is merged away as well; name the last class directly"
         )
-    kept = [i for i in range(len(legend)) if i not in into]
-    place = {channel: new for new, channel in enumerate(kept)}
-    by_code = {int(e.code): place[into.get(i, i)] for i, e in enumerate(legend.entries)}
+    remaining = [i for i in range(len(legend)) if i not in into]
+    new_channels = {channel: new for new, channel in enumerate(remaining)}
+    by_code = {int(e.code): new_channels[into.get(i, i)] for i, e in enumerate(legend.entries)}
     ignored = {
         by_code[int(legend.codes[legend.channel(item)])]
         for item in wishes.ignore
         if _known(legend, item)
     }
-    reduced = Legend(tuple(legend.entries[i] for i in kept))
+    reduced = Legend(tuple(legend.entries[i] for i in remaining))
     return Classes(reduced, by_code, tuple(sorted(ignored)))
 
 
 def channels_of_values(
     values: Mapping[Value, int], legend: Legend, classes: Classes, wishes: Wishes, where: str
 ) -> dict[Value, int | None]:
-    """The channel of each value of a reference; None where it does not count.
+    """The channel of each reference value; None for a value that does not count.
 
     Args:
-        values: The values that occur, with how often.
-        legend: The map's legend, not merged.
-        classes: The classes that are compared.
-        wishes: What the user says.
-        where: The reference, for messages.
+        values: Count of each value in the reference.
+        legend: The map's legend before merging.
+        classes: The classes after merging.
+        wishes: The user's mapping.
+        where: Name of the reference in messages.
 
     Raises:
-        LegendError: Values have no class: they are listed with their counts.
-        UsageError: A name in ``map``, or an ignored one, cannot be a value of the reference.
+        LegendError: Values have no class. The message lists such values with their counts.
+        UsageError: ``map`` or ``ignore`` names something that cannot be a value of the reference.
     """
     _check_wishes(values, legend, wishes, where)
-    found: dict[Value, int | None] = {}
+    channels: dict[Value, int | None] = {}
     unknown: dict[Value, int] = {}
     for value, count in values.items():
         name = plain_color(str(value))
         target = wishes.map.get(name)
         if target == IGNORE or (target is None and name in wishes.ignore):
-            found[value] = None
+            channels[value] = None
             continue
         channel = _channel(legend, value) if target is None else legend.channel(target)
         if channel is None:
             unknown[value] = count
         else:
-            found[value] = classes.by_code[int(legend.codes[channel])]
+            channels[value] = classes.by_code[int(legend.codes[channel])]
     if unknown:
         raise LegendError(_unknown(unknown, sum(values.values()), legend, where))
-    return found
+    return channels
 
 
 def absent_names(
     values: Iterable[Value], legend: Legend, wishes: Wishes, where: str
 ) -> tuple[str, ...]:
-    """A remark on names in ``map`` that were not met: misspelt, or of other references.
+    """A remark on names in ``map`` that do not occur in the reference.
+
+    Such a name is misspelt, or belongs to another reference for which the same mapping is used.
 
     Args:
-        values: The values of the reference that occur.
-        legend: The map's legend, not merged.
-        wishes: What the user says.
-        where: The reference, for the message.
+        values: Values that occur in the reference.
+        legend: The map's legend before merging.
+        wishes: The user's mapping.
+        where: Name of the reference in the message.
     """
-    met = {plain_color(str(value)) for value in values}
-    if _kind(met) != "class":
+    names = {plain_color(str(value)) for value in values}
+    if _kind(names) != "class":
         return ()
     absent = [
         item
         for item in wishes.map
-        if item not in met and not _known(legend, item) and not is_code(item)
+        if item not in names and not _known(legend, item) and not is_code(item)
     ]
     if not absent:
         return ()
     return (
-        f"--map: no class of {where} is called {', '.join(absent[:_LISTED])} where it was "
-        f"compared; there it has {', '.join(sorted(met)[:_LISTED])}",
+        f"--map: the compared part of {where} has no class called "
+        f"{', '.join(absent[:_LISTED])}; its classes are {', '.join(sorted(names)[:_LISTED])}",
     )
 
 
 def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, where: str) -> None:
-    """Refuses what no reference of this kind has; it would be dropped without a word.
+    """Refuses items of the mapping that cannot occur in this kind of reference.
 
-    A code, colour or name may be absent from one of many references that the same wishes are for;
-    a name of codes or colours is a mistake.
+    Such an item would have no effect, and the user would not notice. An item of the right kind may
+    be absent, because users share one mapping between several references. An item of another kind,
+    such as a name where the reference has codes, is a mistake.
     """
     names = {plain_color(str(value)) for value in values}
     kind = _kind(names)
     for item in wishes.map:
         if item not in names and not _may_be_absent(item, kind):
             raise UsageError(
-                f"--map {item}: no {kind} of {where} where it was compared; there it has: "
-                f"{_counted(values)}; correct it or leave it out"
+                f"--map {item}: no {kind} of {where} in the compared part, which has: "
+                f"{_counted(values)}; correct or remove this entry"
             )
     for item in wishes.ignore:
-        known = _known(legend, item) or item in names or is_code(item)
-        if not known and not (kind == "colour" and is_color(item)):
+        plausible = _known(legend, item) or item in names or is_code(item)
+        if not plausible and not (kind == "colour" and is_color(item)):
             raise UsageError(
                 f"--ignore {item}: neither a class of the map ({_listed(legend)}) nor a value "
                 f"of {where}"
@@ -175,7 +188,7 @@ def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, w
 
 
 def _kind(names: Collection[str]) -> str:
-    """What the values of a reference are: colours, codes or names of classes."""
+    """Kind of a reference's values: ``colour``, ``code``, or ``class`` for names of classes."""
     if all(is_color(name) for name in names):
         return "colour"
     return "code" if all(is_code(name) for name in names) else "class"
@@ -188,15 +201,20 @@ def _may_be_absent(item: str, kind: str) -> bool:
 
 
 def check_codes(counts: Mapping[int, int], legend: Legend, where: str) -> None:
-    """Makes sure that a map shows only classes of its legend.
+    """Makes sure that all codes of a map are in its legend.
+
+    Args:
+        counts: Pixel count of each code.
+        legend: The map's legend.
+        where: Name of the map in messages.
 
     Raises:
-        LegendError: It does not: the codes are listed with their counts.
+        LegendError: Codes are missing from the legend. The message lists them with their counts.
     """
-    strange = {code: n for code, n in counts.items() if code not in legend.codes}
-    if strange:
+    missing = {code: n for code, n in counts.items() if code not in legend.codes}
+    if missing:
         raise LegendError(
-            f"{where}: codes without a class in its legend: {_counted(strange)}; "
+            f"{where}: codes without a class in its legend: {_counted(missing)}; "
             f"the legend has: {_listed(legend)}"
         )
 
@@ -204,30 +222,30 @@ def check_codes(counts: Mapping[int, int], legend: Legend, where: str) -> None:
 def disagreements(
     legend: Legend, other: Legend, where: str, codes: Collection[int]
 ) -> tuple[str, ...]:
-    """Remarks on codes that two legends call by different names.
+    """A remark on codes that have different names in two legends.
 
     Args:
-        legend: The map's.
-        other: The reference's.
-        where: The reference.
-        codes: Codes that are taken as they are.
+        legend: Legend of the map.
+        other: Legend of the reference.
+        where: Name of the reference in the message.
+        codes: Codes of the reference that are matched to the map by their number.
     """
-    mine = {e.code: e for e in legend.entries}
-    named = [
-        f"{e.code} ({mine[e.code].name!r} in the map, {e.name!r} in the reference)"
+    map_entries = {e.code: e for e in legend.entries}
+    differing = [
+        f"{e.code} ({map_entries[e.code].name!r} in the map, {e.name!r} in the reference)"
         for e in other.entries
-        if e.code in codes and e.code in mine and _differ(mine[e.code].name, e.name)
+        if e.code in codes and e.code in map_entries and _differ(map_entries[e.code].name, e.name)
     ]
-    if not named:
+    if not differing:
         return ()
     return (
-        f"{where}: names of codes differ: {', '.join(named[:_LISTED])}; "
+        f"{where}: names of codes differ: {', '.join(differing[:_LISTED])}; "
         "if they mean different classes, say so with --map",
     )
 
 
 def _differ(a: str, b: str) -> bool:
-    # A palette gives no names, only numbers.
+    # A legend read from a palette has numbers for names; they say nothing about the class.
     return a.casefold() != b.casefold() and not a.isdigit() and not b.isdigit()
 
 
@@ -238,14 +256,17 @@ def _known(legend: Legend, item: str) -> bool:
 def _channel(legend: Legend, value: Value) -> int | None:
     if isinstance(value, int):
         return next((i for i, e in enumerate(legend.entries) if e.code == value), None)
+    # A colour of the legend, ``#rrggbb``.
     if any(e.color == plain_color(value) for e in legend.entries):
         rgb: NDArray[np.uint8] = np.frombuffer(bytes.fromhex(value[1:]), np.uint8)
         code = int(legend.decode_rgb(rgb.reshape(3, 1, 1))[0, 0])
         return legend.channel(code)
-    for same in (str, str.casefold):
-        alike = [i for i, name in enumerate(legend.names) if same(name) == same(value)]
-        if len(alike) == 1:
-            return alike[0]
+    # A name: exact first, then ignoring case if that is unambiguous.
+    for form in (str, str.casefold):
+        matches = [i for i, name in enumerate(legend.names) if form(name) == form(value)]
+        if len(matches) == 1:
+            return matches[0]
+    # A code stored as text, as in a text column of a vector file.
     return _channel(legend, int(value)) if value.isdecimal() else None
 
 
@@ -265,6 +286,7 @@ def _unknown(unknown: Mapping[Value, int], total: int, legend: Legend, where: st
 
 
 def _counted(counts: Mapping[int, int] | Mapping[Value, int]) -> str:
+    """Values with their counts, the most frequent first."""
     order = sorted(counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{value} ({count})" for value, count in order[:_LISTED])
     more = len(order) - _LISTED

@@ -8,17 +8,17 @@ class CwsamGeoError(Exception):
 
 
 class UsageError(CwsamGeoError):
-    """An option or argument that cannot be used as given; exit code 2."""
+    """An option or argument that is invalid or does not fit the others; exit code 2."""
 
     exit_code = 2
 
 
 class SceneError(CwsamGeoError):
-    """A scene that cannot be read, or whose bands, units or grid do not serve."""
+    """A scene that cannot be read, or whose bands, units or grid are unsuitable."""
 
 
 class LegendError(CwsamGeoError):
-    """A legend, palette or label raster that is not what it should be."""
+    """A legend, palette or label raster that is malformed or does not match."""
 
 
 class ModelError(CwsamGeoError):
@@ -30,7 +30,10 @@ class OutputError(CwsamGeoError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is one of the ways in which memory runs out: torch's have no type in common."""
+    """Whether an exception means that memory ran out.
+
+    torch raises unrelated types for it, among them plain ``RuntimeError``, recognised by its text.
+    """
     if isinstance(error, MemoryError):
         return True
     text = str(error).lower()

@@ -1,4 +1,4 @@
-"""What a comparison of a map with a reference takes and gives."""
+"""Options and result of the comparison of a map with a reference."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from cwsam_geo.legend import Legend
 from cwsam_geo.metrics import AreaEstimates, Estimates, Scores
 
 Kind = Literal["raster", "picture", "polygons", "points"]
+"""What the reference is; a picture is an RGB raster in the classes' colours."""
 
 DEFINITIONS = {
     "matrix": "rows are the reference, columns the map",
@@ -29,26 +30,27 @@ DEFINITIONS = {
     "compared; a class absent from both does not count, a class absent from one counts as 0",
     "ignored": "pixels whose reference is an ignored class or value are left out; pixels of "
     "another class that the map gives to an ignored class are errors",
-    "coverage": "of the map's grid, inside the area of interest: without_reference has a class in "
-    "the map only, without_map in the reference only",
+    "coverage": "counts on the map's grid, inside the area of interest: without_reference has a "
+    "class in the map only, without_map in the reference only",
     "fwiou": "IoU weighted by the classes' frequency in the reference",
     "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
     "strata are the classes of the map; they hold if the points were drawn at random, or on a "
-    "grid, within the strata or over the whole map; ci95 is half the interval's width; no score "
-    "or estimate covers strata without points (share_without_points), mapped_area does",
+    "grid, within the strata or over the whole map; ci95 is half the interval's width; strata "
+    "without points (share_without_points) are part of mapped_area, but of no score or estimate",
 }
+"""How each figure of the report is defined; printed at the end of the JSON report."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """How to compare.
+    """How a map is compared with a reference.
 
     Attributes:
-        wishes: What the user says of codes and classes.
+        wishes: How codes and classes of the reference correspond to the map's classes.
         layer: Column and layer of a vector reference.
-        aoi: Vector file: only what lies inside its polygons counts.
-        legend: The map's legend, where the map carries none or another shall hold. The class that
-            it ignores does not count, unless ``wishes`` ignores others.
+        aoi: Vector file; pixels and points outside its polygons do not count.
+        legend: Legend to use instead of the map's own. The class that it ignores does not count,
+            unless ``wishes`` ignores other classes.
     """
 
     wishes: Wishes = field(default_factory=Wishes)
@@ -57,7 +59,7 @@ class EvaluateOptions:
     legend: Legend | None = None
 
     def settled(self) -> EvaluateOptions:
-        """The options with the class that the legend ignores among the wishes."""
+        """The options with the class that the legend ignores added to ``wishes.ignore``."""
         if self.legend is None or self.legend.ignore is None or self.wishes.ignore:
             return self
         ignored = self.legend.names[self.legend.channel(self.legend.ignore)]
@@ -69,9 +71,9 @@ class Stratum:
     """One class of the map, as a stratum of a sample of points.
 
     Attributes:
-        name: The class.
-        area: Its area in the map.
-        points: Points in it.
+        name: Name of the class.
+        area: Area of the class in the map, in ``SampleResult.unit``.
+        points: Number of sample points on pixels of the class.
     """
 
     name: str
@@ -81,11 +83,12 @@ class Stratum:
 
 @dataclass(frozen=True)
 class SampleResult:
-    """What a sample of points says of the map.
+    """Accuracy and areas estimated from a sample of points.
 
     Attributes:
-        estimates: Area-adjusted accuracy and areas.
-        mapped: Area of each class in the map, shape (K,), in ``unit``, also where no point lies.
+        estimates: Area-adjusted accuracy and area proportions.
+        mapped: Area of each class in the map, shape (K,), in ``unit``. It includes strata without
+            points.
         unit: ``m2``, or ``pixels`` where the map has no CRS.
         strata: The classes of the map, before merging.
     """
@@ -97,17 +100,17 @@ class SampleResult:
 
     @property
     def total(self) -> float:
-        """Area that the estimates speak of: that of the strata with points."""
+        """Area of the strata with points, to which the estimates refer, in ``unit``."""
         return sum(s.area for s in self.strata if s.points)
 
     @property
     def unsampled(self) -> float:
-        """Area of the strata without a point, which no estimate covers."""
+        """Area of the strata without points, which no estimate covers, in ``unit``."""
         return sum(s.area for s in self.strata if not s.points)
 
     @property
     def share_without_points(self) -> float:
-        """Share of the mapped area which no estimate covers."""
+        """Share of the mapped area that no estimate covers, 0 to 1."""
         return self.unsampled / (self.unsampled + self.total)
 
 
@@ -116,16 +119,18 @@ class Evaluation:
     """The comparison of a map with a reference.
 
     Attributes:
-        map: The map.
-        reference: The reference.
-        kind: What the reference is.
+        map: The map's path, for messages.
+        reference: The reference's path, for messages.
+        kind: Type of the reference.
         classes: The classes that were compared.
-        counts: Pixels, or points, by reference class (rows) and mapped class (columns), (K, K).
-        scores: Scores of the counts; of points, of the estimated proportions of area.
-        coverage: Pixels, or points, by what became of them.
-        sample: What a sample of points says, or None.
-        remarks: What the user should know.
-        options: How it was compared.
+        counts: Confusion matrix in pixels or points, shape (K, K), int64; rows are the reference,
+            columns the map.
+        scores: Scores of ``counts`` or, for points, of the estimated area proportions.
+        coverage: Number of pixels or points that were ``compared``, were ``ignored``, or have no
+            counterpart (``without_reference``, ``without_map``).
+        sample: Estimates from a sample of points; None for other references.
+        remarks: Warnings for the user, a sentence each.
+        options: The options of the comparison.
     """
 
     map: str
@@ -141,11 +146,11 @@ class Evaluation:
 
     @property
     def unit(self) -> str:
-        """What ``counts`` counts."""
+        """Unit of ``counts``: ``pixels`` or ``points``."""
         return "points" if self.kind == "points" else "pixels"
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON; scores without a value are None."""
+        """The whole report as plain values, for JSON; undefined scores are None."""
         names = self.classes.legend.names
         options, scores = self.options, self.scores
         report: dict[str, Any] = {
@@ -199,38 +204,39 @@ class Evaluation:
         ]
 
     def _sample(self, sample: SampleResult) -> dict[str, Any]:
-        e, total = sample.estimates, sample.total
-        areas = Estimates(e.area.value * total, e.area.error * total)
+        estimates, total = sample.estimates, sample.total
+        # The estimators give proportions of the sampled area; the report gives areas as well.
+        areas = Estimates(estimates.area.value * total, estimates.area.error * total)
         return {
             "area_unit": sample.unit,
             "area": total,
             "area_of_strata_without_points": sample.unsampled,
             "share_without_points": sample.share_without_points,
-            "overall_accuracy": _estimate(e.overall, ()),
+            "overall_accuracy": _estimate(estimates.overall, ()),
             "classes": [
                 {
                     "name": name,
-                    "users_accuracy": _estimate(e.users, i),
-                    "producers_accuracy": _estimate(e.producers, i),
-                    "area_proportion": _estimate(e.area, i),
+                    "users_accuracy": _estimate(estimates.users, i),
+                    "producers_accuracy": _estimate(estimates.producers, i),
+                    "area_proportion": _estimate(estimates.area, i),
                     "area": _estimate(areas, i),
                     "mapped_area": float(sample.mapped[i]),
                 }
                 for i, name in enumerate(self.classes.legend.names)
             ],
             "strata": [{"name": s.name, "area": s.area, "points": s.points} for s in sample.strata],
-            "proportions": e.matrix.tolist(),
+            "proportions": estimates.matrix.tolist(),
         }
 
 
 def number(value: float) -> float | None:
-    """A value for JSON: None where there is none."""
+    """A float for JSON, which has no NaN: NaN becomes None."""
     return None if math.isnan(value) else float(value)
 
 
-def _estimate(estimates: Estimates, place: int | tuple[()]) -> dict[str, float | None]:
+def _estimate(estimates: Estimates, index: int | tuple[()]) -> dict[str, float | None]:
     return {
-        "value": number(float(estimates.value[place])),
-        "standard_error": number(float(estimates.error[place])),
-        "ci95": number(float(estimates.margin[place])),
+        "value": number(float(estimates.value[index])),
+        "standard_error": number(float(estimates.error[index])),
+        "ci95": number(float(estimates.margin[index])),
     }

@@ -1,6 +1,6 @@
-"""Fine-tuning: a region's configuration to a model bundle with its report.
+"""Trains a model for a region: the function behind ``cwsam-geo finetune``.
 
-Not called ``finetune``: ``cwsam_geo.finetune`` is the function.
+The module is not called ``finetune``: the function is exported as ``cwsam_geo.finetune``.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _NO_PICTURES = (
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What ``finetune`` did.
+    """Result of ``finetune``.
 
     Attributes:
-        bundle: The model.
-        files: What else was written.
-        kind: ``adapters`` or ``full``.
-        epoch: The epoch whose weights the model has, from 1.
-        epochs: Epochs that were trained.
-        miou: Validation mIoU of that epoch.
-        test_miou: mIoU on the test areas; None where there are none.
-        seconds: Time of this run, the part before a resume not included.
+        bundle: Path of the model bundle.
+        files: The other files that were written.
+        kind: ``adapters`` or ``full``; the tensors that the bundle contains.
+        epoch: Epoch whose weights the bundle contains, from 1.
+        epochs: Number of epochs trained.
+        miou: mIoU on the validation areas after ``epoch``, 0 to 1.
+        test_miou: mIoU on the test areas, 0 to 1; None if the region has none.
+        seconds: Duration of this run, without the part before a resume.
     """
 
     bundle: Path
@@ -63,50 +63,50 @@ def finetune(
 ) -> FinetuneResult:
     """Trains a model for a region and writes it as a bundle, with a report beside it.
 
-    The bundle has the weights of the epoch with the highest mIoU on the validation areas, or of
-    the last one, as the recipe says. Under ``torchrun`` all processes call this, and the first one
-    writes.
+    The bundle contains the weights of the epoch with the highest mIoU on the validation areas, or
+    of the last epoch, depending on the recipe. Under ``torchrun`` every process calls this
+    function, and the process of rank 0 writes the files.
 
     Args:
         region: The configuration, or the path of a ``region.yaml``.
-        output: The bundle to write, ``*.safetensors``; see ``OutputPaths`` for its companions.
-        options: How outputs are treated.
+        output: The bundle to write, ``*.safetensors``; ``OutputPaths`` lists the files beside it.
+        options: Whether to overwrite, to resume, and to write TensorBoard events.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress``, ``epoch`` or ``done``; in the first process only.
-
-    Returns:
-        Scores and files.
+            ``progress``, ``epoch`` or ``done``; in the process of rank 0 only.
 
     Raises:
-        CwsamGeoError: With one line that says what is wrong and what to do.
+        CwsamGeoError: The configuration, a file or an option is wrong. The message is one line
+            that says what to do.
         MemoryError: A batch does not fit into memory.
     """
     began = time.perf_counter()
     options = options or FinetuneOptions()
     config = region if isinstance(region, RegionConfig) else load_region(Path(region))
     paths = OutputPaths.beside(output)
+    # Fail before hours of work: outputs in the way, no device, an output that is also an input.
     paths.check(options.overwrite, options.resume, options.tensorboard)
     processes = join_processes(config.machine.device)
     precision = resolve_precision(config.machine.precision, processes.device)
-    tell = on_event if processes.rank == 0 else _silent
+    emit = on_event if processes.rank == 0 else _silent
     _spare_inputs(paths, [config.init, *_files_of(config)])
     start = find_start(config.init, config.legend, config.tiles.tile_size, config.recipe.seed)
+    # The frozen base of an adapters bundle is a file of its own; its path is known only now.
     _spare_inputs(paths, [start.base.hint] if start.base else [])
     model = start.build(config.recipe.scope)
     for text in start.remarks:
-        tell({"event": "decision", "text": text})
-    # A model that goes on keeps the scale that its weights know, unless told otherwise.
+        emit({"event": "decision", "text": text})
+    # A trained model keeps the preprocessing of its weights, unless the region sets its own.
     base = start.preprocess if config.inputs == InputOptions() else None
-    with region_data(config, base, lambda text: tell({"event": "warning", "text": text})) as data:
+    with region_data(config, base, lambda text: emit({"event": "warning", "text": text})) as data:
         job = Job(config, start, data, processes, precision, paths, options)
-        training, tensors = job.train(model, tell)
+        training, tensors = job.train(model, emit)
         training = replace(training, run={**training.run, "seconds": _since(began)})
     files: list[Path] = []
     if processes.rank == 0:
         files = job.write(training, tensors)
         if not can_draw():
-            tell({"event": "warning", "text": _NO_PICTURES})
-    processes.wait()
+            emit({"event": "warning", "text": _NO_PICTURES})
+    processes.wait()  # no process ends before the files are written
     result = FinetuneResult(
         bundle=paths.bundle,
         files=tuple(files),
@@ -119,7 +119,7 @@ def finetune(
         else Scores.of(training.test_matrix, training.ignore).miou,
         seconds=_since(began),
     )
-    tell({"event": "done", **_plain(result)})
+    emit({"event": "done", **_plain(result)})
     return result
 
 
@@ -128,15 +128,15 @@ def _files_of(config: RegionConfig) -> list[str]:
 
 
 def _spare_inputs(paths: OutputPaths, inputs: Iterable[str]) -> None:
-    """No output is a file that is read.
+    """Refuses outputs that are also inputs of the training.
 
     Raises:
-        UsageError: One is.
+        UsageError: An output is an input, also through a symbolic link.
     """
-    taken = {os.path.realpath(file): file for file in inputs if file}
+    input_paths = {os.path.realpath(file): file for file in inputs if file}
     for path in vars(paths).values():
-        if os.path.realpath(path) in taken:
-            raise UsageError(f"{path}: is read for this training; choose another output")
+        if os.path.realpath(path) in input_paths:
+            raise UsageError(f"{path}: is an input of this training; choose another output")
 
 
 def _plain(result: FinetuneResult) -> dict[str, Any]:
@@ -152,4 +152,4 @@ def _since(began: float) -> float:
 
 
 def _silent(event: Event) -> None:
-    """Processes other than the first say nothing."""
+    """Listener of the processes other than rank 0, which report nothing."""

@@ -18,14 +18,7 @@ from cwsam_geo.errors import UsageError
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of pixels; it may reach outside the scene.
-
-    Attributes:
-        row: First row.
-        col: First column.
-        height: Rows.
-        width: Columns.
-    """
+    """A rectangle of pixels, given by its first row and column; it may reach outside the scene."""
 
     row: int
     col: int
@@ -49,7 +42,7 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Row and column slices, for an array whose origin is the scene's."""
+        """Row and column slices for an array whose origin is that of the scene."""
         return slice(self.row, self.bottom), slice(self.col, self.right)
 
     def shift(self, rows: int, cols: int) -> Window:
@@ -73,17 +66,14 @@ class SceneGrid:
     """Shape, georeferencing and storage of a raster.
 
     Attributes:
-        height: Rows.
-        width: Columns.
-        transform: Pixel to map coordinates; identity where there is none.
-        crs: Coordinate reference system, or None.
-        count: Bands.
+        transform: Affine from pixel to map coordinates; identity if the raster has none.
+        count: Number of bands.
         dtype: numpy's name of the stored type.
         nodata: Declared nodata value, or None.
         block_shape: Rows and columns of a storage block.
         gcps: Ground control points, for scenes that have them instead of a transform.
-        gcp_crs: Their coordinate reference system.
-        rpcs: Rational polynomial coefficients, which optical and some SAR products come with.
+        gcp_crs: CRS of the ground control points.
+        rpcs: Rational polynomial coefficients, which optical and some SAR products have.
     """
 
     height: int
@@ -113,7 +103,7 @@ class SceneGrid:
         return bool(self.gcps) or not self.transform.is_identity
 
     def crop(self, window: Window) -> SceneGrid:
-        """The grid of a window inside the scene; control points and coefficients move along."""
+        """The grid of a window inside the scene; control points and RPCs are shifted to match."""
         gcps = tuple(
             GroundControlPoint(
                 row=p.row - window.row, col=p.col - window.col, x=p.x, y=p.y, z=p.z, id=p.id
@@ -128,6 +118,7 @@ class SceneGrid:
             }
         )
         transform = self.transform
+        # The identity of a raster without georeferencing stays the identity.
         if (window.row, window.col) != (0, 0) and self.georeferenced and not self.gcps:
             transform = transform * Affine.translation(window.col, window.row)
         return replace(
@@ -145,11 +136,11 @@ class Tile:
     """One model input.
 
     Attributes:
-        index: Place in the plan, row-major, from 0.
-        row_index: Which row of tiles.
-        col_index: Which column of tiles.
+        index: Index in the plan, row-major, from 0.
+        row_index: Index of the row of tiles.
+        col_index: Index of the column of tiles.
         window: Pixels of the tile; may reach past the bottom and right of the scene.
-        settles: Pixels of the scene that become final once this tile has been fed.
+        settles: Pixels of the scene that become final once this tile has been blended.
     """
 
     index: int
@@ -164,16 +155,16 @@ class TilePlan:
     """Overlapping square tiles over a scene, in row-major order.
 
     Tile offsets are multiples of ``stride``, so that the logits of all tiles lie on one grid. The
-    last tile of a row or column is shifted back inside the scene; it reaches past the edge by
-    less than ``stride`` pixels, or by more only where the scene is smaller than a tile. The
-    ``settles`` rectangles partition the scene.
+    last tile of a row or column is shifted back inside the scene. It reaches past the edge by less
+    than ``stride`` pixels, unless the scene is smaller than a tile. The ``settles`` rectangles of
+    the tiles partition the scene.
 
     Attributes:
         height: Rows of the scene.
         width: Columns of the scene.
         tile_size: Side of a tile in pixels.
-        overlap: Pixels shared by neighbours, at least; 0 to half a tile.
-        stride: Pixels per logit (1 where logits have the tile's resolution).
+        overlap: Least number of pixels that neighbours share, 0 to half a tile.
+        stride: Pixels per logit along one side (1 if logits have the tile's resolution).
 
     Raises:
         UsageError: The overlap is not between 0 and half a tile.
@@ -209,13 +200,14 @@ class TilePlan:
     def _offsets(self, length: int) -> tuple[int, ...]:
         if length <= self.tile_size:
             return (0,)
+        # Both are multiples of the stride: the step rounded down, the last offset rounded up.
         step = (self.tile_size - self.overlap) // self.stride * self.stride
         last = -(-(length - self.tile_size) // self.stride) * self.stride
         return (*range(0, last, step), last)
 
     def _settled(self, offsets: tuple[int, ...], i: int, length: int) -> tuple[int, int]:
-        # A pixel is interpolated between two logits: within half a stride of the next tile it
-        # still waits for that tile.
+        # A pixel is interpolated between two logits: the pixels less than half a stride before the
+        # next tile need a logit of that tile.
         half = self.stride // 2
         start = offsets[i] - half if i else 0
         end = offsets[i + 1] - half if i + 1 < len(offsets) else length
@@ -247,15 +239,10 @@ class TilePlan:
 
 
 def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
-    """True when two grids agree in shape and CRS and their corners within a fraction of a pixel.
+    """True when two grids have the same shape and CRS, and corners within ``tolerance`` pixels.
 
-    Where both have control points, these agree so too.
-
-    Args:
-        a: One grid.
-        b: The other.
-        tolerance: Largest shift of any corner, in pixels. Files of one product differ by rounding
-            (1e-18 degrees has been seen), so an exact comparison refuses good data.
+    If both have ground control points, these must agree within the tolerance too. The tolerance
+    is needed because files of one product differ by rounding (1e-18 degrees has been seen).
     """
     if (a.height, a.width) != (b.height, b.width) or not _same_crs(a.crs, b.crs):
         return False
@@ -263,6 +250,7 @@ def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
         return False
     if a.transform.is_degenerate or b.transform.is_degenerate:
         return bool(a.transform == b.transform)
+    # The corners of b in pixel coordinates of a.
     corners = [(0, 0), (a.width, 0), (0, a.height), (a.width, a.height)]
     to_pixels = ~a.transform
     moved: list[Any] = [to_pixels * (b.transform * corner) for corner in corners]
@@ -275,6 +263,7 @@ def same_grid(a: SceneGrid, b: SceneGrid, tolerance: float = 0.01) -> bool:
 def _same_points(a: SceneGrid, b: SceneGrid, tolerance: float) -> bool:
     if len(a.gcps) != len(b.gcps) or not _same_crs(a.gcp_crs, b.gcp_crs):
         return False
+    # Size of a pixel in map units, from the two outermost points.
     first, last = a.gcps[0], a.gcps[-1]
     apart = math.dist((first.row, first.col), (last.row, last.col))
     pixel = math.dist((first.x, first.y), (last.x, last.y)) / (apart or 1.0)

@@ -1,4 +1,4 @@
-"""What a scene, a map or a model is, and what ``predict`` would do with them."""
+"""Describes scenes, maps and models: the functions behind ``cwsam-geo info``."""
 
 from __future__ import annotations
 
@@ -26,18 +26,20 @@ if TYPE_CHECKING:
 _BUNDLE = ".safetensors"
 _CHECKPOINTS = (".pth", ".pt", ".ckpt")
 _SHOWN_PERCENTS = (1.0, 50.0, 99.0)
+"""Percentiles of each band: the median, and the range without outliers."""
 
 
 @dataclass(frozen=True)
 class InfoOptions:
-    """What to look at a scene with; as for ``predict``.
+    """How a scene is read; the same options as for ``predict``.
 
     Attributes:
-        model: Name or path of a model, or None for the scene alone.
+        model: Name or path of a model bundle, or None to describe the scene alone.
         overlap: Pixels shared by neighbouring tiles, or None for an eighth of a tile.
-        bidx: Bands of the scene to take, from 1, or None.
-        units: What the scene's values are.
-        nodata: Value that is nodata, ``"none"``, or None for what the scene declares.
+        bidx: Bands of the scene to use, from 1, or None for all.
+        units: Units of the scene's values; ``auto`` decides from the whole scene.
+        nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
+            None for the declared one.
     """
 
     model: str | os.PathLike[str] | None = None
@@ -51,18 +53,18 @@ def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[s
     """Describes a scene, a map or a model.
 
     Args:
-        paths: A scene (one raster, or several single-band ones), one raster that ``predict`` wrote,
-            or one model by path or name.
-        options: What to look at a scene with.
+        paths: A scene (one raster, or several single-band rasters), one raster written by
+            ``predict``, or one model by path or name.
+        options: How a scene is read; not allowed for a map or a model.
 
     Returns:
-        Plain values, for JSON; ``kind`` is ``scene``, ``map`` or ``model``.
+        Plain values for JSON; ``kind`` is ``scene``, ``map`` or ``model``.
 
     Raises:
         SceneError: The scene cannot be read.
         LegendError: The map's ``LEGEND`` tag is malformed.
         ModelError: The model cannot be read.
-        UsageError: The options do not fit.
+        UsageError: The options or other paths do not fit a map or a model.
     """
     options = options or InfoOptions()
     models = [p for p in paths if _is_model(p)]
@@ -77,22 +79,25 @@ def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[s
 
 
 def _described_raster(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
-    found = describe_map(paths[0]) if len(paths) == 1 else None
-    if found is None:
+    map_description = describe_map(paths[0]) if len(paths) == 1 else None
+    if map_description is None:
         return describe_scene(paths, options)
     if options != InfoOptions():
-        raise UsageError(f"{paths[0]}: is a map, no scene; give it without further options")
-    return found
+        raise UsageError(f"{paths[0]}: is a map, not a scene; give it without other options")
+    return map_description
 
 
 def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Describes a model bundle, without reading its weights.
+    """Describes a model bundle from its header, without reading its weights.
 
     Args:
-        name_or_path: A path, or the name of a known model.
+        name_or_path: Path of a bundle, or name of a known model.
+
+    Returns:
+        Plain values for JSON.
 
     Raises:
-        ModelError: There is no such model, or it cannot be read.
+        ModelError: The model does not exist, or cannot be read.
     """
     path, header = _header(name_or_path)
     architecture = header.architecture
@@ -124,11 +129,14 @@ def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
-    """Describes a scene; with a model, also what ``predict`` would do with it.
+    """Describes a scene and, if a model is given, what ``predict`` would do with it.
 
     Args:
-        paths: One raster, or several single-band ones.
-        options: What to look at it with.
+        paths: One raster, or several single-band rasters.
+        options: How the scene is read, and the model.
+
+    Returns:
+        Plain values for JSON.
 
     Raises:
         SceneError: The scene cannot be read.
@@ -137,7 +145,7 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
     with open_source(list(paths), options.bidx, options.nodata) as whole:
         source, problem = _calibrated(whole, options.units)
         stats = sample_statistics(source)
-        found = {
+        description = {
             "kind": "scene",
             "path": source.label,
             **_file(source),
@@ -147,8 +155,8 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
             "calibration": source.calibration,
         }
         if options.model is not None:
-            found["predict"] = _plan(whole, options)
-    return found
+            description["predict"] = _plan(whole, options)
+    return description
 
 
 def _is_model(path: str) -> bool:
@@ -157,7 +165,8 @@ def _is_model(path: str) -> bool:
         return True
     if is_remote(path) or os.path.exists(path) or suffix or ":" in path:
         return False
-    # A bare name that is no file: slow to look up, as the store needs torch.
+    # A bare name that is not a file may be a known model. Look it up last: the store imports torch,
+    # which takes seconds.
     from cwsam_geo.model.checkpoints import CHECKPOINTS
     from cwsam_geo.model.store import known_models
 
@@ -206,7 +215,7 @@ def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
         "complete": stats.complete,
         "valid": stats.valid,
         "zeros": stats.zeros,
-        # None of a scene without data.
+        # A scene without valid pixels has no band statistics; zip then yields nothing.
         "statistics": [
             {
                 "name": name,
@@ -220,7 +229,7 @@ def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
 
 
 def _calibrated(source: RasterSource, option: UnitsOption) -> tuple[RasterSource, str | None]:
-    """The scene as most models read it, or what is wrong with its calibration."""
+    """The scene in calibrated values, or the scene as it is and why it cannot be calibrated."""
     try:
         return calibrated(source, option), None
     except SceneError as error:
@@ -240,25 +249,25 @@ def _units(
 
 
 def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
-    """What ``predict`` would decide, or why it would refuse."""
+    """The decisions of ``predict`` on this scene, or the error that it would report."""
     from cwsam_geo.memory import expected_memory
 
     path, header = _header(options.model or "")
     architecture = header.architecture
     size = architecture.tile_size
     overlap = size // 8 if options.overlap is None else options.overlap
-    plan = TilePlan(source.grid.height, source.grid.width, size, overlap, architecture.stride)
-    found: dict[str, Any] = {"model": str(path), "classes": header.legend.names}
+    tiles = TilePlan(source.grid.height, source.grid.width, size, overlap, architecture.stride)
+    description: dict[str, Any] = {"model": str(path), "classes": header.legend.names}
     try:
         reading = plan_reading(source, header.preprocess, options.units)
     except CwsamGeoError as error:
-        return {**found, "refuses": str(error)}
+        return {**description, "refuses": str(error)}
     return {
-        **found,
-        "tiles": len(plan),
+        **description,
+        "tiles": len(tiles),
         "tile_size": size,
         "overlap": overlap,
-        "memory": expected_memory(architecture, plan, reading.source.grid),
+        "memory": expected_memory(architecture, tiles, reading.source.grid),
         **_decisions(reading, header),
     }
 

@@ -15,24 +15,26 @@ from numpy.typing import NDArray
 from cwsam_geo.errors import LegendError
 
 NODATA = 255
-"""Code of pixels without data in every class raster this package writes."""
+"""Code of pixels without data in every class raster that this package writes: the highest uint8
+value, so that 0 can be a class."""
 
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
+# As Python writes integers: "01" and "+1" are no codes.
 _CODE = re.compile(r"0|-?[1-9][0-9]*")
 
 
 def is_color(text: str) -> bool:
-    """True for a colour as ``#rrggbb``."""
+    """True for a colour written as ``#rrggbb``."""
     return _HEX.fullmatch(text) is not None
 
 
 def is_code(text: str) -> bool:
-    """True for a whole number as codes are written: ``1`` and ``-1``, not ``01``."""
+    """True for a whole number in plain notation: ``1`` and ``-1``, but not ``01``."""
     return _CODE.fullmatch(text) is not None
 
 
 def plain_color(text: str) -> str:
-    """A colour in lower case, as values of pictures are called; other text as it is."""
+    """A colour in lower case, the form that names the values of pictures; other text unchanged."""
     return text.lower() if is_color(text) else text
 
 
@@ -42,8 +44,7 @@ class LegendEntry:
 
     Attributes:
         code: Value in class rasters, 0 to 254.
-        name: Its name.
-        rgb: Its colour, three values of 0 to 255.
+        rgb: Colour, three values of 0 to 255.
     """
 
     code: int
@@ -61,9 +62,9 @@ class Legend:
     """The classes of a model or class raster, in the order of the model's channels.
 
     Attributes:
-        entries: One entry a class; codes and names are unique.
-        ignore: Code of labels that do not count (a background class), or None. It stays a class
-            of its own; metrics and losses may leave it out.
+        entries: One entry per class; codes and names are unique.
+        ignore: Code of the class whose labels do not count (such as background), or None. It
+            remains a class of the model; metrics and losses may leave it out.
 
     Raises:
         LegendError: Codes or names repeat, a code is not in 0..254, or there is no class.
@@ -77,9 +78,9 @@ class Legend:
             raise LegendError("a legend needs at least one class")
         for what in ("code", "name"):
             values = [getattr(e, what) for e in self.entries]
-            twice = sorted({str(v) for v in values if values.count(v) > 1})
-            if twice:
-                raise LegendError(f"legend: {what} {', '.join(twice)} appears twice")
+            duplicates = sorted({str(v) for v in values if values.count(v) > 1})
+            if duplicates:
+                raise LegendError(f"legend: {what} {', '.join(duplicates)} appears twice")
         for e in self.entries:
             if not 0 <= e.code < NODATA:
                 raise LegendError(
@@ -102,26 +103,26 @@ class Legend:
         return [e.name for e in self.entries]
 
     def channel(self, name_or_code: str | int) -> int:
-        """The channel of a class, by name or code.
+        """The channel of a class, found by name or code.
 
         Raises:
-            LegendError: No such class.
+            LegendError: The legend has no such class.
         """
         for i, e in enumerate(self.entries):
             if name_or_code in (e.code, e.name) or str(name_or_code) == str(e.code):
                 return i
-        known = ", ".join(f"{e.code} {e.name}" for e in self.entries)
-        raise LegendError(f"no class {name_or_code!r} in the legend (it has: {known})")
+        classes = ", ".join(f"{e.code} {e.name}" for e in self.entries)
+        raise LegendError(f"no class {name_or_code!r} in the legend (it has: {classes})")
 
     @property
     def colormap(self) -> dict[int, tuple[int, int, int, int]]:
-        """Palette as GDAL wants it: code to RGBA; nodata is transparent."""
+        """Palette for rasterio's ``write_colormap``: code to RGBA, with nodata transparent."""
         table = {e.code: (*e.rgb, 255) for e in self.entries}
         table[NODATA] = (0, 0, 0, 0)
         return table
 
     def to_list(self) -> list[dict[str, Any]]:
-        """The classes as a list of ``{code, name, color}``, as rasters carry it in ``LEGEND``."""
+        """The classes as a list of ``{code, name, color}``, as in the tag ``LEGEND`` of rasters."""
         return [{"code": e.code, "name": e.name, "color": e.color} for e in self.entries]
 
     def to_json(self) -> str:
@@ -139,8 +140,8 @@ class Legend:
 
         Args:
             classes: The list; colours are ``#rrggbb`` or three numbers.
-            where: What to call the source in messages, usually a file's path.
-            ignore: Code or name of the class that does not count.
+            where: Name of the list's source in messages, usually a file's path.
+            ignore: Code or name of the class whose labels do not count.
 
         Raises:
             LegendError: The list is malformed.
@@ -152,12 +153,13 @@ class Legend:
             legend = cls(entries)
             if ignore is None:
                 return legend
+            # Looking the class up needs a legend: build it again with the class's code.
             return cls(entries, int(legend.codes[legend.channel(ignore)]))
         except LegendError as error:
             raise LegendError(f"{where}: {error}") from None
 
     def decode_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class codes of an RGB picture in exactly this legend's colours.
+        """Converts an RGB picture in exactly this legend's colours to class codes.
 
         Args:
             rgb: Picture, shape (3, H, W), uint8.
@@ -166,19 +168,21 @@ class Legend:
             Codes, shape (H, W), uint8.
 
         Raises:
-            LegendError: The picture has other colours (they are counted), or two classes share one.
+            LegendError: The picture has other colours (the message counts them), or two classes
+                have the same colour.
         """
+        # Each colour as one number, so that the classes can be looked up in a sorted table.
         packed_colors = [_pack(np.array(e.rgb, np.uint32)) for e in self.entries]
         if len({int(c) for c in packed_colors}) != len(packed_colors):
             raise LegendError("two classes of the legend share a colour: it cannot be decoded")
         order = np.argsort(packed_colors)
         table = np.array(packed_colors)[order]
-        packed = _pack(rgb.astype(np.uint32))
-        place = np.searchsorted(table, packed).clip(max=len(table) - 1)
-        unknown = table[place] != packed
+        packed = _pack(rgb.astype(np.uint32))  # (H, W)
+        index = np.searchsorted(table, packed).clip(max=len(table) - 1)
+        unknown = table[index] != packed
         if unknown.any():
             raise LegendError(_unknown_colours(packed[unknown], packed.size))
-        codes: NDArray[np.uint8] = self.codes[order][place]
+        codes: NDArray[np.uint8] = self.codes[order][index]
         return codes
 
 
@@ -203,6 +207,7 @@ def _entry(item: Any, where: str) -> LegendEntry:
 
 
 def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Colours as numbers 0xrrggbb; the first axis holds red, green and blue."""
     packed: NDArray[np.uint32] = (rgb[0] << np.uint32(16)) | (rgb[1] << np.uint32(8)) | rgb[2]
     return packed
 
@@ -212,6 +217,7 @@ def _unknown_colours(packed: NDArray[np.uint32], pixels: int) -> str:
     top = np.argsort(-counts)[:5]
     shown = ", ".join(f"#{values[i]:06x} ({counts[i]} px)" for i in top)
     more = f" and {len(values) - 5} more" if len(values) > 5 else ""
+    # An incomplete legend leaves a few unknown colours; JPEG compression creates many.
     fuzzy = len(values) > 64
     hint = (
         "; so many colours look like JPEG compression: export the labels losslessly (PNG, GeoTIFF)"

@@ -1,4 +1,4 @@
-"""What a raster is that ``predict`` wrote, or a class map that names its classes."""
+"""Describes class, confidence and probability rasters by their tags."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from cwsam_geo.legend import Legend
 Content = Literal["classes", "confidence", "probabilities"]
 
 _VERSION = "CWSAM_GEO_VERSION"
+"""Tag in every raster that ``predict`` writes."""
 
 
 def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Describes a class map, or a confidence or probabilities raster of ``predict``.
+    """Describes a class map, or a confidence or probabilities raster written by ``predict``.
 
-    They are told by their tags: a picture with a palette may be anything.
-
-    Args:
-        path: The raster.
+    These rasters are recognised by their tags. A palette alone is not enough, because any picture
+    may have one.
 
     Returns:
-        Plain values, for JSON, with ``kind`` ``map``; None where it is no such raster, or cannot
+        Plain values for JSON, with ``kind`` ``map``; None if the raster is none of these or cannot
         be opened.
 
     Raises:
-        LegendError: Its ``LEGEND`` tag is malformed.
+        LegendError: The raster's ``LEGEND`` tag is malformed.
     """
     try:
         dataset = open_dataset(path)
     except SceneError:
+        # The caller reads the path as a scene next, and reports the error there.
         return None
     with contextlib.closing(dataset):
         tags = dataset.tags()
-        ours = _VERSION in tags
-        if not ours and not ("LEGEND" in tags and _could_be_classes(dataset)):
+        from_predict = _VERSION in tags
+        if not from_predict and not ("LEGEND" in tags and _could_be_classes(dataset)):
             return None
         legend = tagged_legend(tags, shown(path))
-        content = _content(dataset, ours, legend)
+        content = _content(dataset, from_predict, legend)
         if content is None:
             return None
         return {
@@ -62,11 +62,12 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         }
 
 
-def _content(dataset: Any, ours: bool, legend: Legend | None) -> Content | None:
-    described = list(dataset.descriptions)
-    if ours and legend and described == [f"{name} (%)" for name in legend.names]:
+def _content(dataset: Any, from_predict: bool, legend: Legend | None) -> Content | None:
+    # The sink of predict writes these band descriptions.
+    descriptions = list(dataset.descriptions)
+    if from_predict and legend and descriptions == [f"{name} (%)" for name in legend.names]:
         return "probabilities"
-    if ours and described == ["confidence (%)"]:
+    if from_predict and descriptions == ["confidence (%)"]:
         return "confidence"
     return "classes" if _could_be_classes(dataset) else None
 
@@ -86,6 +87,7 @@ def _file(dataset: Any) -> dict[str, Any]:
         "names": list(dataset.descriptions),
         "block_shape": list(dataset.block_shapes[0]),
         "compression": dataset.compression.value if dataset.compression else None,
+        # JSON has no NaN and no infinity.
         "nodata": nodata if nodata is not None and math.isfinite(nodata) else None,
     }
 
@@ -93,7 +95,7 @@ def _file(dataset: Any) -> dict[str, Any]:
 def _legend(
     path: str | os.PathLike[str], content: Content, legend: Legend | None
 ) -> dict[str, Any]:
-    """The classes, and whether a tag or the palette tells them."""
+    """The classes, and whether they come from the tag or the palette."""
     source = "tag" if legend else None
     if legend is None and content == "classes":
         with contextlib.closing(ClassRaster(path)) as raster:
@@ -113,8 +115,8 @@ def _provenance(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parsed(text: str | None) -> dict[str, Any] | None:
-    """A tag's JSON object; None where others have changed it."""
+    """The JSON object in a tag; None without the tag, or if another program has changed it."""
     with contextlib.suppress(ValueError):
-        found = json.loads(text or "null")
-        return found if isinstance(found, dict) else None
+        value = json.loads(text or "null")
+        return value if isinstance(value, dict) else None
     return None

@@ -1,4 +1,4 @@
-"""How a scene answers to a model: its bands by name or order, its stretch, its distribution."""
+"""Fits a scene to a model: bands by name or order, stretch to 8 bits, check of the distribution."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from cwsam_geo.units import PLAUSIBLE_DB, BandStats, SceneStats, decibels
 Names = Sequence[str | None]
 
 _POLARISATION = re.compile(r"[VH][VH]", re.IGNORECASE)
+
 _STRETCH_PERCENT = 98.0
+"""Quantile, in percent, that becomes 255 in 8-bit amplitude: ships and roofs are above it."""
+
 _DB_MARGIN = 3.0
+"""Distance of the median from the training data, in dB, that is never worth a warning."""
 
 
 @dataclass(frozen=True)
 class BandMatch:
-    """Which of a scene's selected bands is which of the model's.
+    """The scene band that serves each band of the model.
 
     Attributes:
-        positions: For each band of the model, a place among the scene's bands (from 0), or None
-            where the scene lacks it and the model fills it.
-        remarks: What was assumed, in words for the user.
-        by_name: True where the scene itself names the polarisations.
+        positions: For each band of the model, the index of its band among the scene's selected
+            bands (from 0), or None if the scene lacks it and the model fills it.
+        remarks: Assumptions, as text for the user.
+        by_name: True if the bands were matched by the polarisations that the scene names.
     """
 
     positions: tuple[int | None, ...]
@@ -44,38 +48,40 @@ def match_bands(
 ) -> BandMatch:
     """Finds a model's bands in a scene.
 
-    Names decide where the scene has them; else, and where the user's choice has other
-    polarisations than the model, the order does. A model of one band without polarisation
-    (``gray``) takes the first band.
+    Bands are matched by the names of their polarisations. They are matched by order if the scene
+    names none, or if the bands that the user chose are not the model's polarisations. A model of
+    one band that is no polarisation (``gray``) takes the first band.
 
     Args:
-        spec: What the model takes.
+        spec: The model's preprocessing.
         names: Polarisation of each selected band of the scene, or None.
-        label: What to call the scene in messages.
-        chosen: Whether the user chose the bands (``-b``).
-        numbers: Their numbers in messages, or None for 1, 2, ...
+        label: Name of the scene in messages.
+        chosen: True if the user chose the bands (``-b``).
+        numbers: Numbers of the selected bands in messages, or None for 1, 2, ...
 
     Raises:
-        SceneError: The scene lacks a band, or which one it is cannot be told.
+        SceneError: The scene lacks a band, or has several that could be the same one.
         UsageError: The user chose more bands than the model takes.
     """
-    wanted = [band.upper() for band in spec.bands]
-    if len(wanted) == 1 and not _POLARISATION.fullmatch(wanted[0]):
+    model_names = [band.upper() for band in spec.bands]
+    if len(model_names) == 1 and not _POLARISATION.fullmatch(model_names[0]):
         return _first(names)
-    if chosen and len(names) > len(wanted):
+    if chosen and len(names) > len(model_names):
         raise UsageError(
             f"{label}: -b names {len(names)} bands, but the model takes {_listed(spec.bands)}"
         )
-    known = [n.upper() if n else None for n in names]
-    numbers = numbers or range(1, len(known) + 1)
-    found = tuple(known.index(w) if w in known else None for w in wanted)
-    if any(p is not None for p in found) and not _lacking(spec, found):
-        _check_twice(known, wanted, label, numbers)
-        return BandMatch(found, _fills(spec, found))
-    if chosen or not any(known):
-        return _by_order(spec, known, label, numbers if chosen else None)
-    has = ", ".join(f"{i} {n or '(no name)'}" for i, n in zip(numbers, known, strict=True))
-    missing = _listed([spec.bands[i] for i in _lacking(spec, found)])
+    scene_names = [n.upper() if n else None for n in names]
+    numbers = numbers or range(1, len(scene_names) + 1)
+    positions = tuple(scene_names.index(n) if n in scene_names else None for n in model_names)
+    # By name: at least one band must match, and the model must be able to fill the others.
+    if any(p is not None for p in positions) and not _lacking(spec, positions):
+        _check_twice(scene_names, model_names, label, numbers)
+        return BandMatch(positions, _fills(spec, positions))
+    # By order: the user has vouched for the bands, or there are no names to go by.
+    if chosen or not any(scene_names):
+        return _by_order(spec, scene_names, label, numbers if chosen else None)
+    has = ", ".join(f"{i} {n or '(no name)'}" for i, n in zip(numbers, scene_names, strict=True))
+    missing = _listed([spec.bands[i] for i in _lacking(spec, positions)])
     raise SceneError(
         f"{label}: the model needs {missing}, but the scene's bands are {has}; "
         f"give another scene, or say with -b which bands stand for {', '.join(spec.bands)}"
@@ -83,18 +89,14 @@ def match_bands(
 
 
 def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:
-    """Amplitudes of the whole scene that become 0 and 255, for models of 8-bit amplitude.
+    """Amplitudes that become 0 and 255 all over the scene, for models of 8-bit amplitude.
 
-    Zero stays zero, so that ratios are kept and water stays dark; the upper end is the 98 %
-    quantile of the brightest band, which no ship or roof can move. Single-look amplitude of an
-    even surface (Rayleigh) then has its mean at 0.45, where ImageNet's statistics have theirs.
-
-    Args:
-        stats: Statistics of the bands in use.
-        units: What the values are.
+    Amplitude 0 stays 0, so that ratios are kept and water stays dark. The upper end is the 98 %
+    quantile of the brightest band, which ships and roofs cannot move. The single-look amplitude of
+    a homogeneous surface (Rayleigh distributed) then has its mean at 0.45, close to ImageNet's.
 
     Returns:
-        Low and high amplitude, or None for an 8-bit picture, which is left as it is.
+        Low and high amplitude, or None for an 8-bit picture, which is not stretched.
     """
     if stats.eight_bit and units == "amplitude":
         return None
@@ -105,18 +107,11 @@ def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:
 
 
 def distribution_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> str | None:
-    """A warning where the whole scene's values are far from the model's training data.
+    """A warning if the whole scene's values are far from the model's training data; else None.
 
-    Where the model does not know its training data's quantiles, models of decibels and power
-    expect a median that calibrated backscatter can have.
-
-    Args:
-        spec: What the model takes.
-        scene: How the scene's bands answer to it; positions are those of ``stats.bands``.
-        stats: Statistics of the whole scene.
-
-    Returns:
-        The warning, or None where there is nothing to warn of.
+    A model without quantiles of its training data is checked against the median of calibrated
+    backscatter instead, if it takes decibels or power. The positions in ``scene`` are indices into
+    ``stats.bands``.
     """
     far = []
     for i, position in enumerate(scene.positions):
@@ -133,15 +128,17 @@ def distribution_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneSt
 def _far(spec: PreprocessSpec, band: int, scaled: tuple[float, float, float]) -> str | None:
     low, median, high = scaled
     unit = "" if spec.scaling == "amplitude8" else " dB"
-    seen = f"median {median:.3g}{unit} (5 to 95 %: {low:.3g} to {high:.3g})"
+    scene_range = f"median {median:.3g}{unit} (5 to 95 %: {low:.3g} to {high:.3g})"
     if spec.quantiles is not None:
-        known = [_comparable(spec, q) for q in spec.quantiles[band]]
-        margin = max(_DB_MARGIN if unit else 0.1, 0.5 * (known[2] - known[0]))
-        if known[0] - margin <= median <= known[2] + margin:
+        # The training data's 5 %, 50 % and 95 % quantiles; the median may leave them by half their
+        # range.
+        q5, q50, q95 = (_comparable(spec, q) for q in spec.quantiles[band])
+        margin = max(_DB_MARGIN if unit else 0.1, 0.5 * (q95 - q5))
+        if q5 - margin <= median <= q95 + margin:
             return None
-        return f"{seen}, trained on {known[1]:.3g}{unit} ({known[0]:.3g} to {known[2]:.3g})"
+        return f"{scene_range}, trained on {q50:.3g}{unit} ({q5:.3g} to {q95:.3g})"
     if unit and not PLAUSIBLE_DB[0] <= median <= PLAUSIBLE_DB[1]:
-        return f"{seen}, calibrated backscatter has a median of {PLAUSIBLE_DB[0]:g} to " + (
+        return f"{scene_range}, calibrated backscatter has a median of {PLAUSIBLE_DB[0]:g} to " + (
             f"{PLAUSIBLE_DB[1]:g} dB"
         )
     return None
@@ -154,7 +151,7 @@ def _scaled(spec: PreprocessSpec, scene: SceneBands, band: BandStats) -> tuple[f
 
 
 def _comparable(spec: PreprocessSpec, value: float) -> float:
-    # Powers are compared as ratios.
+    # Linear power is compared in dB, so that a margin means the same ratio at every level.
     return decibels(value, "power") if spec.scaling == "linear" else value
 
 
@@ -167,43 +164,47 @@ def _first(names: Names) -> BandMatch:
 
 
 def _lacking(spec: PreprocessSpec, positions: Sequence[int | None]) -> list[int]:
+    """Indices of the model's bands that the scene lacks and the model cannot fill."""
     return [i for i, p in enumerate(positions) if p is None and spec.fill[i] is None]
 
 
-def _check_twice(known: Names, wanted: Sequence[str], label: str, numbers: Sequence[int]) -> None:
-    for name in wanted:
-        places = [str(i) for i, n in zip(numbers, known, strict=True) if n == name]
-        if len(places) > 1:
-            raise SceneError(
-                f"{label}: bands {', '.join(places)} are all {name}; choose one with -b"
-            )
+def _check_twice(
+    scene_names: Names, model_names: Sequence[str], label: str, numbers: Sequence[int]
+) -> None:
+    for name in model_names:
+        same = [str(i) for i, n in zip(numbers, scene_names, strict=True) if n == name]
+        if len(same) > 1:
+            raise SceneError(f"{label}: bands {', '.join(same)} are all {name}; choose one with -b")
 
 
 def _by_order(
-    spec: PreprocessSpec, known: Names, label: str, chosen: Sequence[int] | None
+    spec: PreprocessSpec, scene_names: Names, label: str, chosen: Sequence[int] | None
 ) -> BandMatch:
-    positions = tuple(i if i < len(known) else None for i in range(len(spec.bands)))
-    if len(known) > len(spec.bands):
+    count = len(scene_names)
+    positions = tuple(i if i < count else None for i in range(len(spec.bands)))
+    if count > len(spec.bands):
         raise SceneError(
-            f"{label}: has {len(known)} bands without polarisation names, and the model takes "
+            f"{label}: has {count} bands without polarisation names, and the model takes "
             f"{_listed(spec.bands)}; say which they are with -b, in this order"
         )
     missing = [spec.bands[i] for i in _lacking(spec, positions)]
     if missing:
         raise SceneError(
-            f"{label}: has {len(known)} band{'s' if len(known) > 1 else ''}, and the model needs "
+            f"{label}: has {count} band{'s' if count > 1 else ''}, and the model needs "
             f"{_listed(spec.bands)}; give the file with {_listed(missing)} too"
         )
-    # A scene may lack the last of the model's bands, where the model can do without.
-    taken = ", ".join(
-        f"{n or f'band {i}'} as {w}"
-        for i, n, w in zip(chosen or range(1, 5), known, spec.bands, strict=False)
+    # Not strict: the scene may lack the model's last bands if the model can fill them. A model has
+    # four bands at most.
+    pairs = ", ".join(
+        f"{scene_name or f'band {i}'} as {band}"
+        for i, scene_name, band in zip(chosen or range(1, 5), scene_names, spec.bands, strict=False)
     )
     why = "as -b says" if chosen else "the scene does not name its polarisations: see -b"
-    return BandMatch(positions, (f"{taken} ({why})", *_fills(spec, positions)), by_name=False)
+    return BandMatch(positions, (f"{pairs} ({why})", *_fills(spec, positions)), by_name=False)
 
 
 def _fills(spec: PreprocessSpec, positions: Sequence[int | None]) -> tuple[str, ...]:
+    """Remarks on the bands that the model fills."""
     return tuple(
         f"the scene has no {band}: filled with {fill:g}"
         for band, position, fill in zip(spec.bands, positions, spec.fill, strict=True)

@@ -1,4 +1,4 @@
-"""Confusion matrices to IoU, F1, OA, kappa; samples of points to area-adjusted estimates."""
+"""IoU, F1, accuracy and kappa of confusion matrices; area-adjusted estimates of point samples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 Z95 = 1.96
-"""Half a 95 % confidence interval in standard errors, rounded as Olofsson et al. round it."""
+"""Half the width of a 95 % confidence interval in standard errors (normal approximation).
+
+Rounded as in Olofsson et al. (2014), so that their worked example is reproduced.
+"""
 
 
 def confusion_matrix(
@@ -23,16 +26,16 @@ def confusion_matrix(
     """Counts pixels by reference class and mapped class.
 
     Args:
-        reference: Channels, any shape, 0 to ``classes - 1`` wherever counted.
-        mapped: Channels, same shape.
+        reference: Channels, any shape; 0 to ``classes - 1`` where ``counted`` is True.
+        mapped: Channels, same shape and range.
         classes: Number of classes, K.
-        counted: True where a pixel counts, same shape; everywhere when None.
+        counted: True where a pixel counts, same shape; None counts all pixels.
 
     Returns:
         Counts, shape (K, K), int64; rows are the reference, columns the map.
 
     Raises:
-        ValueError: A counted value is not a channel.
+        ValueError: A counted value is outside 0 to ``classes - 1``.
     """
     if counted is not None:
         reference, mapped = reference[counted], mapped[counted]
@@ -40,6 +43,7 @@ def confusion_matrix(
     for values in (reference, mapped):
         if values.size and not 0 <= values.min() <= values.max() < classes:
             raise ValueError(f"channels must be 0 to {classes - 1}")
+    # One number per pair (reference, mapped), so that one bincount gives the whole matrix.
     joint = reference.astype(np.int32) * np.int32(classes) + mapped.astype(np.int32)
     counts = np.bincount(joint, minlength=classes * classes)
     return counts.astype(np.int64).reshape(classes, classes)
@@ -47,13 +51,15 @@ def confusion_matrix(
 
 @dataclass(frozen=True)
 class Scores:
-    """What a confusion matrix says.
+    """Scores of a confusion matrix.
 
-    A score without a value (the precision of a class that the map never shows) is NaN.
+    A score that is undefined, such as the precision of a class that the map does not contain, is
+    NaN.
 
     Attributes:
-        matrix: Shape (K, K), float64; rows reference, columns map; rows of ignored classes are 0.
-        ignored: Classes that do not count, shape (K,), bool.
+        matrix: Pixels or proportions, shape (K, K), float64; rows are the reference, columns the
+            map; rows of ignored classes are 0.
+        ignored: True for classes that do not count, shape (K,), bool.
     """
 
     matrix: Floats
@@ -64,10 +70,11 @@ class Scores:
         """Scores of a confusion matrix.
 
         Args:
-            matrix: Counts or proportions, shape (K, K); rows reference, columns map.
-            ignore: Channels that do not count. Pixels whose reference is one of them are left
-                out. Pixels of another class that the map gives to one of them stay and are
-                errors, so that a map gains nothing by calling the hard places background.
+            matrix: Counts or proportions, shape (K, K); rows are the reference, columns the map.
+            ignore: Channels that do not count. Pixels whose reference has an ignored class are
+                left out. Pixels of another reference class stay and count as errors where the map
+                has an ignored class, so that a map cannot score by calling difficult areas
+                background.
 
         Raises:
             ValueError: The matrix is not square, or a value is negative.
@@ -82,7 +89,7 @@ class Scores:
 
     @property
     def total(self) -> float:
-        """Sum of the matrix: pixels (or points) that count."""
+        """Sum of the matrix: the number of pixels, or the proportion, that counts."""
         return float(self.matrix.sum())
 
     @property
@@ -105,8 +112,8 @@ class Scores:
     def counted(self) -> NDArray[np.bool_]:
         """Classes that enter the means, shape (K,).
 
-        These are the classes that are in the reference or in the map (or both) and not ignored.
-        A class absent from both has no score and does not pull the mean up or down.
+        A class counts if it occurs in the reference or in the map and is not ignored. A class
+        that occurs in neither has no score and does not change the means.
         """
         return (self.support + self.mapped > 0) & ~self.ignored
 
@@ -115,22 +122,22 @@ class Scores:
 
     @property
     def iou(self) -> Floats:
-        """Intersection over union of each class, shape (K,)."""
+        """Intersection over union of each class, TP / (TP + FP + FN), shape (K,)."""
         return self._of_counted(_ratio(self._hits, self.support + self.mapped - self._hits))
 
     @property
     def precision(self) -> Floats:
-        """Share of a mapped class that is right (user's accuracy), shape (K,)."""
+        """User's accuracy of each class, TP / (TP + FP), shape (K,)."""
         return self._of_counted(_ratio(self._hits, self.mapped))
 
     @property
     def recall(self) -> Floats:
-        """Share of a reference class that is found (producer's accuracy), shape (K,)."""
+        """Producer's accuracy of each class, TP / (TP + FN), shape (K,)."""
         return self._of_counted(_ratio(self._hits, self.support))
 
     @property
     def f1(self) -> Floats:
-        """Harmonic mean of precision and recall, shape (K,)."""
+        """Harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN), shape (K,)."""
         return self._of_counted(_ratio(2 * self._hits, self.support + self.mapped))
 
     @property
@@ -145,18 +152,19 @@ class Scores:
 
     @property
     def overall_accuracy(self) -> float:
-        """Share of pixels that are right."""
+        """Share of the counted pixels that the map classifies correctly."""
         return float(_ratio(self._hits.sum(), self.matrix.sum()))
 
     @property
     def kappa(self) -> float:
-        """Cohen's kappa; NaN where chance alone agrees everywhere."""
+        """Cohen's kappa, (p_o - p_e) / (1 - p_e); NaN if the agreement by chance p_e is 1."""
         chance = _ratio((self.support * self.mapped).sum(), self.total**2)
         return float(_ratio(self.overall_accuracy - chance, 1 - chance))
 
     @property
     def fwiou(self) -> float:
         """IoU weighted by the classes' frequency in the reference."""
+        # Classes without reference pixels have weight 0; their IoU may be NaN.
         weighted = np.where(self.support > 0, self.support * np.nan_to_num(self.iou), 0.0)
         return float(_ratio(weighted.sum(), self.total))
 
@@ -166,8 +174,8 @@ class Estimates:
     """Values with their standard errors.
 
     Attributes:
-        value: Estimates, any shape, float64; NaN where there is none.
-        error: Standard errors, same shape; NaN where the sample does not give one.
+        value: Estimates, any shape, float64; NaN if undefined.
+        error: Standard errors, same shape; NaN if the sample is too small to estimate one.
     """
 
     value: Floats
@@ -175,7 +183,7 @@ class Estimates:
 
     @property
     def margin(self) -> Floats:
-        """Half the width of the 95 % confidence interval."""
+        """Half the width of the 95 % confidence interval, same shape and unit as ``value``."""
         return Z95 * self.error
 
 
@@ -184,11 +192,11 @@ class AreaEstimates:
     """Accuracy and areas estimated from a sample of points.
 
     Attributes:
-        matrix: Estimated proportions of area, shape (K, K); rows reference, columns map.
+        matrix: Estimated area proportions, shape (K, K); rows are the reference, columns the map.
         overall: Overall accuracy, shape ().
         users: User's accuracy of each class (precision), shape (K,).
         producers: Producer's accuracy of each class (recall), shape (K,).
-        area: Proportion of the area that each class really covers, shape (K,).
+        area: Proportion of the area that each reference class covers, shape (K,).
     """
 
     matrix: Floats
@@ -201,40 +209,42 @@ class AreaEstimates:
 def stratified_estimates(
     counts: ArrayLike, sizes: ArrayLike, ignore: Collection[int] = ()
 ) -> AreaEstimates:
-    """Area-adjusted accuracy and areas from points drawn at random within strata.
+    """Estimates area-adjusted accuracy and areas from points drawn at random within strata.
 
     The stratified estimators of Olofsson et al. (2014, Remote Sensing of Environment 148, 42-57,
     equations 1 to 11), in the general form of Stehman (2014, International Journal of Remote
-    Sensing 35, 4923-4939), in which strata and classes may differ; no finite population
-    correction. They also serve simple random and systematic samples (post-stratified).
+    Sensing 35, 4923-4939), where strata and mapped classes may differ. There is no finite
+    population correction. For simple random and systematic samples these are the post-stratified
+    estimators.
 
     Args:
-        counts: Points by stratum, reference class and mapped class, shape (H, K, K).
-        sizes: Area of each stratum, any unit, shape (H,).
-        ignore: Reference classes whose places do not count: accuracies are estimated for the
-            rest of the area, as ratios. Areas are proportions of the whole.
+        counts: Number of points by stratum, reference class and mapped class, shape (H, K, K).
+        sizes: Area of each stratum, shape (H,), any unit.
+        ignore: Reference classes that do not count. Accuracies are estimated for the remaining
+            area; area proportions still refer to the whole area.
 
     Raises:
-        ValueError: The shapes do not fit, or a stratum has no area or no point.
+        ValueError: The shapes do not match, or a stratum has no area or no point.
     """
     points = np.asarray(counts, np.float64)
     size = np.asarray(sizes, np.float64)
     if points.ndim != 3 or points.shape[1] != points.shape[2] or size.shape != points.shape[:1]:
         raise ValueError(f"strata do not fit: {points.shape} and {size.shape}")
-    n = points.sum((1, 2))
+    n = points.sum((1, 2))  # points of each stratum, (H,)
     if not (size > 0).all() or not (n > 0).all():
-        raise ValueError("each stratum needs an area and a point")
-    weight = size / size.sum()
-    share = points / n[:, None, None]
+        raise ValueError("each stratum needs an area and at least one point")
+    weight = size / size.sum()  # W_h, (H,)
+    share = points / n[:, None, None]  # proportions within each stratum, (H, K, K)
     counted = share.copy()
     counted[:, list(ignore)] = 0
-    hit = np.diagonal(counted, axis1=1, axis2=2)
+    hit = np.diagonal(counted, axis1=1, axis2=2)  # (H, K)
     sample = _Sample(weight, n)
     overall = sample.ratio(hit.sum(1, keepdims=True), counted.sum((1, 2))[:, None])
     return AreaEstimates(
         matrix=np.tensordot(weight, share, 1),
         overall=Estimates(overall.value[0], overall.error[0]),
-        # A stratum without a point of the mapped class is taken to have none of it at all.
+        # A stratum without a sample point of a mapped class is assumed to contain none of it. Else
+        # a stratum with a single point would make the errors of all mapped classes NaN.
         users=sample.ratio(hit, counted.sum(1), share.sum(1) == 0),
         producers=sample.ratio(hit, counted.sum(2)),
         area=sample.ratio(share.sum(2), np.ones_like(hit)),
@@ -243,29 +253,48 @@ def stratified_estimates(
 
 @dataclass(frozen=True)
 class _Sample:
+    """A stratified sample.
+
+    Attributes:
+        weight: Proportion W_h of the area in each stratum, shape (H,).
+        n: Number n_h of points in each stratum, shape (H,).
+    """
+
     weight: Floats
     n: Floats
 
     def ratio(self, y: Floats, x: Floats, void: NDArray[np.bool_] | None = None) -> Estimates:
-        """Ratio of two totals; y and x are shares (H, K) of points, and each y point is an x.
+        """The ratio estimator R = Y / X of Stehman (2014).
 
-        ``void`` strata have no x at all, beyond the sample too.
+        Y is the sum of W_h y_h and X the sum of W_h x_h over the strata. Its variance is the sum
+        of W_h**2 (s_y**2 + R**2 s_x**2 - 2 R s_xy) / n_h, divided by X**2, with the variances and
+        the covariance of the 0/1 variables within stratum h.
+
+        Args:
+            y: Share of the points of each stratum that are in the numerator, shape (H, K). Every
+                such point must be in the denominator as well.
+            x: Share of the points of each stratum that are in the denominator, shape (H, K).
+            void: True where a stratum is known to contain nothing of the denominator, shape
+                (H, K); it then adds no variance.
         """
         total_y, total_x = self.weight @ y, self.weight @ x
         ratio = _ratio(total_y, total_x)
-        # Variances of 0/1 variables within strata; their covariance, since y implies x.
+        # s_y**2 = y (1 - y) n / (n - 1), s_x**2 likewise; since y implies x, the covariance s_xy
+        # is y (1 - x) n / (n - 1). The factor n cancels against n_h, (n - 1) follows below.
         spread = y * (1 - y) + ratio**2 * x * (1 - x) - 2 * ratio * y * (1 - x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            each = self.weight[:, None] ** 2 * np.maximum(spread, 0) / (self.n[:, None] - 1)
-            variance = np.sum(each if void is None else np.where(void, 0, each), 0) / total_x**2
+            # (H, K); a stratum with one point has 0 / 0 here, so that its error becomes NaN.
+            terms = self.weight[:, None] ** 2 * np.maximum(spread, 0) / (self.n[:, None] - 1)
+            variance = np.sum(terms if void is None else np.where(void, 0, terms), 0) / total_x**2
         return Estimates(ratio, np.where(np.isfinite(variance), np.sqrt(variance), np.nan))
 
 
-def _ratio(top: ArrayLike, bottom: ArrayLike) -> Floats:
-    above, below = np.asarray(top, np.float64), np.asarray(bottom, np.float64)
-    blank = np.full(np.broadcast(above, below).shape, np.nan)
-    np.divide(above, below, out=blank, where=below != 0)
-    return blank
+def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:
+    """Elementwise ratio, NaN where the denominator is 0."""
+    top, bottom = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    ratio = np.full(np.broadcast(top, bottom).shape, np.nan)
+    np.divide(top, bottom, out=ratio, where=bottom != 0)
+    return ratio
 
 
 def _mean(values: Floats) -> float:

@@ -1,4 +1,4 @@
-"""What the pipeline asks of a predictor: logits, and arithmetic on them where they were made."""
+"""Protocols of a predictor and of the arithmetic on its logits, on the device that made them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cwsam_geo.preprocess import PreprocessSpec, SceneBands, TileStack
 
 @dataclass(frozen=True)
 class Decision:
-    """What the logits of some pixels say.
+    """The classes of some pixels, and their probabilities.
 
     Attributes:
         channels: Winning channel, shape (H, W), uint8.
-        confidence: Its probability in per cent, shape (H, W), uint8, or None.
+        confidence: Probability of the winning channel in per cent, shape (H, W), uint8, or None.
         probabilities: Probability of every class in per cent, shape (K, H, W), uint8, or None.
     """
 
@@ -28,28 +28,31 @@ class Decision:
 
 
 PendingDecision = Callable[[], Decision]
-"""Gives a decision; waits until the device that computes it has come to it."""
+"""Returns a decision; waits until the device has computed it."""
 
 
 class Ops(Protocol):
-    """Arithmetic on the predictor's own arrays, so that logits stay where they were made.
+    """Arithmetic on the predictor's own arrays, so that logits stay on their device.
 
     The arrays support slicing, slice assignment, ``+=``, ``*`` and ``/`` as numpy's and torch's do.
     """
 
     def zeros(self, shape: Sequence[int]) -> Any:
-        """Zeros, float32."""
+        """A new array of zeros, float32."""
 
     def constant(self, values: NDArray[np.float32]) -> Any:
-        """The values as an array of this kind."""
+        """The values as an array on the predictor's device."""
 
     def upsample(self, logits: Any, stride: int) -> Any:
-        """(K, h, w) to (K, h * stride, w * stride), bilinear between centres, edges clamped."""
+        """Bilinear interpolation, (K, h, w) to (K, h * stride, w * stride), with clamped edges.
+
+        Pixel centres are aligned, as with ``align_corners=False`` of torch.
+        """
 
     def decide(self, logits: Any, confidence: bool, probabilities: bool) -> PendingDecision:
-        """Winning channels of (K, h, w) logits, and probabilities where asked for.
+        """Winning channels of logits (K, h, w), and probabilities if requested.
 
-        What it returns may be called in another thread.
+        The returned callable may be called in another thread.
         """
 
 
@@ -66,41 +69,41 @@ class Predictor(Protocol):
 
     @property
     def num_classes(self) -> int:
-        """K."""
+        """Number of classes, K."""
 
     @property
     def ops(self) -> Ops:
-        """Arithmetic on the logits it returns."""
+        """Arithmetic on the predictor's logits."""
 
     def stack(self, spec: PreprocessSpec, scene: SceneBands, size: int) -> TileStack:
-        """Room for the raw tiles of a batch, which the predictor preprocesses where it suits it."""
+        """A new stack for ``size`` tiles, which preprocesses them where it suits the predictor."""
 
     def __call__(self, tiles: Any) -> Any:
-        """Logits (B, K, T / stride, T / stride) of a part of a stack, B tiles.
+        """Logits of a part of a stack with B tiles, shape (B, K, T / stride, T / stride).
 
-        A device may still be computing them when this returns, and errors may come late.
+        The device may still be computing them when this returns, and errors may come late.
 
         Raises:
-            MemoryError: The batch is too large; a smaller one is tried.
-            ModelError: This batch or an earlier one went wrong.
+            MemoryError: The batch is too large; the caller tries a smaller one.
+            ModelError: The logits of this batch or an earlier one are not finite.
         """
 
     def finish(self) -> float:
-        """Waits until all is computed.
+        """Waits until all batches are computed.
 
         Returns:
-            Seconds that computing took so far.
+            Time spent computing so far, in seconds.
 
         Raises:
-            ModelError: A batch went wrong: what was made of its logits must not be used.
+            ModelError: The logits of a batch are not finite; its results must not be used.
         """
 
 
 class NumpyOps:
-    """``Ops`` on numpy arrays; the yardstick that other implementations are tested against."""
+    """``Ops`` on numpy arrays: the reference that other implementations are tested against."""
 
     def zeros(self, shape: Sequence[int]) -> NDArray[np.float32]:
-        """Zeros, float32."""
+        """A new array of zeros, float32."""
         return np.zeros(shape, np.float32)
 
     def constant(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,18 +111,19 @@ class NumpyOps:
         return values
 
     def upsample(self, logits: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-        """Bilinear between centres, edges clamped (``align_corners=False``)."""
+        """Bilinear interpolation along both axes, one after the other."""
         return _stretch(_stretch(logits, stride, 1), stride, 2)
 
     def decide(
         self, logits: NDArray[np.float32], confidence: bool, probabilities: bool
     ) -> PendingDecision:
-        """Argmax and softmax."""
+        """Argmax, and softmax if probabilities are requested."""
         channels = logits.argmax(0).astype(np.uint8)
         if not (confidence or probabilities):
             return lambda: Decision(channels)
-        shares = np.exp(logits - logits.max(0))
-        percent = np.rint(100 * shares / shares.sum(0)).astype(np.uint8)
+        # Subtracting the maximum keeps exp from overflowing.
+        exponentials = np.exp(logits - logits.max(0))
+        percent = np.rint(100 * exponentials / exponentials.sum(0)).astype(np.uint8)
         decision = Decision(
             channels,
             percent.max(0) if confidence else None,
@@ -129,7 +133,9 @@ class NumpyOps:
 
 
 def _stretch(values: NDArray[np.float32], stride: int, axis: int) -> NDArray[np.float32]:
+    """Interpolates linearly along one axis of an array with three."""
     length = values.shape[axis]
+    # Position of each output centre in input coordinates, clamped to the outermost centres.
     at = ((np.arange(length * stride) + 0.5) / stride - 0.5).clip(0, length - 1)
     low = np.floor(at).astype(int)
     high = np.minimum(low + 1, length - 1)

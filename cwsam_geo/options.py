@@ -1,4 +1,4 @@
-"""What ``predict`` can be told: how a scene is mapped, and what is written."""
+"""Options of ``predict``: how a scene is mapped, and what is written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cwsam_geo.io.raster_sink import FORMATS, RasterFormat
 from cwsam_geo.units import UnitsOption
 
 DEFAULT_MODEL = "s1-landcover"
-"""The bundled model that ``predict`` takes unless told otherwise."""
+"""The bundled model that ``predict`` uses by default."""
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,20 @@ class PredictOptions:
         model: Name of a bundled model, or path of a model bundle.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        batch_size: Tiles at once, or None for what suits the device.
+        batch_size: Tiles per call of the model, or None for a number that suits the device.
         overlap: Pixels shared by neighbouring tiles, or None for an eighth of a tile.
-        blend: How they share them.
-        bidx: Bands of the scene to take, from 1, or None for those the model wants.
-        units: What the scene's values are; ``auto`` decides from the whole scene.
-        nodata: Value that is nodata instead of what the scene declares, ``"none"``, or None for
-            what it declares.
-        bounds: West, south, east, north in the scene's CRS: map only this part.
-        aoi: Vector file: map only what lies in its polygons.
-        tta: Average over four flips, at four times the cost.
-        compile: Let torch.compile rewrite the model for the GPU, which takes minutes first.
+        blend: Weights of overlapping tiles: ``linear``, ``cosine``, ``gaussian`` or ``flat``.
+        bidx: Bands of the scene to read, from 1, or None for those that the model takes.
+        units: Units of the scene's values; ``auto`` decides from the whole scene.
+        nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
+            None for the declared one.
+        bounds: West, south, east, north of the part to map, in the scene's CRS.
+        aoi: Vector file whose polygons bound the part to map.
+        tta: Average over four flips of each tile, at four times the cost.
+        compile: Compile the model for the GPU with torch.compile, which takes minutes at first.
+
+    Raises:
+        UsageError: The options contradict each other, or a value is not possible.
     """
 
     model: str | os.PathLike[str] = DEFAULT_MODEL
@@ -56,21 +59,23 @@ class PredictOptions:
         if self.blend not in BLENDS:
             raise UsageError(f"blend {self.blend!r} is none of {', '.join(BLENDS)}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch size {self.batch_size}: at least 1")
+            raise UsageError(f"batch size {self.batch_size}: it must be at least 1")
 
 
 @dataclass(frozen=True)
 class PredictOutputs:
-    """What ``predict_scene`` writes besides the classes, and how.
+    """Outputs of ``predict_scene`` besides the raster of classes, and the format of all rasters.
 
     Attributes:
         confidence: Raster of the winning class's probability in per cent.
-        probabilities: Raster of every class's probability in per cent, a band each.
+        probabilities: Raster of every class's probability in per cent, one band per class.
         vectors: Polygons of the classes; see ``vectorize`` for the formats. With ``confidence``
-            they carry its mean.
+            each polygon carries its mean.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for all rasters.
-        overwrite: Replace files that are there.
+
+    Raises:
+        UsageError: The format is unknown.
     """
 
     confidence: str | os.PathLike[str] | None = None

@@ -1,4 +1,4 @@
-"""What a sample of points says of a map: area-adjusted accuracy and areas."""
+"""Area-adjusted accuracy and areas of a map, estimated from a sample of points."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ from cwsam_geo.metrics import AreaEstimates, Estimates, Scores, stratified_estim
 
 @dataclass(frozen=True)
 class _Census:
-    """The whole map: pixels and area of each code; which points are on it, and on what code."""
+    """Totals of the whole map, or of the area of interest, and the map's codes at the points.
+
+    Attributes:
+        pixels: Number of pixels of each code that occurs.
+        areas: Area of each code that occurs, in ``unit``.
+        unit: ``m2``, or ``pixels`` where the map has no CRS.
+        inside: True for points inside the map and the area of interest, shape (N,), bool.
+        at_points: Code of the map at each point, shape (N,), uint8; 255 where it has no class.
+    """
 
     pixels: dict[int, int]
     areas: dict[int, float]
@@ -36,19 +44,20 @@ class _Census:
 
 
 def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
-    """Compares a map with a sample of points, whose strata are the map's classes.
+    """Compares a map with a sample of points. The strata are the map's classes.
 
-    Points with an ignored class or value stay in the sample: they say that a part of their
-    stratum is none of the classes that count.
+    Points with an ignored class or value stay in the sample: they show that a part of their
+    stratum belongs to none of the classes that count.
 
     Args:
-        comparison: The opened map; it is read whole, or over the area of interest, for the
-            strata's areas.
-        features: The points.
+        comparison: The opened map. All of it, or all of the area of interest, is read to measure
+            the areas of the strata.
+        features: The points, in pixel coordinates of the map.
 
     Raises:
-        UsageError: No point lies on a class of the map.
-        LegendError: A point's class is unknown, or the map shows codes that its legend has not.
+        UsageError: No point lies on a class of the map, or all points are ignored.
+        LegendError: The class of a point is unknown, or the map has codes that are missing from
+            its legend.
     """
     census = _census(comparison, features)
     on_map = census.at_points != NODATA
@@ -59,19 +68,21 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
         )
     wishes = comparison.options.wishes
     labels = [features.names[v] for v in features.values[on_map]]
-    met: dict[Value, int] = {}
+    points_by_label: dict[Value, int] = {}
     for label in labels:
-        met[label] = met.get(label, 0) + 1
-    legend = comparison.legend(census.pixels, met)
+        points_by_label[label] = points_by_label.get(label, 0) + 1
+    legend = comparison.legend(census.pixels, points_by_label)
     classes = comparable_classes(legend, wishes)
-    channels = channels_of_values(met, legend, classes, wishes, features.label)
+    channels = channels_of_values(points_by_label, legend, classes, wishes, features.label)
     k = len(classes.legend)
-    # One class more: reference values that are none of the map's.
+    # Points by map code (the stratum), reference class and mapped class, (256, K + 1, K + 1).
+    # Class K is extra: it takes the points whose reference value is ignored.
     points = np.zeros((256, k + 1, k + 1), np.int64)
     for label, code in zip(labels, census.at_points[on_map].tolist(), strict=True):
         channel = channels[label]
         points[code, k if channel is None else channel, classes.by_code[code]] += 1
     counts = points.sum(0)
+    # Ignored reference classes do not count in the matrix; the estimators need them in points.
     counts[[k, *classes.ignored]] = 0
     if not counts.any():
         raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
@@ -91,13 +102,14 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
         sample=sample,
         remarks=(
             *_remarks(features, sample),
-            *absent_names(met, legend, wishes, features.label),
+            *absent_names(points_by_label, legend, wishes, features.label),
         ),
         options=comparison.options,
     )
 
 
 def _census(comparison: Comparison, features: Features) -> _Census:
+    # Pixel that each point lies in, shape (N,).
     cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
     rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
     at_points = np.full(len(cols), NODATA, np.uint8)
@@ -107,16 +119,16 @@ def _census(comparison: Comparison, features: Features) -> _Census:
     for part in comparison.parts(comparison.area()):
         w = part.window
         here = (rows >= w.row) & (rows < w.bottom) & (cols >= w.col) & (cols < w.right)
-        place = rows[here] - w.row, cols[here] - w.col
-        inside[here] = part.inside[place]
-        at_points[here] = np.where(part.shown[place], part.codes[place], NODATA)
+        at = rows[here] - w.row, cols[here] - w.col
+        inside[here] = part.inside[at]
+        at_points[here] = np.where(part.shown[at], part.codes[at], NODATA)
         codes = part.codes[part.shown]
         pixels += np.bincount(codes, minlength=256)
         areas += np.bincount(codes, pixel_areas.of(w)[part.shown], minlength=256)
-    found = np.flatnonzero(pixels).tolist()
+    occurring = np.flatnonzero(pixels).tolist()
     return _Census(
-        pixels={c: int(pixels[c]) for c in found},
-        areas={c: float(areas[c]) for c in found},
+        pixels={c: int(pixels[c]) for c in occurring},
+        areas={c: float(areas[c]) for c in occurring},
         unit=pixel_areas.unit,
         inside=inside,
         at_points=at_points,
@@ -127,9 +139,11 @@ def _estimated(
     legend: Legend, classes: Classes, points: NDArray[np.int64], census: _Census
 ) -> tuple[SampleResult, NDArray[np.float64]]:
     k = len(classes.legend)
+    # The estimators need at least one point in each stratum; strata without points are left out.
     strata = [e for e in legend.entries if e.code in census.areas]
     sampled = [e.code for e in strata if points[e.code].any()]
     sizes = [census.areas[c] for c in sampled]
+    # Shapes below are (K + 1,) and (K + 1, K + 1); the extra class is cut off from the result.
     estimates = stratified_estimates(points[sampled], sizes, (k, *classes.ignored))
     mapped = np.zeros(k)
     for e in strata:
@@ -158,17 +172,17 @@ def _first(estimates: Estimates, k: int) -> Estimates:
 
 def _remarks(features: Features, sample: SampleResult) -> tuple[str, ...]:
     remarks = list(features.remarks)
-    missed = [s.name for s in sample.strata if not s.points]
-    if missed:
+    unsampled = [s.name for s in sample.strata if not s.points]
+    if unsampled:
         remarks.append(
-            f"no point lies on {', '.join(missed)} ({sample.share_without_points:.2%} of the map): "
-            "the estimates say nothing of that part; add points there"
+            f"no point lies on {', '.join(unsampled)} ({sample.share_without_points:.2%} of the "
+            "map): the estimates do not cover that part; add points there"
         )
     single = [s.name for s in sample.strata if s.points == 1]
     if single:
         remarks.append(
-            f"only one point lies on {', '.join(single)}: no confidence interval where that "
-            "matters; two points a class are the least, 50 and more are better"
+            f"only one point lies on {', '.join(single)}: estimates that depend on it have no "
+            "confidence interval; use at least two points per class, better 50 or more"
         )
     if sample.unit == "pixels":
         remarks.append("the map has no CRS: areas are in pixels")

@@ -1,4 +1,4 @@
-"""The pipeline: a source, a predictor and sinks become a class raster."""
+"""The pipeline of ``predict``: streams a source through a predictor into sinks."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 
 _WAITING_BYTES = 256 << 20
-"""Decided pixels that may wait to be written; with probabilities of many classes they are many."""
+"""Results that may wait to be written, in bytes. It bounds the memory of probabilities of many
+classes, which take a byte per class and pixel."""
 
 
 class Sink(Protocol):
-    """Takes final pixels; all windows together cover the scene exactly once."""
+    """Receives final pixels; all windows together cover the scene exactly once."""
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
-        """Takes values of shape (h, w) or (bands, h, w)."""
+        """Receives the values of a window, shape (h, w) or (bands, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Sinks:
     """Where the results go.
 
     Attributes:
-        classes: Codes, one band.
-        confidence: The winner's probability in per cent, one band.
-        probabilities: Every class's probability in per cent, K bands.
+        classes: Class codes, one band.
+        confidence: Probability of the winning class in per cent, one band; None if not wanted.
+        probabilities: Probability of each class in per cent, K bands; None if not wanted.
     """
 
     classes: Sink
@@ -51,13 +52,13 @@ class Sinks:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        tiles: Tiles done, those without data included.
-        total: Tiles in all.
+        tiles: Tiles that are finished, including those without data.
+        total: Tiles of the plan.
         pixels: Pixels of the scene that are final.
-        seconds: Time since the start.
+        seconds: Time since the start of the run.
     """
 
     tiles: int
@@ -68,15 +69,16 @@ class Progress:
 
 @dataclass
 class MapSummary:
-    """What a run did.
+    """Summary of a run.
 
     Attributes:
-        pixels: Pixels of each code that occurs, nodata (255) included.
-        tiles: Tiles in all.
-        empty_tiles: Tiles without data, which the model never saw.
-        batch_size: Tiles at once: what was asked for or fitted, spread evenly over a row of tiles.
-        model_seconds: Time that the model computed, on its device.
-        seconds: Time in all.
+        pixels: Number of pixels by class code, nodata (255) included; codes that occur only.
+        tiles: Tiles of the plan.
+        empty_tiles: Tiles without data, which were not given to the model.
+        batch_size: Tiles per call of the model at the end of the run: spread evenly over a row of
+            tiles, and halved each time memory ran out.
+        model_seconds: Time that the model computed on its device.
+        seconds: Time of the whole run.
     """
 
     pixels: dict[int, int] = field(default_factory=dict)
@@ -89,15 +91,15 @@ class MapSummary:
 
 @dataclass(frozen=True)
 class MapJob:
-    """Everything that is decided before the first tile.
+    """The settings of a run, all decided before the first tile.
 
     Attributes:
         spec: The model's preprocessing.
         legend: The model's classes.
-        scene: How the scene's bands answer to the model's.
+        scene: Units, order and stretch of the scene's bands.
         overlap: Pixels shared by neighbouring tiles.
-        blend: How they share them.
-        batch_size: Tiles given to the predictor at once, at most.
+        blend: Weights of overlapping tiles.
+        batch_size: Tiles per call of the predictor, at most.
     """
 
     spec: PreprocessSpec
@@ -115,35 +117,27 @@ def map_scene(
     sinks: Sinks,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> MapSummary:
-    """Streams a scene through a predictor, in memory that does not grow with its height.
+    """Streams a scene through a predictor, in memory that does not grow with the scene's height.
 
-    Reading and writing have threads of their own, and a device that computes by itself is given
-    the next batch before it is through with the last: it waits for neither.
-
-    Pixels without data are filled before the model and are nodata after it; tiles without any
-    data never reach the model.
-
-    Args:
-        source: The scene.
-        predictor: The model.
-        job: What was decided.
-        sinks: Where the results go.
-        on_progress: Called after every tile.
+    Reading and writing run in threads of their own. A GPU is given the next batch before it has
+    finished the last, so that it waits for neither. Pixels without data are filled before the
+    model and become nodata after it; tiles without any data are not given to the model.
+    ``on_progress`` is called after every tile.
 
     Returns:
-        Counts and times.
+        Counts of pixels and tiles, and times in seconds.
 
     Raises:
         SceneError: The scene cannot be read.
         OutputError: A result cannot be written.
-        ModelError: The model's numbers are no numbers.
+        ModelError: The model's logits are not finite.
         MemoryError: A single tile does not fit into memory.
     """
     return _Run(source, predictor, job, sinks, on_progress).run()
 
 
 _Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
-"""Where, where there is data, and what the rest is; None where nothing of it is data."""
+"""A window, its valid mask (h, w), and the decision on its pixels (None if none is valid)."""
 
 
 class _Run:
@@ -174,7 +168,8 @@ class _Run:
         )
         batch_size = even_batch(job.batch_size, len(self.plan.col_offsets))
         self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
-        # Two batches: while one is written, the next is computed; fewer where tiles are large.
+        # The writer's queue holds two batches, so that one is written while the next is computed,
+        # but no more tiles than fit into _WAITING_BYTES.
         bands = 1 + (sinks.confidence is not None)
         bands += predictor.num_classes if sinks.probabilities is not None else 0
         fit = _WAITING_BYTES // (predictor.tile_size**2 * bands)
@@ -184,6 +179,7 @@ class _Run:
         self.done = self.pixels = 0
 
     def run(self) -> MapSummary:
+        # Whatever happens, both threads are ended: closing the generator stops the reader.
         bands = row_bands(self.source, self.plan)
         with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
             for i, band in enumerate(bands):
@@ -195,7 +191,7 @@ class _Run:
         return self.summary
 
     def _predicted(self, band: RowBand, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
-        """Tiles of one row with their logits, in order; None for those without data."""
+        """The tiles of one row in order, with logits (K, n, n), or None for a tile without data."""
         waiting: list[tuple[Tile, bool]] = []
         stack = self._stack()
         for tile in tiles:
@@ -208,6 +204,7 @@ class _Run:
             if len(stack) == self.summary.batch_size:
                 yield from self._flush(waiting, stack)
                 waiting, stack = [], self._stack()
+        # The rest of the row: batches never cross a row of tiles.
         yield from self._flush(waiting, stack)
 
     def _stack(self) -> TileStack:
@@ -221,14 +218,15 @@ class _Run:
             yield tile, next(logits) if has_data else None
 
     def _predict(self, stack: TileStack) -> Iterator[Any]:
-        """Logits of each tile; the batch is halved for good when memory runs out."""
+        """Logits of each tile of a stack; halves the batch size for good when memory runs out."""
         start = 0
         while start < len(stack):
             size = self.summary.batch_size
             try:
                 logits = self.predictor(stack.part(start, size))
             except MemoryError:
-                # Not by the tiles that are left: a stack may fill its parts up to the size.
+                # Test the batch size, not the number of tiles left: a stack may pad a smaller part
+                # to the full batch size.
                 if size == 1:
                     raise
                 self.summary.batch_size = size // 2
@@ -237,12 +235,13 @@ class _Run:
             start += size
 
     def _settle(self, band: RowBand, tile: Tile, logits: Any) -> None:
+        """Adds a tile to the blender and queues the pixels that become final for writing."""
         within = tile.settles.within(band.window)
-        # A copy: what waits to be written must not keep the whole band's.
+        # Copied, because a view in the writer's queue would keep the whole band's mask alive.
         valid = band.valid[within.slices].copy()
-        wanted = bool(valid.any())
-        pieces: list[_Piece] = [] if wanted else [(tile.settles, valid, None)]
-        for settled in self.blender.feed(tile, logits, wanted):
+        has_data = bool(valid.any())
+        pieces: list[_Piece] = [] if has_data else [(tile.settles, valid, None)]
+        for settled in self.blender.feed(tile, logits, has_data):
             inside = settled.window.within(tile.settles)
             pieces.append((settled.window, valid[inside.slices], settled.decision))
         self.backlog.put(functools.partial(self._write_all, pieces))
@@ -252,11 +251,12 @@ class _Run:
         self.on_progress(Progress(self.done, len(self.plan), self.pixels, seconds))
 
     def _write_all(self, pieces: Sequence[_Piece]) -> None:
+        # Runs in the writer's thread: calling a decision waits there for the device.
         for window, valid, decision in pieces:
             self._write(window, valid, None if decision is None else decision())
 
     def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
-        """Codes and per cent where there is data, nodata elsewhere."""
+        """Writes codes and percentages where pixels are valid, nodata elsewhere."""
         if decision is None:
             classes = np.full(valid.shape, NODATA, np.uint8)
         else:
@@ -276,6 +276,7 @@ class _Run:
 def _masked(
     percent: NDArray[np.uint8] | None, valid: NDArray[np.bool_], bands: int
 ) -> NDArray[np.uint8]:
+    """Percentages, shape (bands, h, w), with nodata where pixels are not valid."""
     out = np.full((bands, *valid.shape), NODATA, np.uint8)
     if percent is not None:
         np.copyto(out, percent, where=valid)
@@ -283,5 +284,5 @@ def _masked(
 
 
 def even_batch(limit: int, tiles: int) -> int:
-    """The size that spreads a row of tiles evenly over as many batches as ``limit`` asks for."""
+    """Batch size of at most ``limit`` that spreads a row of tiles evenly over its batches."""
     return -(-tiles // -(-tiles // limit))

@@ -1,4 +1,4 @@
-"""What predict does with a scene, decided once for the whole of it: bands, units, nodata."""
+"""Decides how a scene is read for a model, once for the whole scene: bands, units, nodata."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cwsam_geo.units import (
 )
 
 _MEASURED = {"uint16", "complex64"}
-"""Types of Sentinel-1's measurement files."""
+"""Data types of the scenes that may be Sentinel-1 measurement files: GRD, and SLC as read."""
 
 _CROSS = {"VH", "HV"}
 _UNIT_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
@@ -33,14 +33,13 @@ class Reading:
     """A scene, ready for a model.
 
     Attributes:
-        source: The scene with the model's bands only, and its policy on zeros; it shares its
-            files with the source it was made of.
-        scene_bands: How its array answers to the model's bands.
-        bands: Which of the selected bands of the scene were kept, from 0.
-        units: The decision on units.
+        source: The scene, restricted to the model's bands, with the decision on zeros. It shares
+            its open files with the source that was given to ``plan_reading``.
+        scene_bands: Units, order and stretch of the bands that ``source`` reads.
+        bands: Indices of the kept bands among the scene's selected bands, from 0.
         stats: Statistics of the kept bands.
-        remarks: What was decided, in words for the user.
-        warnings: What may be wrong.
+        remarks: The decisions, as text for the user.
+        warnings: Possible problems, as text for the user.
     """
 
     source: RasterSource
@@ -53,13 +52,13 @@ class Reading:
 
     @property
     def numbers(self) -> tuple[int | None, ...]:
-        """For each band of the model, its number in the scene as ``-b`` counts, or None."""
-        places = self.scene_bands.positions
-        return tuple(None if p is None else self.source.numbers[p] for p in places)
+        """For each band of the model, the scene's band number as ``-b`` counts, or None."""
+        positions = self.scene_bands.positions
+        return tuple(None if p is None else self.source.numbers[p] for p in positions)
 
     @property
     def zero_is_nodata(self) -> bool:
-        """Whether pixels that are 0 in every kept band are nodata."""
+        """True if pixels that are 0 in every kept band are nodata."""
         return self.source.zero_is_nodata
 
 
@@ -68,21 +67,24 @@ def plan_reading(
     spec: PreprocessSpec,
     units: UnitsOption = "auto",
 ) -> Reading:
-    """Decides what the scene's bands and values are to a model.
+    """Decides which of a scene's bands a model reads, their units, and what is nodata.
 
     Args:
-        source: The scene, as opened.
-        spec: What the model takes.
-        units: What the user says of the units.
+        source: The scene, with the bands that the user selected.
+        spec: The model's preprocessing.
+        units: Value of ``--units``; ``auto`` decides from the scene.
 
     Raises:
-        SceneError: Bands are missing, the units cannot be told, or uncalibrated values meet a
-            model of calibrated ones (and the user has not said what the values are).
+        SceneError: Bands are missing, the units cannot be decided, the scene has undeclared fill,
+            or its values are not calibrated although the model needs that (and the user has not
+            named their units).
         UsageError: An option does not fit the scene.
     """
+    # Bands: keep those that the model takes.
     match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
-    kept = tuple(sorted({p for p in match.positions if p is not None}))
-    narrow = source.restricted(kept, zero_is_nodata=False)
+    bands = tuple(sorted({p for p in match.positions if p is not None}))
+    narrow = source.restricted(bands, zero_is_nodata=False)
+    # Units. A model of 8-bit amplitude takes digital numbers as they are.
     if spec.scaling != "amplitude8":
         narrow = calibrated(narrow, units)
     stats = sample_statistics(narrow)
@@ -90,27 +92,28 @@ def plan_reading(
     check_fill(narrow, stats, decision.units)
     scene_bands = SceneBands(
         decision.units,
-        tuple(None if p is None else kept.index(p) for p in match.positions),
+        tuple(None if p is None else bands.index(p) for p in match.positions),
     )
     if spec.scaling == "amplitude8":
         scene_bands = replace(scene_bands, stretch=stretch_for(stats, decision.units))
-    asked = narrow.nodata_option is not None
+    # Nodata.
+    has_option = narrow.nodata_option is not None
     zeros = zeros_are_nodata(
         decision.units,
         stats,
         narrow.nodata,
-        # The border of a product is 0, whatever its files declare.
-        told=asked if narrow.tables else narrow.tells_nodata,
-        asked=asked,
+        # The border of a Sentinel-1 product is 0, whatever its files declare.
+        told=has_option if narrow.tables else narrow.tells_nodata,
+        asked=has_option,
     )
     warnings = (
         *_warnings(narrow, spec, scene_bands, stats, decision, match),
         *fill_warnings(narrow, stats, decision.units, zeros),
     )
     return Reading(
-        source=narrow.restricted(range(len(kept)), zero_is_nodata=zeros),
+        source=narrow.restricted(range(len(bands)), zero_is_nodata=zeros),
         scene_bands=scene_bands,
-        bands=kept,
+        bands=bands,
         units=decision,
         stats=stats,
         remarks=(
@@ -123,31 +126,32 @@ def plan_reading(
 
 
 def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
-    """The source as sigma nought where it is a product with its tables, else as it is.
+    """The source as sigma nought, if it is a Sentinel-1 product with calibration tables.
 
-    Who says what the units are means the values as they are stored.
+    Any other source is returned unchanged.
 
     Raises:
-        SceneError: A table is damaged.
+        SceneError: A calibration table is damaged or does not fit.
     """
+    # --units describes the values as they are stored.
     return source.calibrated() if units == "auto" else source
 
 
 def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> UnitsDecision:
-    """What the values of a source are: sigma nought where it is calibrated, else ``decide_units``.
+    """Units of a source: power if it is calibrated to sigma nought, else by ``decide_units``.
 
     Args:
         source: The scene.
-        stats: Statistics of what it reads.
-        units: What the user says.
+        stats: Statistics of the values that ``source`` reads.
+        units: Value of ``--units``.
 
     Raises:
-        SceneError: See ``decide_units``; or much of the scene is fill that it does not declare,
-            which would mislead the decision.
-        UsageError: See ``decide_units``.
+        SceneError: The units cannot be decided, or the scene has undeclared fill.
+        UsageError: ``--units`` contradicts the file.
     """
     if source.calibration is not None:
         return UnitsDecision("power", source.calibration)
+    # Undeclared fill would mislead the decision on units.
     check_fill(source, stats, None)
     try:
         return decide_units(stats, source.hints, source.label, units)
@@ -158,11 +162,11 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
 
 
 def _replaced(source: RasterSource) -> list[str]:
-    # As GDAL's tools have it (-srcnodata), but there too it takes many by surprise.
+    # gdalwarp -srcnodata replaces the declared value too, but many users do not expect it.
     option = source.nodata_option
-    given = f"{option:g}" if isinstance(option, float) else str(option)
+    text = f"{option:g}" if isinstance(option, float) else str(option)
     return [
-        f"--nodata {given} replaces the declared nodata value {value:g}: "
+        f"--nodata {text} replaces the declared nodata value {value:g}: "
         "pixels that hold it are data"
         for value in source.replaced
     ]
@@ -171,15 +175,15 @@ def _replaced(source: RasterSource) -> list[str]:
 def _remarks(
     scene: SceneBands, stats: SceneStats, decision: UnitsDecision, zeros: bool
 ) -> list[str]:
-    found = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
+    remarks = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
     if scene.stretch and not stats.blank:
-        found.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
+        remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
     if zeros and stats.zeros:
-        found.append(
+        remarks.append(
             f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata "
             "(--nodata none keeps them)"
         )
-    return found
+    return remarks
 
 
 def _warnings(
@@ -191,30 +195,36 @@ def _warnings(
     match: BandMatch,
 ) -> tuple[str, ...]:
     if stats.blank:
-        what = "nothing but 0" if stats.valid else "no valid pixel"
-        return (f"the scene holds {what}: the map will be empty",)
+        content = "nothing but 0" if stats.valid else "no valid pixel"
+        return (f"the scene holds {content}: the map will be empty",)
     far = distribution_warning(spec, scene, stats)
+    # Uncalibrated values are refused, unless the model takes any, the user vouches for them, or the
+    # model was trained on values like these.
     familiar = spec.quantiles is not None and far is None
     if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
         stats, decision.units
     ):
         raise SceneError(_refusal(source, decision))
-    found = [far] if far else []
+    warnings = [far] if far else []
     if far and source.tables and _knows_digital_numbers(spec):
-        found[0] += "; --units amplitude reads the product's digital numbers, which it knows"
+        warnings[0] += (
+            "; the model was trained on digital numbers: --units amplitude reads those of the "
+            "product"
+        )
     if source.tables and source.complex:
-        found.append(
-            "single-look complex (SLC), read as sigma nought: most models know scenes of even "
-            "pixels and less speckle (GRD)"
+        warnings.append(
+            "single-look complex (SLC), read as sigma nought: most models were trained on scenes "
+            "with square pixels and less speckle (GRD)"
         )
     elif any(table.noisy_borders for table in source.tables):
-        found.append(
-            "a product of before March 2018 (IPF 2.9): noise along its borders is no nodata there, "
-            "and may be mapped as water; SNAP's Remove-GRD-Border-Noise takes it away"
+        warnings.append(
+            "a product made before March 2018 (IPF 2.9): noise along its borders is not marked as "
+            "nodata and may be mapped as water; SNAP's Remove-GRD-Border-Noise removes it"
         )
+    # Names of polarisations rule out a swap.
     if not match.by_name:
-        found += _swapped(spec, scene, stats)
-    return tuple(found)
+        warnings += _swapped(spec, scene, stats)
+    return tuple(warnings)
 
 
 def _lacks(table: str) -> str:
@@ -230,24 +240,25 @@ def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
     return (
         f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
         f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "
-        f"product), or pass --units {decision.units} to go on as it is"
+        f"product), or pass --units {decision.units} to use the values as they are"
     )
 
 
 def _uncalibrated(stats: SceneStats, units: Units) -> bool:
-    # Digital numbers of Sentinel-1 are some 50 to 56 dB above sigma nought.
+    # Sentinel-1's digital numbers are about 50 to 56 dB above sigma nought.
     digital = stats.whole_numbers and units != "db"
     return digital or any(decibels(b.median, units) > PLAUSIBLE_DB[1] for b in stats.bands)
 
 
 def _knows_digital_numbers(spec: PreprocessSpec) -> bool:
+    """True if the model's training data was too bright to be calibrated."""
     units: Units = "power" if spec.scaling == "linear" else "db"
     medians = [decibels(q[1], units) for q in spec.quantiles or ()]
     return any(median > PLAUSIBLE_DB[1] for median in medians)
 
 
 def _swapped(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> list[str]:
-    # Cross polarisation is 5 to 10 dB weaker than co-polarisation almost everywhere.
+    # Almost everywhere, cross polarisation is 5 to 10 dB weaker than co-polarisation.
     medians = {
         band.upper(): stats.bands[p].median
         for band, p in zip(spec.bands, scene.positions, strict=True)

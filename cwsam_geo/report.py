@@ -12,6 +12,7 @@ from typing import Any
 from cwsam_geo.evaluation import Evaluation
 from cwsam_geo.io.atomic import atomic_output
 
+# Keys of the JSON report with the words that tables print for them.
 _SCORES = ("iou", "precision", "recall", "f1")
 _OVERALL = (
     ("miou", "mIoU"),
@@ -26,6 +27,7 @@ _COVERAGE = (
     ("without_reference", "in the map only"),
     ("without_map", "in the reference only"),
 )
+# The style is part of the page, so that the page needs no other file.
 _STYLE = """
 :root { color-scheme: light dark; --line: #8885; --ink: 31, 90, 160 }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
@@ -45,11 +47,11 @@ th { font-weight: 600 } td:first-child, th:first-child { text-align: left }
 def write_json(
     evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False
 ) -> None:
-    """Writes everything as one JSON object.
+    """Writes the report as one JSON object.
 
     Raises:
-        UsageError: See ``check_output``.
-        OutputError: See ``check_output``.
+        UsageError: The file exists and ``overwrite`` is False.
+        OutputError: The file cannot be written.
     """
     text = json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False)
     _write(path, text + "\n", overwrite)
@@ -58,17 +60,17 @@ def write_json(
 def write_html(
     evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False
 ) -> None:
-    """Writes a page that needs no other file.
+    """Writes the report as an HTML page that needs no other file.
 
     Raises:
-        UsageError: See ``check_output``.
-        OutputError: See ``check_output``.
+        UsageError: The file exists and ``overwrite`` is False.
+        OutputError: The file cannot be written.
     """
     _write(path, html_report(evaluation), overwrite)
 
 
 def text_report(evaluation: Evaluation) -> str:
-    """A table for the terminal."""
+    """The report as tables for the terminal."""
     report = evaluation.to_dict()
     head = ["class", *_SCORES, "support", "mapped"]
     rows = [
@@ -79,6 +81,7 @@ def text_report(evaluation: Evaluation) -> str:
             f"{c['mapped']}",
         ]
         for c in report["classes"]
+        # A large legend has many classes that occur nowhere; only the JSON and HTML list them.
         if c["support"] or c["mapped"] or c["ignored"]
     ]
     lines = [*_columns([head, *rows]), ""]
@@ -92,7 +95,7 @@ def text_report(evaluation: Evaluation) -> str:
 
 
 def html_report(evaluation: Evaluation) -> str:
-    """The HTML page."""
+    """The report as an HTML page."""
     report = evaluation.to_dict()
     title = f"{Path(evaluation.map).name} against {Path(evaluation.reference).name}"
     overall = "".join(
@@ -102,7 +105,7 @@ def html_report(evaluation: Evaluation) -> str:
     remarks = "".join(f'<p class="note">{escape(r)}</p>' for r in report["remarks"])
     coverage = [[n, f"{report['coverage'][k]}"] for k, n in _COVERAGE if k in report["coverage"]]
     settings = {k: v for k, v in report["settings"].items() if v}
-    told = json.dumps(settings, ensure_ascii=False) if settings else "none"
+    options = json.dumps(settings, ensure_ascii=False) if settings else "none"
     parts = [
         f"<h1>{escape(title)}</h1>{remarks}",
         f'<ul class="scores">{overall}</ul><p><small>Means over: {counted}.</small></p>',
@@ -111,7 +114,7 @@ def html_report(evaluation: Evaluation) -> str:
         f"<h2>Confusion matrix ({evaluation.unit})</h2>{_matrix_table(report)}",
         f"<h2>Coverage ({evaluation.unit})</h2>{_table(None, coverage)}",
         f"<h2>How it was compared</h2><p>Map: {escape(evaluation.map)}<br>Reference "
-        f"({evaluation.kind}): {escape(evaluation.reference)}<br>Options: {escape(told)}<br>"
+        f"({evaluation.kind}): {escape(evaluation.reference)}<br>Options: {escape(options)}<br>"
         f"cwsam-geo {escape(report['cwsam_geo'])}</p>",
         "<dl>"
         + "".join(
@@ -150,6 +153,7 @@ def _matrix_table(report: dict[str, Any]) -> str:
         total = sum(row)
         cells = [_swatch(entry)]
         for n in row:
+            # Shade by the share of the reference class; below 0.65 the number stays readable.
             shade = 0.65 * n / total if total else 0
             cells.append(f'<td style="background: rgba(var(--ink), {shade:.3f})">{n}</td>')
         rows.append(cells)
@@ -191,13 +195,13 @@ def _sample_rows(report: dict[str, Any]) -> list[list[str]]:
 
 
 def _reach(sample: dict[str, Any]) -> str:
-    """Which part of the map the estimates speak of."""
-    missed = [s["name"] for s in sample["strata"] if not s["points"]]
-    if not missed:
+    """A sentence on the part of the map that the estimates cover."""
+    unsampled = [s["name"] for s in sample["strata"] if not s["points"]]
+    if not unsampled:
         return "all scores are estimates for the whole area"
     return (
         f"scores and estimated areas do not cover {100 * sample['share_without_points']:.3g} % of "
-        f"the mapped area, where no point lies: {', '.join(missed)}; mapped areas are complete"
+        f"the mapped area, where no point lies: {', '.join(unsampled)}; mapped areas are complete"
     )
 
 
@@ -208,6 +212,7 @@ def _unit(sample: dict[str, Any]) -> str:
 def _area(value: float | None, sample: dict[str, Any]) -> str:
     if value is None:
         return "-"
+    # Square metres are printed as hectares; see _unit.
     shown = value / 10_000 if sample["area_unit"] == "m2" else value
     return f"{shown:,.0f}" if shown >= 1000 else f"{shown:.4g}"
 
@@ -230,9 +235,9 @@ def _swatch(entry: dict[str, Any]) -> str:
 
 def _table(head: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
     def line(cells: Sequence[str], kind: str) -> str:
-        # Cells that bring their own element stay as they are.
-        made = (c if c.startswith("<td") else f"<{kind}>{c}</{kind}>" for c in cells)
-        return f"<tr>{''.join(made)}</tr>"
+        # Cells with a style come as complete <td> elements and are not wrapped again.
+        elements = (c if c.startswith("<td") else f"<{kind}>{c}</{kind}>" for c in cells)
+        return f"<tr>{''.join(elements)}</tr>"
 
     top = f"<thead>{line(head, 'th')}</thead>" if head else ""
     body = "".join(line(r, "td") for r in rows)
@@ -240,6 +245,7 @@ def _table(head: Sequence[str] | None, rows: Iterable[Sequence[str]]) -> str:
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of aligned columns: the first column to the left, the others to the right."""
     widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""Bounded queues: rows of tiles come in from a thread of their own, results leave by another."""
+"""Bounded threads of the pipeline: one reads row bands ahead, another writes results behind."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from cwsam_geo.io.source import Source
 
 _READ_ROWS = 256
-"""Rows read at a time, at least: keeps the reader's temporaries small beside the band."""
+"""Rows per read, rounded up to whole blocks: keeps the reader's temporary arrays small beside the
+band."""
 
 _BANDS_ALIVE = 2
-"""Row bands in memory: the one in work and the one being read."""
+"""Row bands in memory: one that is mapped and one that is being read."""
 
 
 @dataclass(frozen=True)
 class RowBand:
-    """All pixels that one row of tiles looks at.
+    """All pixels of the scene that one row of tiles covers or settles.
 
     Attributes:
-        window: Full width of the scene.
+        window: The band's place in the scene, over the scene's full width W.
         values: Raw bands, shape (N, h, W), float32.
         valid: True where there is data, shape (h, W).
     """
@@ -40,13 +41,13 @@ class RowBand:
     valid: NDArray[np.bool_]
 
     def cut(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Values and valid of a tile; what lies past the scene repeats its edge, not valid.
+        """Cuts a tile out; past the scene's edge, pixels repeat the edge and are not valid.
 
         Args:
-            window: The tile, with its first row and column inside the band.
+            window: The tile, whose first row and column lie inside the band.
 
         Returns:
-            Shapes (N, h, w) and (h, w).
+            Values, shape (N, h, w), and valid, shape (h, w).
         """
         inside = window.intersect(self.window).within(self.window)
         values = self.values[(slice(None), *inside.slices)]
@@ -59,18 +60,14 @@ class RowBand:
 
 
 def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
-    """Reads a scene once, from top to bottom, as the row bands of a plan.
+    """Reads a scene once, from top to bottom, as one band per row of tiles.
 
-    Reading runs ahead by one band in a thread. Rows that two bands share are copied, not read
-    again, and reads begin at block borders: reading tile by tile makes GDAL decode a file of
-    one-line strips 20 times over.
-
-    Args:
-        source: The scene.
-        plan: Its tiles.
+    A thread reads one band ahead. Rows that two bands share are copied, not read again, and reads
+    begin at block borders. Reading tile by tile would make GDAL decode a file of one-line strips
+    20 times over.
 
     Raises:
-        SceneError: The source cannot be read; raised here, not in the thread.
+        SceneError: The source cannot be read. The error is raised in the caller's thread.
     """
     permits = threading.Semaphore(_BANDS_ALIVE)
     out: queue.Queue[RowBand | BaseException | None] = queue.Queue()
@@ -96,9 +93,11 @@ def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
             if isinstance(item, BaseException):
                 raise item
             yield item
+            # Free this band before the reader may allocate another.
             del item
             permits.release()
     finally:
+        # The reader may be waiting for a permit: it gets one, sees the signal and returns.
         stop.set()
         permits.release()
         thread.join()
@@ -111,6 +110,7 @@ def _next_band(
     values = np.empty((source.grid.count, window.height, window.width), np.float32)
     valid = np.empty((window.height, window.width), np.bool_)
     start = window.row
+    # Copy the rows that the previous band has read, and read the rest.
     if previous is not None and previous.window.bottom > start:
         shared = previous.window.bottom - start
         values[:, :shared] = previous.values[:, -shared:]
@@ -125,7 +125,8 @@ def _next_band(
 
 
 def band_window(plan: TilePlan, row_index: int) -> Window:
-    """Rows of the scene that a row of tiles reads or settles."""
+    """Rows of the scene that a row of tiles covers or settles, in full width."""
+    # A row of tiles settles pixels from half a stride above its first row on.
     tile = plan.tile(row_index, 0)
     bottom = min(tile.window.bottom, plan.height)
     return Window(tile.settles.row, 0, bottom - tile.settles.row, plan.width)
@@ -140,14 +141,15 @@ def _read_windows(start: int, stop: int, block_rows: int, width: int) -> Iterato
 
 
 class Backlog:
-    """Jobs that are done one after another in a thread of their own, a few at most waiting.
+    """Runs jobs one after another in a thread of its own, with a bounded queue.
 
-    Use it as a context manager: leaving it waits until all is done, or, with an error, until the
-    job in work is; the jobs that wait are dropped then. An interrupt meanwhile counts as an error.
+    Use it as a context manager. Leaving it waits until all jobs are done. Leaving it with an error
+    waits for the running job only and drops those in the queue, and so does an interrupt (Ctrl-C)
+    during the wait.
 
     Args:
-        limit: Jobs that may wait.
-        name: Of the thread.
+        limit: Jobs in the queue, at most.
+        name: Name of the thread.
     """
 
     def __init__(self, limit: int, name: str) -> None:
@@ -157,10 +159,10 @@ class Backlog:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def put(self, job: Callable[[], None]) -> None:
-        """Takes a job; waits where too many wait already.
+        """Queues a job; blocks while the queue is full.
 
         Raises:
-            BaseException: What an earlier job has raised.
+            BaseException: The error of an earlier job.
         """
         self._raise()
         self._jobs.put(job)
@@ -171,12 +173,13 @@ class Backlog:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            # After a failure the queue is still emptied, or put() would block for ever.
             if self._failure is None and not self._stopped.is_set():
                 try:
                     job()
                 except BaseException as error:
                     self._failure = error
-            # Not held while waiting for the next one: jobs carry pixels.
+            # Free the job's pixels before waiting for the next job.
             del job
         self._ended.set()
 
@@ -197,18 +200,19 @@ class Backlog:
             self._raise()
 
     def _finish(self) -> None:
-        """Waits for the thread; an interrupt drops what waits, and is raised afterwards.
+        """Waits for the thread; an interrupt drops the queued jobs and is raised afterwards.
 
-        Without the wait the caller would close the file that the job in work writes to.
+        Without this wait the caller would close the file that the running job writes to.
         """
         interrupt: BaseException | None = None
-        # Not by join alone: interrupted, it takes the thread for dead (CPython until 3.12).
+        # join() alone is not safe: after an interrupt it takes the thread for dead (CPython up to
+        # 3.12). The event says for certain that the thread has ended.
         while not self._ended.is_set():
             try:
                 with contextlib.suppress(queue.Full):
                     self._jobs.put(None, timeout=0.1)
                     self._ended.wait()
-            except BaseException as caught:  # Ctrl-C, perhaps again and again
+            except BaseException as caught:  # Ctrl-C, possibly more than once
                 self._stopped.set()
                 interrupt = caught
         self._thread.join()

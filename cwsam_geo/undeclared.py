@@ -1,4 +1,4 @@
-"""Fill that a scene does not declare as nodata: what is refused, and what is warned of."""
+"""Refuses a scene with fill that it does not declare as nodata, or warns of it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from cwsam_geo.units import SceneStats
 
 
 def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> None:
-    """Refuses a scene with values that are certainly fill, where the user says nothing of nodata.
+    """Refuses a scene with values that are certainly fill, unless ``--nodata`` is given.
 
     Args:
         source: The scene.
-        stats: Statistics of what it reads.
-        units: What the values are, or None where that is not decided.
+        stats: Statistics of the values that ``source`` reads.
+        units: Units of the values, or None if they are not decided yet.
 
     Raises:
-        SceneError: It has; the message names the option that settles it.
+        SceneError: The scene has undeclared fill. The message names the option that declares it.
     """
     fill = certain_fill(_repeated(source, stats), units)
     if fill is not None and source.nodata_option is None:
@@ -30,38 +30,41 @@ def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> 
 
 
 def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: bool) -> list[str]:
-    """Warnings of values that may be fill, and are mapped as data.
+    """Warnings of values that may be fill, but are mapped as data.
 
     Args:
         source: The scene.
-        stats: Statistics of what it reads.
-        units: What the values are.
-        zeros: Whether pixels that are 0 in every band are nodata.
+        stats: Statistics of the values that ``source`` reads.
+        units: Units of the values.
+        zeros: True if pixels that are 0 in every band are nodata.
     """
     if source.nodata_option == "none" or stats.eight_bit or stats.blank:
         return []
     repeated = _repeated(source, stats)
     mapped = "and are mapped as data: if that is fill, pass"
-    found = []
+    warnings = []
+    # Certain fill gets here only if --nodata names another value: check_fill refuses it otherwise.
     if fill := certain_fill(repeated, units):
-        found.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
+        warnings.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
     zero = () if zeros else (Repeated(0.0, stats.zeros, stats.zeros),)
     for fill in likely_fill((*zero, *repeated), units, len(stats.bands)):
-        what = f"{_holds(source, fill, fill.joint)} in every band"
-        found.append(f"{what} {mapped} {_settled(source, fill)}")
+        share = f"{_holds(source, fill, fill.joint)} in every band"
+        warnings.append(f"{share} {mapped} {_settled(source, fill)}")
+    # Fill may also be spread over many impossible values, by resampling for instance.
     ends = [(b.quantile(1.0), b.quantile(99.0)) for b in stats.bands]
-    if not found and units == "db" and any(no_echo(v, units) for end in ends for v in end):
-        found.append(
+    if not warnings and units == "db" and any(no_echo(v, units) for end in ends for v in end):
+        warnings.append(
             "more than 1 % of the pixels hold dB that no echo has, and are mapped as data: if that "
-            "is fill, make it one value and pass that with --nodata"
+            "is fill, make it one value and pass that value with --nodata"
         )
-    return found
+    return warnings
 
 
 def _repeated(source: RasterSource, stats: SceneStats) -> tuple[Repeated, ...]:
-    # Pictures are saturated; the calibration has a floor; squares are not as stored.
-    taken = stats.eight_bit or source.tables or source.complex or source.nodata_option == "none"
-    return () if taken else stats.repeated
+    # Frequent values are normal in saturated 8-bit pictures and at the floor of calibrated values.
+    # Intensities of complex data are not stored values, so --nodata cannot name them.
+    exempt = stats.eight_bit or source.tables or source.complex or source.nodata_option == "none"
+    return () if exempt else stats.repeated
 
 
 def _holds(source: RasterSource, fill: Repeated, share: float) -> str:
@@ -69,9 +72,9 @@ def _holds(source: RasterSource, fill: Repeated, share: float) -> str:
 
 
 def _settled(source: RasterSource, fill: Repeated) -> str:
-    """The option that makes it nodata, and what it would do to another nodata value."""
+    """The option that makes the fill nodata, with a note if it replaces another nodata value."""
     option = f"--nodata {source.as_stored(fill.value):.10g}"
     others = [value for value in source.nodata if value is not None]
     if not others:
         return option
-    return f"{option} (instead of {others[0]:g}: where both are fill, make them one value first)"
+    return f"{option} (instead of {others[0]:g}: if both are fill, make them one value first)"

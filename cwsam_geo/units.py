@@ -1,4 +1,4 @@
-"""What a scene's values are: statistics of the whole scene, and the decision on its units."""
+"""Units of a scene's values: statistics of the whole scene, and the decision drawn from them."""
 
 from __future__ import annotations
 
@@ -16,33 +16,40 @@ from cwsam_geo.fill import Repeated
 from cwsam_geo.preprocess import Units
 
 UnitsOption = Literal["auto", "db", "power", "amplitude"]
-"""What ``--units`` takes."""
+"""Values of the option ``--units``."""
 
 UNITS_OPTIONS: tuple[UnitsOption, ...] = get_args(UnitsOption)
 
 PERCENTS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.9)
-"""Which quantiles ``BandStats`` holds, in percent."""
+"""Quantiles that ``BandStats`` holds, in percent."""
 
 PLAUSIBLE_DB = (-45.0, 15.0)
-"""Where the median of calibrated backscatter lies, in dB: from calm water in cross polarisation to
-cities in co-polarisation, with room on both sides."""
+"""Range of the median of calibrated backscatter, in dB: from calm water in cross polarisation to
+cities in co-polarisation, with a margin at both ends."""
 
 _WORDS: tuple[tuple[Units, str], ...] = (
     ("db", r"(?<![a-z])(db|decibels?)(?![a-z0-9])"),
     ("amplitude", r"(?<![a-z])(amplitude|amp|digital[ _-]numbers?)(?![a-z])"),
     ("power", r"(?<![a-z])(power|intensity|linear)(?![a-z])"),
 )
+# A band's unit or description is the file's own statement: values that contradict it are an error.
 _STRONG = re.compile(r"band \d+ (unit|description)")
+# A file name or a tag may be stale: where the values contradict it, they decide.
 _TELLING = re.compile(
     r"file name|tag \S*(unit|radiometr|calibrat|backscatter|quantity)", re.IGNORECASE
 )
-# Gamma RTC products of ASF say it in one letter: RTC30_G_gpuned is gamma0, power.
+# RTC products of ASF give the units as one letter: RTC30_G_gpuned is gamma nought in power.
 _ASF = re.compile(r"_RTC\d\d_[A-Z]_[gs]([pda])[a-z]{4}(?![a-z])", re.IGNORECASE)
 _ASF_UNITS: dict[str, Units] = {"p": "power", "d": "db", "a": "amplitude"}
 
 _LINEAR_MEDIAN = 2.0
+"""Median of linear values above which they are too large for calibrated power (3 dB)."""
+
 _FEW_CLASSES = 20
+"""Range of whole numbers below which they look like codes of a class map."""
+
 _DB_MEDIAN = (-80.0, 40.0)
+"""Range of the median of values in dB, calibrated or not: wider than ``PLAUSIBLE_DB``."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,6 @@ class BandStats:
     """Values of one band over the scene.
 
     Attributes:
-        minimum: Lowest value.
-        maximum: Highest value.
         quantiles: One for each of ``PERCENTS``.
         zeros: Fraction of values that are 0.
         negative: Fraction of values below 0.
@@ -64,7 +69,7 @@ class BandStats:
     negative: float
 
     def quantile(self, percent: float) -> float:
-        """The quantile of one of ``PERCENTS``."""
+        """The quantile of ``percent``, which is one of ``PERCENTS``."""
         return self.quantiles[PERCENTS.index(percent)]
 
     @property
@@ -74,7 +79,7 @@ class BandStats:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> BandStats:
-        """Statistics of an array of values, at least one, none of them NaN."""
+        """Statistics of an array with at least one value and no NaN."""
         quantiles = np.percentile(values, PERCENTS)
         return cls(
             minimum=float(values.min()),
@@ -91,14 +96,14 @@ class SceneStats:
 
     Attributes:
         dtype: numpy's name of the stored type.
-        pixels: How many pixels were looked at.
-        complete: True where that is every pixel.
-        valid: Fraction of these with data in every band.
-        zeros: Fraction of the valid ones that are 0 in every band (often an undeclared border).
-        whole_numbers: True where no value has a fraction.
-        bands: Statistics of each band over the valid pixels that are not 0 in every band; empty
-            where there is no such pixel.
-        repeated: Values that stand out by their number, shares of the valid pixels.
+        pixels: Number of pixels that were read.
+        complete: True if every pixel of the scene was read.
+        valid: Fraction of the read pixels that have data in every band.
+        zeros: Fraction of the valid pixels that are 0 in every band (often an undeclared border).
+        whole_numbers: True if all values are whole numbers.
+        bands: Statistics of each band over the valid pixels, without those that are 0 in every
+            band; empty if no pixel is left.
+        repeated: Values that are suspiciously frequent; shares are fractions of the valid pixels.
     """
 
     dtype: str
@@ -112,7 +117,7 @@ class SceneStats:
 
     @property
     def blank(self) -> bool:
-        """True where no pixel holds anything but 0 or nodata."""
+        """True if every pixel is 0 or nodata."""
         return not self.bands
 
     @property
@@ -123,12 +128,12 @@ class SceneStats:
 
 @dataclass(frozen=True)
 class UnitsDecision:
-    """What a scene's values are, and why.
+    """The units of a scene's values, and the reason for the decision.
 
     Attributes:
         units: The units.
-        reason: Why, in words for the user.
-        given: True where the user said so.
+        reason: The reason, as text for the user.
+        given: True if the user named the units.
     """
 
     units: Units
@@ -142,17 +147,17 @@ def decide_units(
     label: str,
     option: UnitsOption = "auto",
 ) -> UnitsDecision:
-    """Decides what a scene's values are: the user, then metadata, then the values say it.
+    """Decides the units of a scene: by the option, else by the metadata, else by the values.
 
     Args:
         stats: Statistics of the whole scene.
         hints: Texts of the file (units, descriptions, tags, file name).
-        label: What to call the scene in messages.
-        option: What the user says.
+        label: Name of the scene in messages.
+        option: Value of ``--units``.
 
     Raises:
-        SceneError: It cannot be told; the message asks for ``--units``.
-        UsageError: The option cannot be true of this scene.
+        SceneError: The units cannot be decided; the message asks for ``--units``.
+        UsageError: The option contradicts the file: complex values are not in dB.
     """
     if stats.dtype.startswith("complex"):
         if option == "db":
@@ -166,46 +171,49 @@ def decide_units(
         units: Units = "amplitude" if stats.whole_numbers else "power"
         return UnitsDecision(units, "no pixel holds data")
     hints = list(hints)
-    told = _told([h for h in hints if _STRONG.match(h)])
-    if told and _impossible(told[0], stats):
+    statement = _told([h for h in hints if _STRONG.match(h)])
+    if statement and _impossible(statement[0], stats):
         raise SceneError(
-            f"{label}: it says {_NAMES[told[0]]} ({told[1]}), but its values do not look it "
-            f"({_levels(stats)}); say what they are with --units db, power or amplitude"
+            f"{label}: the file says {_NAMES[statement[0]]} ({statement[1]}), but its values do "
+            f"not look like that ({_levels(stats)}); say what they are with --units db, power or "
+            "amplitude"
         )
-    told = told or _told([h for h in hints if _TELLING.match(h)])
-    if told is None or _impossible(told[0], stats):
+    statement = statement or _told([h for h in hints if _TELLING.match(h)])
+    if statement is None or _impossible(statement[0], stats):
         return _by_values(stats, label)
-    return UnitsDecision(told[0], f"the scene says so ({told[1]})")
+    return UnitsDecision(statement[0], f"the scene says so ({statement[1]})")
 
 
 def _of_complex(option: UnitsOption) -> UnitsDecision:
-    # They are amplitudes with a phase, and their squares power: who says either says the same.
+    # --units amplitude and --units power mean the same here: complex data is read as |z|^2.
     if option == "auto":
         return UnitsDecision("power", "complex values are read as intensity")
-    meant = "amplitude, squared to power" if option == "amplitude" else option
-    return UnitsDecision("power", f"intensity of complex values as --units says: {meant}", True)
+    name = "amplitude, squared to power" if option == "amplitude" else option
+    return UnitsDecision("power", f"intensity of complex values as --units says: {name}", True)
 
 
 def zeros_are_nodata(
     units: Units, stats: SceneStats, nodata: Iterable[float | None], told: bool, asked: bool
 ) -> bool:
-    """Whether pixels that are 0 in every band are nodata (and a 0 in one band alone is data).
+    """Whether pixels that are 0 in every band are nodata. A pixel that is 0 in one band is data.
 
     No radar echo is exactly 0, but the border of a Sentinel-1 product is, whatever nodata value
-    it declares. After the removal of thermal noise dark water can be 0 in one band: that is data,
-    also where the file declares 0 as nodata. In decibels and in 8-bit pictures 0 is a value as
-    any other.
+    the file declares. Noise removal can set dark water to 0 in one band: such a pixel is data,
+    even if the file declares 0 as nodata.
 
     Args:
-        units: What the values are.
+        units: Units of the values.
         stats: Statistics of the scene.
         nodata: Nodata value of each band, or None.
-        told: Whether the file or the user says what is nodata.
-        asked: Whether the user does.
+        told: True if the file or the user declares what is nodata.
+        asked: True if the user does.
     """
+    # In dB and in 8-bit pictures 0 is an ordinary value.
     if units == "db" or stats.eight_bit:
         return False
     digital = np.dtype(stats.dtype).kind in "iu" and stats.whole_numbers
+    # Digital numbers with a declared nodata value may still have an undeclared border of zeros: for
+    # them only --nodata keeps the zeros as data.
     return not told or (digital and not asked) or all(value == 0 for value in nodata)
 
 
@@ -213,17 +221,18 @@ _NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitud
 
 
 def _told(hints: Iterable[str]) -> tuple[Units, str] | None:
-    """What the hints say, with the first that says it; None where they are silent or disagree."""
-    found: dict[Units, str] = {}
+    """The units that the hints name, with the first such hint; None if none do or they disagree."""
+    hint_by_units: dict[Units, str] = {}
     for hint in hints:
         text = hint.partition(": ")[2]
         asf = _ASF.search(text)
         words = [u for u, pattern in _WORDS if re.search(pattern, text.lower())]
         if asf:
-            found.setdefault(_ASF_UNITS[asf[1].lower()], hint)
+            hint_by_units.setdefault(_ASF_UNITS[asf[1].lower()], hint)
         elif words:
-            found.setdefault(words[0], hint)
-    return next(iter(found.items())) if len(found) == 1 else None
+            # _WORDS is in order of precedence: "dB of intensity" is dB.
+            hint_by_units.setdefault(words[0], hint)
+    return next(iter(hint_by_units.items())) if len(hint_by_units) == 1 else None
 
 
 def _impossible(units: Units, stats: SceneStats) -> bool:
@@ -241,13 +250,14 @@ def _by_values(stats: SceneStats, label: str) -> UnitsDecision:
     levels = _levels(stats)
     if stats.whole_numbers and max(b.maximum - b.minimum for b in bands) < _FEW_CLASSES:
         raise _ambiguous(label, f"a few whole numbers ({levels}), like a class map")
-    # Noise-subtracted power is a little negative here and there; decibels are by far.
+    # Noise-subtracted power is slightly negative in places; values in dB are far below 0.
     if any(b.quantile(1.0) < -1 for b in bands):
         if not all(_like_db(b) for b in bands):
             raise _ambiguous(label, f"negative, but not like dB ({levels})")
         return UnitsDecision("db", f"negative values ({levels})")
     if any(b.median < 0 for b in bands):
         raise _ambiguous(label, levels)
+    # From here on the values are linear: power or amplitude.
     if stats.eight_bit:
         return UnitsDecision("amplitude", f"an 8-bit picture ({levels})")
     if stats.whole_numbers and max(b.maximum for b in bands) <= 65535:
@@ -274,7 +284,7 @@ def _levels(stats: SceneStats) -> str:
 
 
 def decibels(value: float, units: Units) -> float:
-    """Decibels of power of one value; -100 for zero and less."""
+    """Converts one value to decibels of power; zero and negative values give -100."""
     if units == "db":
         return value
     factor = 20 if units == "amplitude" else 10

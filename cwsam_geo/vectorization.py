@@ -1,4 +1,4 @@
-"""From a class raster to polygons: the function behind ``cwsam-geo vectorize``."""
+"""Turns a class raster into polygons: the function behind ``cwsam-geo vectorize``."""
 
 from __future__ import annotations
 
@@ -34,25 +34,23 @@ def vectorize(
 ) -> VectorizeResult:
     """Writes the regions of a class raster as polygons that fit together.
 
-    The polygons are a coverage: neighbours share their vertices, without gaps or overlaps, also
-    when simplified or smoothed. The raster is read in strips, and memory does not grow with it.
+    The polygons form a coverage: neighbours share their vertices, without gaps or overlaps, also
+    after simplification or smoothing. The raster is read in strips, so memory does not grow with
+    its height.
 
     Args:
-        raster: One band of whole numbers; its nodata value belongs to no polygon. Names and
-            colours come from its ``LEGEND`` tag or its palette.
+        raster: Raster with one band of integers. Pixels with its nodata value belong to no
+            polygon. Names and colours come from its ``LEGEND`` tag or its palette.
         output: ``*.gpkg`` (with a QGIS style), ``*.fgb``, ``*.parquet`` or ``*.geojson``.
-        options: How; see ``VectorizeOptions``.
-        overwrite: Replace a file that is there.
+        options: Filters, simplification, CRS and columns of the output.
+        overwrite: Replace an existing output; without it an existing output is an error.
         on_event: Called with mappings whose ``event`` is ``warning``, ``start``, ``progress`` or
             ``done``.
 
-    Returns:
-        Counts and areas.
-
     Raises:
-        CwsamGeoError: With one line that says what is wrong and what to do.
+        CwsamGeoError: A file or an option is wrong. The message is one line that says what to do.
     """
-    begun = time.monotonic()
+    start = time.monotonic()
     options = options or VectorizeOptions()
     kind = format_of(output)
     _check_paths(raster, output, options, overwrite)
@@ -64,21 +62,23 @@ def vectorize(
                 contextlib.closing(ConfidenceSource(options.confidence, source))
             )
         job.run(overwrite)
-        result = job.result(time.monotonic() - begun)
+        result = job.result(time.monotonic() - start)
     on_event(_done_event(result))
     return result
 
 
 def check_placeable(location: Geolocation, output: PathLike) -> None:
-    """Makes sure, before a raster is made, that its polygons can be written to a file.
+    """Checks, before a raster is made, that its polygons can be written in the output's format.
 
     Args:
-        location: Where the raster will lie.
-        output: The file.
+        location: Georeferencing of the raster.
+        output: Vector file to write.
 
     Raises:
-        UsageError: Its format is not known, or demands coordinates that there are none of.
+        UsageError: The format is unknown, or needs coordinates that the raster does not have
+            (GeoJSON needs longitudes and latitudes).
     """
+    # The constructor raises where the coordinates cannot be transformed.
     Placement(location, target_crs(location, VectorizeOptions(), format_of(output)))
 
 

@@ -69,7 +69,9 @@ def test_names_that_were_not_met_are_told_not_refused():
     said = Wishes(map={"lake": "water", "wood": "trees", "Lake": "water", "7": "ignore"})
     assert channels(["lake"], map=said.map) == {"lake": 0}
     (remark,) = absent_names(["lake"], LEGEND, said, "truth.gpkg")
-    assert remark.startswith("--map: no class of truth.gpkg is called wood, Lake where")
-    assert remark.endswith("there it has lake")
+    assert remark.startswith(
+        "--map: the compared part of truth.gpkg has no class called wood, Lake"
+    )
+    assert remark.endswith("its classes are lake")
     assert absent_names(["lake", "wood", "Lake"], LEGEND, said, "truth.gpkg") == ()
     assert absent_names([1, 2], LEGEND, said, "truth.tif") == ()

@@ -411,8 +411,8 @@ def test_without_a_checkpoint_resume_names_what_is_in_the_way(place):
     [
         ("progress", 2, "keeps the run up to epoch 1; go on with --resume"),
         ("epoch", 2, "keeps the run up to epoch 1; go on with --resume"),
-        ("progress", 1, "its first epoch is not done; begin it again with --resume"),
-        ("epoch", 1, "its first epoch is not done; begin it again with --resume"),
+        ("progress", 1, "the first epoch is not finished; start it again with --resume"),
+        ("epoch", 1, "the first epoch is not finished; start it again with --resume"),
     ],
 )
 def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(place, kind, epoch, words):
@@ -573,11 +573,11 @@ def test_outputs_that_are_there_are_not_replaced(place, capsys):
 def test_files_that_are_read_are_not_replaced(place, capsys):
     before = (place / "base.safetensors").read_bytes()
     assert run("region.yaml", "-o", "base.safetensors", "--overwrite") == 2
-    assert "is read for this training" in one_line(capsys)
+    assert "is an input of this training" in one_line(capsys)
     finetune(place / "region.yaml", place / "m.safetensors", FinetuneOptions())
     again = ("--init", "m.safetensors", "--overwrite")
     assert run("region.yaml", "-o", "base.safetensors", *again) == 2
-    assert "is read for this training" in one_line(capsys)
+    assert "is an input of this training" in one_line(capsys)
     assert (place / "base.safetensors").read_bytes() == before
 
 

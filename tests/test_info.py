@@ -195,7 +195,7 @@ def test_what_predict_wrote_is_told_with_how_it_was_made(maps, capfd, content, m
         assert text in out
     code, out, err = run(capfd, path, "-m", models / "s1.safetensors")
     assert (code, out) == (2, "")
-    assert "no scene" in err
+    assert "not a scene" in err
 
 
 def test_a_class_map_of_another_program(tmp_path, capfd):

@@ -353,14 +353,14 @@ def test_noise_of_one_band_missing_or_in_the_units_of_old_processors(tmp_path, b
     old.noise = [1e-6 * n for n in old.noise]
     table(product, "noise", "vv").write_text(old.noise_xml())
     _, _, reading = sigma_nought(product)
-    assert "VV: the noise table is empty or in units of before 2015" in reading.remarks[0]
+    assert "VV: the noise table is empty or in units from before mid-2015" in reading.remarks[0]
     assert "VH: the product has no noise table" in reading.remarks[0]
 
 
 def test_noise_that_is_too_high_to_be_true_is_not_removed(tmp_path, bands, tables):
     tables["VV"].noise = [500 * n for n in tables["VV"].noise]
     values, _, reading = sigma_nought(write_product(tmp_path, bands, tables))
-    assert "VV: the noise table has more than Sentinel-1 can have" in reading.remarks[0]
+    assert "VV: the noise table has more noise than Sentinel-1 can have" in reading.remarks[0]
     tables["VV"].layout = "none"
     np.testing.assert_allclose(values[0], tables["VV"].expected(bands["VV"]), rtol=1e-5)
 
@@ -441,13 +441,13 @@ def _swap(old, new, count=1):
         ("calibration", _swap("<line>50", "<line>fifty"), "'fifty', not a number"),
         ("calibration", _swap("<line>50", "<line>inf"), "line is inf"),
         ("calibration", _flat, "the raster has 150"),
-        ("calibration", _swap(">600 ", ">nan "), "are no positive numbers"),
-        ("calibration", _swap(">600 ", ">0 "), "are no positive numbers"),
+        ("calibration", _swap(">600 ", ">nan "), "are not positive numbers"),
+        ("calibration", _swap(">600 ", ">0 "), "are not positive numbers"),
         ("calibration", _swap(">600 ", ">six "), "not all numbers"),
         ("calibration", _swap("sigmaNought", "sigma", 2), "no sigmaNought"),
         ("calibration", lambda text: "<a>" + "<b/>" * 100_001 + "</a>", "elements"),
         ("noise", _swap("noiseRangeLut", "lut", 2), "no noiseRangeLut"),
-        ("noise", _swap(">2000 ", ">-2000 "), "are no numbers"),
+        ("noise", _swap(">2000 ", ">-2000 "), "are not non-negative numbers"),
         ("noise", _swap("<lastRangeSample>114", "<lastRangeSample>-4"), "no pixel in it"),
         ("noise", _swap('<line count="16">0 10 ', '<line count="16">10 0 '), "do not increase"),
         ("noise", _swap("<line>149<", "<line>-3<"), "lines do not increase"),

@@ -547,7 +547,7 @@ def test_a_value_that_comes_again_and_again_is_warned_of(tmp_path, scene, value,
 def test_zeros_beside_another_nodata_value_are_warned_of(tmp_path, scene):
     power = filled(10 ** (scene / 10), 0)
     (warning,) = plan(write(tmp_path / "s.tif", power, ["VV", "VH"], nodata=-9999)).warnings
-    assert "pass --nodata 0 (instead of -9999: where both are fill" in warning
+    assert "pass --nodata 0 (instead of -9999: if both are fill" in warning
     assert not plan(write(tmp_path / "p.tif", power, ["VV", "VH"])).warnings
 
 

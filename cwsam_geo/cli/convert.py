@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     "--legend",
     required=True,
     metavar="FILE",
-    help="YAML with `classes:`, a list of {code, name, color} in the order of the channels.",
+    help="YAML file whose `classes:` lists {code, name, color} in the order of the channels.",
 )
 @click.option(
     "--tile-size",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Side of a tile in pixels.  [default: the checkpoint's]",
+    help="Side of a model tile in pixels.  [default: the checkpoint's]",
 )
-@click.option("--name", help="Name of the model in its provenance.  [default: the file's]")
-@click.option("-v", "--verbose", is_flag=True, help="Say of every tensor what became of it.")
+@click.option(
+    "--name", help="Model name to store in the bundle.  [default: the checkpoint's file name]"
+)
+@click.option("-v", "--verbose", is_flag=True, help="List every kept, dropped or new tensor.")
 @overwrite_option
 @json_option
 def command(
@@ -43,17 +45,18 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Turn an upstream checkpoint into a model bundle.
+    """Turn an upstream SAM or CWSAM checkpoint into a model bundle.
 
-    IN is a state dict of CWSAM, as its authors' code saves it, or a checkpoint of Segment Anything
-    (sam_vit_b_01ec64.pth and friends), which becomes a base for fine-tuning: its adapters are
-    fresh, so it is not yet trained to map anything.
+    IN is a state dict saved by the CWSAM authors' code, or a checkpoint of Segment Anything such as
+    sam_vit_b_01ec64.pth. A bundle made from Segment Anything is a base for fine-tuning: its
+    adapters are new and untrained, so it cannot map land cover yet.
     """
     from cwsam_geo.errors import UsageError
     from cwsam_geo.io.atomic import check_output
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.model.convert import ConvertOptions, convert
 
+    # Fail before the checkpoint is read, which takes a while.
     check_output(output, overwrite)
     if os.path.realpath(output) == os.path.realpath(checkpoint):
         raise UsageError(f"{output}: is the checkpoint too; choose another output")
@@ -78,7 +81,7 @@ def _event(conversion: Conversion, output: str) -> dict[str, object]:
         "classes": bundle.legend.names,
         "trained": bundle.provenance["trained"],
         "kept": dict(conversion.kept),
-        "dropped": {why: list(keys) for why, keys in conversion.dropped.items()},
+        "dropped": {reason: list(keys) for reason, keys in conversion.dropped.items()},
         "fresh": list(conversion.fresh),
     }
 
@@ -92,14 +95,16 @@ def _lines(conversion: Conversion, output: str, verbose: bool) -> list[str]:
         f"kept     {len(conversion.kept):4}",
     ]
     if verbose:
-        lines += [f"         {theirs} -> {ours}" for theirs, ours in conversion.kept.items()]
-    for why, keys in conversion.dropped.items():
-        lines.append(f"dropped  {len(keys):4}  {why}")
+        lines += [
+            f"         {old_name} -> {new_name}" for old_name, new_name in conversion.kept.items()
+        ]
+    for reason, keys in conversion.dropped.items():
+        lines.append(f"dropped  {len(keys):4}  {reason}")
         if verbose:
             lines += [f"         {key}" for key in keys]
     if conversion.fresh:
         lines.append(f"fresh    {len(conversion.fresh):4}  adapters, prompt and class head")
         if verbose:
             lines += [f"         {name}" for name in conversion.fresh]
-        lines.append("It is not trained yet: fine-tune it before you map with it.")
+        lines.append("The model is not trained yet: fine-tune it before you map with it.")
     return lines

@@ -20,46 +20,50 @@ from cwsam_geo.cli.parameters import class_pairs
     callback=class_pairs,
     multiple=True,
     metavar="REF=CLASS,...",
-    help="Which class of the map a code, name or colour (#rrggbb) of the reference is, or "
-    '"ignore"; repeatable. What is not named keeps its code or name.',
+    help="Map a code, name or colour (#rrggbb) of the reference to a class of the map or to "
+    '"ignore"; repeatable.',
 )
 @click.option(
     "--merge",
     callback=class_pairs,
     multiple=True,
     metavar="CLASS=CLASS,...",
-    help="Count one class of the map as another, where the reference has fewer; repeatable.",
+    help="Count the first class of the map as the second, for a coarser reference; repeatable.",
 )
 @click.option(
     "--ignore",
     multiple=True,
     metavar="CODE|NAME",
-    help="Class that does not count, such as a background; repeatable.",
+    help="Leave out the pixels of this reference class, such as a background; repeatable.",
 )
-@click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this file.")
-@click.option("--column", metavar="NAME", help="Column of a vector reference with the classes.")
-@click.option("--layer", metavar="NAME", help="Layer of a vector reference.")
+@click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this vector file.")
+@click.option(
+    "--column", metavar="NAME", help="Column of a vector reference that holds the classes."
+)
+@click.option("--layer", metavar="NAME", help="Layer of a vector reference to read.")
 @click.option(
     "--legend",
     metavar="FILE",
-    help="The map's classes, a YAML file, instead of what the map carries. The class under "
-    "`ignore:` does not count, unless --ignore names others.",
+    help="YAML file with the classes of the map, instead of the legend in the map itself.",
 )
-@click.option("-o", "--output", metavar="PATH", help="Write the report as JSON.")
+@click.option("-o", "--output", metavar="PATH", help="Write the report as a JSON file.")
 @click.option("--html", metavar="PATH", help="Write the report as an HTML page.")
-@click.option("--png", metavar="PATH", help="Write the confusion matrix as a picture.")
+@click.option("--png", metavar="PATH", help="Write the confusion matrix as a PNG image.")
 @overwrite_option
 @json_option
 @quiet_option
-def command(map_path: str, reference: str, as_json: bool, quiet: bool, **given: Any) -> None:
-    """Say how good a map is.
+def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values: Any) -> None:
+    """Compare a map with a reference and report its accuracy.
 
     MAP is a raster of class codes. REFERENCE is a class raster on any grid and in any CRS, an RGB
     picture in the colours of the map's classes, or polygons with class names or codes (gpkg,
     geojson, shp, fgb, parquet).
 
-    REFERENCE may also be points, a random sample: accuracy and class areas are then estimated
+    REFERENCE may also be a random sample of points. Accuracy and class areas are then estimated
     with 95 % confidence intervals, after Olofsson et al. (2014).
+
+    Values of REFERENCE that --map does not list are matched by their code, name or colour. The
+    class under `ignore:` in the --legend file is left out, unless --ignore names other classes.
     """
     from cwsam_geo.assessment import evaluate
     from cwsam_geo.correspondence import Wishes
@@ -71,31 +75,32 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **given: 
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.report import text_report, write_html, write_json
 
-    targets = [path for path in (given["output"], given["html"], given["png"]) if path]
+    # Fail before the comparison, which may take minutes, if a report cannot be written.
+    targets = [path for path in (values["output"], values["html"], values["png"]) if path]
     if len(set(targets)) != len(targets):
         raise UsageError("-o, --html and --png need different files")
     for path in targets:
-        check_output(path, given["overwrite"])
-    if given["png"]:
-        new_figure(1, 1)
+        check_output(path, values["overwrite"])
+    if values["png"]:
+        new_figure(1, 1)  # raises if matplotlib is not installed
     options = EvaluateOptions(
-        wishes=Wishes(given["mapping"], given["merge"], given["ignore"]),
-        layer=Layer(given["column"], given["layer"]),
-        aoi=given["aoi"],
-        legend=read_legend(given["legend"]) if given["legend"] else None,
+        wishes=Wishes(values["mapping"], values["merge"], values["ignore"]),
+        layer=Layer(values["column"], values["layer"]),
+        aoi=values["aoi"],
+        legend=read_legend(values["legend"]) if values["legend"] else None,
     )
     with _Bar(shown=not (quiet or as_json)) as bar:
         result = evaluate(map_path, reference, options, bar)
-    if given["output"]:
-        write_json(result, given["output"], given["overwrite"])
-    if given["html"]:
-        write_html(result, given["html"], given["overwrite"])
-    if given["png"]:
+    if values["output"]:
+        write_json(result, values["output"], values["overwrite"])
+    if values["html"]:
+        write_html(result, values["html"], values["overwrite"])
+    if values["png"]:
         names = result.classes.legend.names
         title = (
             f"mIoU {result.scores.miou:.4f}, overall accuracy {result.scores.overall_accuracy:.4f}"
         )
-        write_confusion_png(given["png"], names, result.scores.matrix, title, given["overwrite"])
+        write_confusion_png(values["png"], names, result.scores.matrix, title, values["overwrite"])
     if as_json:
         click.echo(json.dumps({"event": "report", **result.to_dict()}, ensure_ascii=False))
     elif not quiet:
@@ -106,7 +111,7 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **given: 
 
 
 class _Bar:
-    """A progress bar on standard error, once there is something to wait for."""
+    """A progress bar on standard error; it appears at the first call after one second."""
 
     def __init__(self, shown: bool) -> None:
         self._shown = shown

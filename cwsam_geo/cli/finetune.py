@@ -11,6 +11,7 @@ import click
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
 from cwsam_geo.cli.reporting import Reporter
 
+# Options that override an entry of `train:` in region.yaml.
 _TRAIN = (
     "epochs",
     "lr",
@@ -27,114 +28,136 @@ _TRAIN = (
 
 @click.command("finetune")
 @click.argument("region", required=False, metavar="[REGION.yaml]")
-@output_option("Model bundle to write, *.safetensors; its report goes beside it.")
-@click.option("--scene", metavar="PATH", help="Without REGION.yaml: the scene to train on.")
-@click.option("--labels", metavar="PATH", help="Its labels: a raster, picture or polygons.")
-@click.option("--column", metavar="NAME", help="Column of polygons with the class.")
-@click.option("--legend", metavar="FILE", help="The classes, a YAML file with `classes:`.")
+@output_option("Model bundle to write (.safetensors), with its report beside it.")
+@click.option("--scene", metavar="PATH", help="Scene to train on, if there is no REGION.yaml.")
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help="Labels of --scene: a class raster, an RGB picture or polygons.",
+)
+@click.option("--column", metavar="NAME", help="Column of polygon labels that holds the classes.")
+@click.option("--legend", metavar="FILE", help="YAML file whose `classes:` lists the classes.")
 @click.option(
     "--init",
     metavar="NAME|PATH",
-    help="What to start from: sam_vit_b, a model bundle, or small (random weights).",
+    help="Initial weights: sam_vit_b, a model bundle, or small (random).",
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
-@click.option("--lr", type=float, metavar="RATE", help="Learning rate of AdamW.")
-@click.option("--batch-size", metavar="auto|N", help="Tiles of a step.")
-@click.option("--tile-size", type=click.IntRange(min=16), metavar="PX", help="Side of a tile.")
 @click.option(
-    "--loss", metavar="NAME", help="ce, focal, gce, dice, lovasz, or a sum such as ce+dice."
+    "--epochs", type=click.IntRange(min=1), metavar="N", help="Number of training epochs."
+)
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate of AdamW.")
+@click.option("--batch-size", metavar="auto|N", help="Number of tiles per training step.")
+@click.option(
+    "--tile-size", type=click.IntRange(min=16), metavar="PX", help="Side of a tile in pixels."
+)
+@click.option(
+    "--loss",
+    metavar="NAME",
+    help="Loss function: ce, focal, gce, dice, lovasz, or a sum such as ce+dice.",
 )
 @click.option(
     "--scope",
     type=click.Choice(["adapters", "full"]),
-    help="Train what CWSAM adds to SAM, or everything.",
+    help="Train only the layers that CWSAM adds to SAM (adapters), or all layers (full).",
 )
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Decides all that is random.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of all random numbers.")
 @click.option(
-    "--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), help="Arithmetic."
+    "--device", metavar="NAME", help="Device to train on: auto, cpu, cuda, cuda:N or mps."
 )
 @click.option(
-    "--workers", type=click.IntRange(min=0), metavar="N", help="Processes that read samples ahead."
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    help="Floating-point precision of training.",
 )
-@click.option("--resume", is_flag=True, help="Go on with the run that was interrupted.")
-@click.option("--tensorboard", is_flag=True, help="Write events for TensorBoard.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Number of processes that load tiles in advance.",
+)
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Continue an interrupted run from the checkpoint beside the output.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write TensorBoard events beside the output.")
 @overwrite_option
 @json_option
 @quiet_option
-def command(region: str | None, output: str, as_json: bool, quiet: bool, **given: Any) -> None:
+def command(region: str | None, output: str, as_json: bool, quiet: bool, **values: Any) -> None:
     """Train a model for a region on labelled scenes.
 
-    REGION.yaml names classes, scenes, labels and settings; options win over it. Without it, give
-    --scene, --labels and --legend.
+    REGION.yaml lists classes, scenes, labels and settings; options override its settings. Without
+    REGION.yaml, give --scene, --labels and --legend.
 
-    Several GPUs: torchrun --nproc-per-node N -m cwsam_geo.cli.main finetune ...
+    On several GPUs: torchrun --nproc-per-node N -m cwsam_geo.cli.main finetune ...
     """
     from cwsam_geo.errors import UsageError
     from cwsam_geo.finetuning import finetune
     from cwsam_geo.train.job import FinetuneOptions
     from cwsam_geo.train.region_file import load_region, parse_region
 
-    train = {key: given[key] for key in _TRAIN if given[key] is not None}
+    train = {key: values[key] for key in _TRAIN if values[key] is not None}
+    # The value is "auto" or a number; region.yaml has a string or an integer here.
     if str(train.get("batch_size", "")).isdecimal():
         train["batch_size"] = int(train["batch_size"])
     if region is not None:
-        extra = [f"--{k}" for k in ("scene", "labels", "column", "legend") if given[k]]
+        extra = [f"--{k}" for k in ("scene", "labels", "column", "legend") if values[k]]
         if extra:
-            raise UsageError(f"{', '.join(extra)}: give these or {region}, not both")
+            raise UsageError(f"{', '.join(extra)}: give either these or {region}, not both")
         overrides: dict[str, Any] = {"train": train} if train else {}
-        if given["init"]:
-            overrides["init"] = _absolute(given["init"])
+        if values["init"]:
+            overrides["init"] = _absolute(values["init"])
         config = load_region(region, overrides)
     else:
-        config = parse_region(_region_of(given, train), Path.cwd(), "options")
+        config = parse_region(_region_of(values, train), Path.cwd(), "options")
     options = FinetuneOptions(
-        overwrite=given["overwrite"], resume=given["resume"], tensorboard=given["tensorboard"]
+        overwrite=values["overwrite"], resume=values["resume"], tensorboard=values["tensorboard"]
     )
     with FinetuneReporter(as_json, quiet) as report:
         finetune(config, output, options, report)
 
 
 def _absolute(init: str) -> str:
-    """A path given on the command line starts at the current folder, not at the region's."""
+    """Resolves a path against the current folder; region.yaml resolves against its own folder."""
     return str(Path(init).absolute()) if Path(init).is_file() else init
 
 
-def _region_of(given: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+def _region_of(values: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
     from cwsam_geo.errors import UsageError
     from cwsam_geo.io.legend_file import read_legend
 
-    missing = [f"--{k}" for k in ("scene", "labels", "legend") if not given[k]]
+    missing = [f"--{k}" for k in ("scene", "labels", "legend") if not values[k]]
     if missing:
-        raise UsageError(f"give REGION.yaml, or {', '.join(missing)} too")
-    legend = read_legend(given["legend"])
-    scene = {k: given[k] for k in ("scene", "labels", "column") if given[k]}
+        raise UsageError(f"give REGION.yaml, or also {', '.join(missing)}")
+    legend = read_legend(values["legend"])
+    scene = {k: values[k] for k in ("scene", "labels", "column") if values[k]}
     region: dict[str, Any] = {"classes": legend.to_list(), "scenes": [scene], "train": dict(train)}
     if legend.ignore is not None:
         region["ignore"] = legend.ignore
-    if given["init"]:
-        region["init"] = given["init"]
+    if values["init"]:
+        region["init"] = values["init"]
     return region
 
 
 class FinetuneReporter(Reporter):
-    """Prints what ``finetune`` tells."""
+    """Prints the events of ``finetune``."""
 
     unit = "step"
 
     def on_start(self, event: Mapping[str, Any]) -> None:
-        """What is about to be done."""
-        done = event["epochs_done"]
+        """Prints the settings of the run."""
+        done = event["epochs_done"]  # above 0 after --resume
         several = f", {event['processes']} processes" if event["processes"] > 1 else ""
         self.say(
-            f"{f'Goes on after epoch {done} of' if done else 'Trains'} {event['epochs']} epochs "
+            f"{f'Resumes after epoch {done} of' if done else 'Trains'} {event['epochs']} epochs "
             f"({event['scope']}) on {event['device']} ({event['precision']}{several}): "
-            f"{event['training_samples']} tiles of {event['tile_size']} px an epoch, "
-            f"{event['batch_size']} a step; {event['validation_tiles']} to validate"
+            f"{event['training_samples']} tiles of {event['tile_size']} px per epoch, "
+            f"{event['batch_size']} per step; {event['validation_tiles']} validation tiles"
         )
 
     def on_progress(self, event: Mapping[str, Any]) -> None:
-        """A step of the run."""
+        """Moves the bar, which counts the steps of all epochs."""
         steps, epoch = event["steps"], event["epoch"]
         self.advance(
             (epoch - 1) * steps + event["step"],
@@ -143,7 +166,8 @@ class FinetuneReporter(Reporter):
         )
 
     def on_epoch(self, event: Mapping[str, Any]) -> None:
-        """What an epoch came to."""
+        """Prints the loss and the validation score of an epoch."""
+        # No score: this epoch was not validated, or no validation pixel has a label.
         miou = "-" if event["miou"] is None else f"{event['miou']:.4f}"
         self.say(
             f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.4f}, "
@@ -152,7 +176,7 @@ class FinetuneReporter(Reporter):
         )
 
     def on_done(self, event: Mapping[str, Any]) -> None:
-        """What the run came to."""
+        """Prints the bundle and its scores."""
         self.close_bar()
         test = event["test_miou"]
         tested = "" if test is None else f", test mIoU {test:.4f}"

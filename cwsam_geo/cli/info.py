@@ -10,59 +10,61 @@ import click
 
 from cwsam_geo.cli.options import reading_options
 
-_FIRST_COLUMN = 10
-_LONGEST_CRS = 60
+_FIRST_COLUMN = 10  # characters; no label is longer
+_LONGEST_CRS = 60  # characters; a CRS without an EPSG code is a WKT of many lines
 
 
 @click.command("info")
 @click.argument("paths", nargs=-1, required=True, metavar="SCENE...|MAP|MODEL")
-@click.option("-m", "--model", metavar="NAME|PATH", help="Say what predict would do with it.")
+@click.option(
+    "-m", "--model", metavar="NAME|PATH", help="Also report what predict would do with this model."
+)
 @reading_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(paths: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say what a scene, map or model is, and what would happen to it.
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Describe a scene, map or model, and what predict would do.
 
-    Give a scene (one raster, a URL, or several single-band files), a map that predict wrote, or
-    one model (a path or the name of a known one). With -m, a scene is looked at as predict would:
-    bands, units, nodata, tiles, and the memory it would take.
+    Give a scene (one raster, a URL, or several single-band files), a map written by predict, or
+    one model (a path, or the name of a known model). With -m, info also reports what predict would
+    decide for the scene: bands, units, nodata, tiles and memory.
     """
     from cwsam_geo.info import InfoOptions, describe
 
-    found = describe(paths, InfoOptions(**given))
+    description = describe(paths, InfoOptions(**options))
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(description, ensure_ascii=False))
         return
-    lines = {"scene": _scene, "map": _map, "model": _model}[found["kind"]]
-    for name, text in lines(found):
+    lines = {"scene": _scene, "map": _map, "model": _model}[description["kind"]]
+    for name, text in lines(description):
         click.echo(f"{name:<{_FIRST_COLUMN}}  {text}".rstrip())
 
 
 Lines = Iterator[tuple[str, str]]
 
 
-def _scene(found: Mapping[str, Any]) -> Lines:
-    numbered = zip(found["bands"], found["names"], strict=True)
+def _scene(scene: Mapping[str, Any]) -> Lines:
+    numbered = zip(scene["bands"], scene["names"], strict=True)
     bands = [f"{i} {n or '(no name)'}" for i, n in numbered]
-    yield "scene", found["path"]
-    yield "file", _file(found)
+    yield "scene", scene["path"]
+    yield "file", _file(scene)
     yield "bands", ", ".join(bands)
-    lost = "" if found["gcps"] or found["transform"] else ": the map will have none either"
-    yield "place", _place(found) + lost
-    yield "nodata", _nodata_words(found)
-    looked = "all pixels" if found["complete"] else f"a sample of {found['sampled']:,} pixels"
-    zeros = f", {found['zeros']:.2%} of them 0 in every band" if found["zeros"] else ""
-    yield "data", f"{found['valid']:.1%} of {looked}{zeros}"
-    # A scene without data has no statistics.
-    for band, label in zip(found["statistics"], bands, strict=False):
+    consequence = "" if scene["gcps"] or scene["transform"] else ": the map will have none either"
+    yield "place", _place(scene) + consequence
+    yield "nodata", _nodata_words(scene)
+    sampled = "all pixels" if scene["complete"] else f"a sample of {scene['sampled']:,} pixels"
+    zeros = f", {scene['zeros']:.2%} of them 0 in every band" if scene["zeros"] else ""
+    yield "data", f"{scene['valid']:.1%} of {sampled}{zeros}"
+    # A scene without valid pixels has no statistics.
+    for band, label in zip(scene["statistics"], bands, strict=False):
         yield (
             "values",
             f"{label}: median {band['p50']:.4g}, 1 to 99 % {band['p1']:.4g} to {band['p99']:.4g}, "
             f"range {band['minimum']:.4g} to {band['maximum']:.4g}",
         )
-    units = found["units"]
+    units = scene["units"]
     yield "units", f"{units['units']}: {units['reason']}" if units["units"] else units["reason"]
-    if "predict" in found:
-        yield from _predict(found["predict"])
+    if "predict" in scene:
+        yield from _predict(scene["predict"])
 
 
 def _predict(plan: Mapping[str, Any]) -> Lines:
@@ -82,9 +84,10 @@ def _predict(plan: Mapping[str, Any]) -> Lines:
 
 _CONTENTS = {
     "classes": "class map",
-    "confidence": "confidence: probability of the class that won, in per cent",
+    "confidence": "confidence: probability of the winning class, in per cent",
     "probabilities": "probabilities of every class, in per cent",
 }
+# Commands to suggest for each kind of map.
 _NEXT = {
     "classes": (
         "cwsam-geo vectorize {path} -o polygons.gpkg",
@@ -95,79 +98,80 @@ _NEXT = {
 }
 
 
-def _map(found: Mapping[str, Any]) -> Lines:
-    yield "map", found["path"]
-    by = f"cwsam-geo {found['version']}" if found["version"] else "another program"
-    yield "kind", f"{_CONTENTS[found['content']]}, made by {by}"
-    yield "file", _file(found)
-    if found["count"] > 1:
-        yield "bands", ", ".join(f"{i} {name}" for i, name in enumerate(found["names"], 1))
-    yield "place", _place(found)
-    yield "nodata", "none declared" if found["nodata"] is None else f"{found['nodata']:g}"
-    for entry in found["classes"]:
+def _map(raster: Mapping[str, Any]) -> Lines:
+    yield "map", raster["path"]
+    program = f"cwsam-geo {raster['version']}" if raster["version"] else "another program"
+    yield "kind", f"{_CONTENTS[raster['content']]}, made by {program}"
+    yield "file", _file(raster)
+    if raster["count"] > 1:
+        yield "bands", ", ".join(f"{i} {name}" for i, name in enumerate(raster["names"], 1))
+    yield "place", _place(raster)
+    yield "nodata", "none declared" if raster["nodata"] is None else f"{raster['nodata']:g}"
+    for entry in raster["classes"]:
         yield "class", f"{entry['code']} {entry['name']} {entry['color']}"
-    model = found["model"] or {}
+    model = raster["model"] or {}
     if model:
         yield "model", f"{model.get('file')} (sha256 {model.get('sha256')})"
     for name in ("input", "date"):
-        if found[name]:
-            yield name, found[name]
-    for name, value in (found["settings"] or {}).items():
+        if raster[name]:
+            yield name, raster[name]
+    for name, value in (raster["settings"] or {}).items():
         if value is not None:
             yield "setting", f"{name}: {_plain(value)}"
-    for text in _NEXT[found["content"]]:
-        yield "next", text.format(path=found["path"])
+    for text in _NEXT[raster["content"]]:
+        yield "next", text.format(path=raster["path"])
 
 
-def _file(found: Mapping[str, Any]) -> str:
-    blocks = " x ".join(map(str, found["block_shape"]))
+def _file(raster: Mapping[str, Any]) -> str:
+    blocks = " x ".join(map(str, raster["block_shape"]))
     return (
-        f"{found['driver']}, {found['height']} x {found['width']} px, {found['dtype']}, blocks of "
-        f"{blocks} px, {found['compression'] or 'not compressed'}"
+        f"{raster['driver']}, {raster['height']} x {raster['width']} px, {raster['dtype']}, "
+        f"blocks of {blocks} px, {raster['compression'] or 'not compressed'}"
     )
 
 
-def _place(found: Mapping[str, Any]) -> str:
-    crs = found["crs"] or found["gcp_crs"] or "no CRS"
+def _place(raster: Mapping[str, Any]) -> str:
+    crs = raster["crs"] or raster["gcp_crs"] or "no CRS"
     crs = crs if len(crs) <= _LONGEST_CRS else f"{crs[:_LONGEST_CRS]}..."
-    if found["gcps"]:
-        return f"{crs}, {found['gcps']} ground control points"
-    if not found["transform"]:
+    if raster["gcps"]:
+        return f"{crs}, {raster['gcps']} ground control points"
+    if not raster["transform"]:
         return f"{crs}, no georeferencing"
-    size = " x ".join(f"{s:.6g}" for s in found["pixel_size"])
-    rotation = found["rotation"]
-    turned = f", rotated by {rotation:.2f} degrees" if abs(rotation) > 1e-9 else ""
-    x, y = found["transform"][2], found["transform"][5]
-    return f"{crs}, pixels of {size}{turned}, origin {x:.10g}, {y:.10g}"
+    size = " x ".join(f"{s:.6g}" for s in raster["pixel_size"])
+    rotation = raster["rotation"]
+    # Rounding in a transform without rotation gives angles of about 1e-15 degrees.
+    rotated = f", rotated by {rotation:.2f} degrees" if abs(rotation) > 1e-9 else ""
+    x, y = raster["transform"][2], raster["transform"][5]
+    return f"{crs}, pixels of {size}{rotated}, origin {x:.10g}, {y:.10g}"
 
 
-def _nodata_words(found: Mapping[str, Any]) -> str:
-    values = {v for v in found["nodata"] if v is not None}
+def _nodata_words(scene: Mapping[str, Any]) -> str:
+    values = {v for v in scene["nodata"] if v is not None}
     words = [f"{v:g}" for v in sorted(values)]
-    words += ["mask or alpha band"] if found["masked"] else []
-    return ", ".join(words) or "NaN only" + ("" if found["declares_nodata"] else " (none declared)")
+    words += ["mask or alpha band"] if scene["masked"] else []
+    return ", ".join(words) or "NaN only" + ("" if scene["declares_nodata"] else " (none declared)")
 
 
-def _model(found: Mapping[str, Any]) -> Lines:
-    spec = found["preprocess"]
-    base = f" on {found['base']}" if found["base"] else ""
-    yield "model", f"{found['path']} ({found['bytes'] / 1e6:,.1f} MB)"
-    yield "kind", f"{found['bundle']}{base}"
+def _model(model: Mapping[str, Any]) -> Lines:
+    spec = model["preprocess"]
+    base = f" on {model['base']}" if model["base"] else ""
+    yield "model", f"{model['path']} ({model['bytes'] / 1e6:,.1f} MB)"
+    yield "kind", f"{model['bundle']}{base}"
     yield (
         "backbone",
-        f"{found['backbone']}: {found['blocks']} blocks of {found['dim']} channels, "
-        f"{found['parameters'] / 1e6:,.2f} M parameters, "
-        f"{found['trained_parameters'] / 1e6:,.2f} M of them trained",
+        f"{model['backbone']}: {model['blocks']} blocks of {model['dim']} channels, "
+        f"{model['parameters'] / 1e6:,.2f} M parameters, "
+        f"{model['trained_parameters'] / 1e6:,.2f} M of them trained",
     )
-    yield "tiles", f"{found['tile_size']} px, logits every {found['stride']} px"
+    yield "tiles", f"{model['tile_size']} px, logits every {model['stride']} px"
     yield "bands", _bands(spec)
     yield "channels", ", ".join(spec["channels"])
-    for entry in found["classes"]:
-        ignored = ", ignored" if entry["code"] == found["ignore"] else ""
+    for entry in model["classes"]:
+        ignored = ", ignored" if entry["code"] == model["ignore"] else ""
         yield "class", f"{entry['code']} {entry['name']} {entry['color']}{ignored}"
-    if found["quirks"]:
-        yield "quirks", ", ".join(found["quirks"])
-    for name, value in found["provenance"].items():
+    if model["quirks"]:
+        yield "quirks", ", ".join(model["quirks"])
+    for name, value in model["provenance"].items():
         yield "origin", f"{name}: {_plain(value)}"
 
 

@@ -1,4 +1,4 @@
-"""The command group: lazy commands, logging, and errors to exit codes."""
+"""The command group: loads commands lazily, sets up logging, turns errors into exit codes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from cwsam_geo import __version__
 from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 COMMANDS = {
-    "predict": ("predict", "Map a scene: class raster out of a SAR GeoTIFF."),
+    "predict": ("predict", "Map a scene: turn a SAR GeoTIFF into a class raster."),
     "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),
     "evaluate": ("evaluate", "Compare a class raster with a reference."),
-    "info": ("info", "Say what a scene or model is, and what would happen to it."),
+    "info": ("info", "Describe a scene, map or model, and what predict would do."),
     "convert": ("convert", "Turn an upstream SAM or CWSAM checkpoint into a model bundle."),
-    "models": ("models", "List and download SAM's checkpoints."),
+    "models": ("models", "List models, and download SAM's checkpoints."),
 }
-"""Command name to module and one-line help; the module is imported when the command is used."""
+"""Module and one-line help of each command; a module is imported when its command runs."""
 
 
 class LazyGroup(click.Group):
-    """Imports a command's module only when that command runs, so that ``--help`` is instant."""
+    """Imports a command's module only when the command runs, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of the commands, in the order of ``COMMANDS``."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now."""
+        """Imports and returns a command; None if there is no such command."""
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"cwsam_geo.cli.{COMMANDS[cmd_name][0]}")
@@ -45,14 +45,14 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Lists the commands without importing them."""
+        """Writes the list of commands without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="cwsam-geo")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error, and debug messages.")
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Land-cover maps and polygons from whole SAR scenes with CWSAM."""
@@ -63,23 +63,28 @@ def cli(ctx: click.Context, debug: bool) -> None:
         level=logging.DEBUG if debug else logging.WARNING,
         force=True,
     )
+    # These libraries log warnings of their own; errors reach the user as exceptions.
     for noisy in ("rasterio", "fiona", "pyogrio", "matplotlib", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING if debug else logging.CRITICAL)
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point of ``cwsam-geo``: every error a user can cause is one line.
+    """Entry point of ``cwsam-geo``. Prints errors as one line and exits.
 
-    Exit code 2 for wrong usage, 1 for other errors, 130 after Ctrl-C, 143 after SIGTERM,
-    129 after SIGHUP (a terminal that was closed).
+    The exit code is 0 on success, 2 for wrong usage, 1 for other errors, 130 after Ctrl-C, 143
+    after SIGTERM and 129 after SIGHUP (a closed terminal).
+
+    Args:
+        argv: Arguments without the program's name; None for those of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
     _share_the_processor()
-    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and nohup ignores it
+    # Windows has no SIGHUP. Under nohup SIGHUP is ignored and must stay so.
+    for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
             signal.signal(getattr(signal, name), _terminated)
     debug = "--debug" in arguments
-    # --debug is welcome anywhere on the line.
+    # Click accepts a group's option only before the command; --debug works anywhere.
     arguments = [a for a in arguments if a != "--debug"]
     try:
         code = cli.main(
@@ -94,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         _show(error)
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; nothing unfinished was put in place")
+        _say("interrupted; unfinished outputs were discarded")
         sys.exit(130)
     except Exception as error:
         if debug:
@@ -105,8 +110,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _show(error: click.ClickException) -> None:
-    """Click's errors, as ours, in one line."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # since Click 8.2; its message is the help
+    """Prints an error of Click as one line."""
+    # Since Click 8.2 a call without a command raises this error, whose message is the help.
+    if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
         return
     context = error.ctx if isinstance(error, click.UsageError) else None
@@ -115,18 +121,19 @@ def _show(error: click.ClickException) -> None:
 
 
 def _share_the_processor() -> None:
-    """Shortens how long idle threads of OpenMP spin, before torch starts them.
+    """Limits how long idle OpenMP threads spin. Must run before torch starts the threads.
 
-    On a machine that computes something else besides, threads that spin while they wait take the
-    time of those they wait for: a run was measured to take 30 times as long, and 5 times with this.
-    On a machine of our own it costs nothing.
+    Threads of libgomp spin while they wait. If other programs compete for the processor, they take
+    time from the threads that they wait for: one run took 30 times as long, and 5 times with this
+    limit. On a machine with no other load the limit costs nothing.
     """
+    # Settings of the user take precedence. GOMP_SPINCOUNT counts iterations of the waiting loop.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def describe(error: BaseException) -> tuple[str, int]:
-    """One line for an error, and the exit code that goes with it."""
+    """The one-line message and the exit code for an error."""
     kind = type(error).__name__
     if isinstance(error, CwsamGeoError):
         return f"Error: {_one_line(str(error)) or kind}", error.exit_code
@@ -153,7 +160,7 @@ def _say(message: str) -> None:
 
 
 def _terminated(signum: int, frame: FrameType | None) -> Any:
-    # Unwinds the stack, so that temporary files are removed.
+    # SystemExit unwinds the stack, so that context managers remove temporary files.
     sys.exit(128 + signum)
 
 

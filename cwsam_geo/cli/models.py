@@ -13,18 +13,18 @@ from cwsam_geo.cli.options import json_option, overwrite_option, quiet_option
 if TYPE_CHECKING:
     from cwsam_geo.model.download import Progress
 
-_PROGRESS_STEPS = 100
+_PROGRESS_STEPS = 100  # progress events of a download with --json: one per cent each
 
 
 @click.group("models")
 def command() -> None:
-    """List the models that are here, and download SAM's checkpoints."""
+    """List the available models, and download SAM's checkpoints."""
 
 
 @command.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List model bundles by name, and SAM's checkpoints."""
+    """List the installed model bundles, and SAM's checkpoints."""
     for entry in [*_bundles(), *_checkpoints()]:
         if as_json:
             click.echo(json.dumps(entry, ensure_ascii=False))
@@ -44,6 +44,7 @@ def _bundles() -> list[dict[str, Any]]:
         try:
             header = read_header(path)
         except ModelError as error:
+            # List a damaged bundle too, so that the user learns of it.
             entries.append({**entry, "kind": None, "what": f"unreadable: {error}"})
             continue
         backbone = header.architecture.backbone.name
@@ -60,14 +61,14 @@ def _checkpoints() -> list[dict[str, Any]]:
 
     entries = []
     for checkpoint in CHECKPOINTS.values():
-        # By size only: hashing gigabytes is the business of download.
-        places = [folder / checkpoint.file_name for folder in weight_folders()]
-        here = [p for p in places if p.is_file() and p.stat().st_size == checkpoint.size]
+        # Check the size only: hashing gigabytes takes too long complete, and download does it.
+        candidates = [folder / checkpoint.file_name for folder in weight_folders()]
+        complete = [p for p in candidates if p.is_file() and p.stat().st_size == checkpoint.size]
         entries.append(
             {
                 "event": "checkpoint",
                 "name": checkpoint.name,
-                "path": str(here[0]) if here else None,
+                "path": str(complete[0]) if complete else None,
                 "kind": "checkpoint",
                 "what": "SAM's checkpoint, a base for fine-tuning, "
                 f"{checkpoint.size / 1e6:.0f} MB, Apache-2.0",
@@ -86,7 +87,7 @@ def _checkpoints() -> list[dict[str, Any]]:
     "folder",
     metavar="DIR",
     type=click.Path(file_okay=False),
-    help="Folder.  [default: weights/ of a checkout, else the user's cache]",
+    help="Folder to download to.  [default: weights/ of a checkout, else the user's cache]",
 )
 @overwrite_option
 @json_option
@@ -96,7 +97,7 @@ def download_model(
 ) -> None:
     """Download a checkpoint of SAM: sam_vit_b, sam_vit_l or sam_vit_h.
 
-    Size and SHA-256 are checked; a download that was cut off goes on where it was.
+    Size and SHA-256 are checked. An interrupted download resumes where it stopped.
     """
     from cwsam_geo.model.checkpoints import find_checkpoint
     from cwsam_geo.model.download import download
@@ -113,7 +114,7 @@ def download_model(
 
 
 class _Reporter:
-    """Prints how far a download is: a bar on stderr, or NDJSON on stdout."""
+    """Prints the progress of a download: a bar on stderr, or NDJSON on stdout."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self._as_json, self._quiet = as_json, quiet
@@ -136,7 +137,7 @@ class _Reporter:
                 from tqdm import tqdm
 
                 self._bar = tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True)
-            # A server without ranges begins anew: the bar may also go back.
+            # The count may decrease: a server without range requests starts the file again.
             self._bar.n = present
             self._bar.refresh() if present == size else self._bar.update(0)
         self._step = step

@@ -11,7 +11,7 @@ from cwsam_geo.cli.parameters import band_list, nodata_value
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# As in cwsam_geo.units, which imports numpy; a test compares them.
+# Copy of the units in cwsam_geo.units, which imports numpy; a test compares the two.
 UNITS = ("auto", "db", "power", "amplitude")
 
 
@@ -24,7 +24,7 @@ def output_option(help_text: str) -> Callable[[F], F]:
 
 def overwrite_option(function: F) -> F:
     """``--overwrite``."""
-    return click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")(
+    return click.option("--overwrite", is_flag=True, help="Replace output files that exist.")(
         function
     )
 
@@ -39,34 +39,38 @@ def json_option(function: F) -> F:
 def quiet_option(function: F) -> F:
     """``--quiet``."""
     return click.option(
-        "-q", "--quiet", is_flag=True, help="No progress bar and no remarks; errors only."
+        "-q", "--quiet", is_flag=True, help="Print errors only, without progress bar and remarks."
     )(function)
 
 
 def reading_options(function: F) -> F:
-    """What a scene's files mean to a model, and how it is cut: the same for predict and info."""
+    """Options of predict and info on how a scene is read and divided into tiles."""
     for option in (
         click.option(
             "--nodata",
             metavar="V",
             callback=nodata_value,
-            help='Value that is nodata, instead of the declared one; "none" where nothing is.',
+            help='Nodata value, instead of the declared one; "none" if no value is nodata.',
         ),
         click.option(
             "--units",
             type=click.Choice(UNITS),
             default="auto",
             show_default=True,
-            help="What the scene's values are; complex ones are squared to power.",
+            help="Units of the scene's values; complex values are converted to power.",
         ),
         click.option(
-            "-b", "--bidx", callback=band_list, metavar="1,2,...", help="Bands of the scene to use."
+            "-b",
+            "--bidx",
+            callback=band_list,
+            metavar="1,2,...",
+            help="Bands of the scene to use, counted from 1.",
         ),
         click.option(
             "--overlap",
             type=click.IntRange(min=0),
             metavar="PX",
-            help="Pixels that neighbouring tiles share, up to half a tile.  [default: an eighth]",
+            help="Pixels shared by neighbouring tiles, at most half a tile.  [default: an eighth]",
         ),
     ):
         function = option(function)

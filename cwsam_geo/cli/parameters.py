@@ -1,4 +1,4 @@
-"""Callbacks that read command line values."""
+"""Click callbacks that parse and check command line values."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 
 def auto_or_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
-    """``auto`` (None) or a number of at least 1."""
+    """Parses ``auto`` (None) or a whole number of at least 1."""
     if value == "auto":
         return None
     if value.isdecimal() and int(value) >= 1:
@@ -17,7 +17,7 @@ def auto_or_count(ctx: click.Context, param: click.Parameter, value: str) -> int
 def band_list(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
-    """Band numbers from 1, separated by commas."""
+    """Parses band numbers from 1, separated by commas."""
     if value is None:
         return None
     parts = value.split(",")
@@ -29,7 +29,7 @@ def band_list(
 def creation_options(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    """``NAME=VALUE``, any number of times."""
+    """Parses repeated ``NAME=VALUE`` options; GDAL's names are turned to upper case."""
     options = {}
     for value in values:
         name, equals, text = value.partition("=")
@@ -42,11 +42,15 @@ def creation_options(
 def class_pairs(
     ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
-    """``A=B,C=D``, any number of times; a comma belongs to a name where no ``=`` follows it."""
+    """Parses repeated ``A=B,C=D`` options.
+
+    A name may contain commas. An option is split at its commas only if every part has an ``=``.
+    """
     pairs: dict[str, str] = {}
     for value in values:
         parts = value.split(",")
         for part in parts if all("=" in p for p in parts) else [value]:
+            # Split at the last "=": a name in the reference may contain one, too.
             left, equals, right = (text.strip() for text in part.rpartition("="))
             if not left or not equals or not right:
                 raise click.BadParameter(f"{part!r} is not FROM=TO")
@@ -58,7 +62,7 @@ def class_pairs(
 def nodata_value(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> float | str | None:
-    """A number, ``nan``, or ``none`` where nothing is nodata."""
+    """Parses a number, ``nan``, or ``none`` (no value is nodata)."""
     if value is None or value == "none":
         return value
     try:

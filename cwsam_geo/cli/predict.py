@@ -17,26 +17,31 @@ from cwsam_geo.cli.options import (
 from cwsam_geo.cli.parameters import auto_or_count, creation_options
 from cwsam_geo.cli.reporting import Reporter
 
-# As in cwsam_geo.blend, which imports numpy; a test compares them.
+# Copy of the names in cwsam_geo.blend, which imports numpy; a test compares the two.
 BLENDS = ("cosine", "linear", "gaussian", "flat")
 
 
 @click.command("predict")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@output_option("Class raster to write: a GeoTIFF of uint8 codes, nodata 255.")
+@output_option("Class raster to write, a GeoTIFF of uint8 codes with nodata 255.")
 @click.option(
     "-m",
     "--model",
     metavar="NAME|PATH",
     help="Model bundle, by name or path.  [default: s1-landcover]",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Arithmetic of the model.",
+    help="Floating-point precision of the model.",
 )
 @click.option(
     "--batch-size",
@@ -44,7 +49,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     metavar="auto|N",
     default="auto",
     show_default=True,
-    help="Tiles at once; halved when memory runs out.",
+    help="Number of tiles per batch, halved when memory runs out.",
 )
 @reading_options
 @click.option(
@@ -52,24 +57,40 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     type=click.Choice(BLENDS),
     default="linear",
     show_default=True,
-    help="How neighbouring tiles are mixed where they overlap.",
+    help="Weighting of neighbouring tiles in their overlap.",
 )
 @click.option(
     "--bounds",
     type=float,
     nargs=4,
     metavar="W S E N",
-    help="Map only this rectangle, in the scene's CRS.",
+    help="Map only this rectangle, given in the scene's CRS.",
 )
-@click.option("--aoi", metavar="FILE", help="Map only the polygons of this vector file.")
-@click.option("--confidence", metavar="PATH", help="Also write the winner's probability in %.")
-@click.option("--probabilities", metavar="PATH", help="Also write every class's probability in %.")
-@click.option("--vectors", metavar="PATH", help="Also write polygons, as vectorize does.")
-@click.option("--tta", is_flag=True, help="Average over four flips, at four times the cost.")
+@click.option(
+    "--aoi", metavar="FILE", help="Map only the area inside the polygons of this vector file."
+)
+@click.option(
+    "--confidence",
+    metavar="PATH",
+    help="Also write a raster of the winning class's probability, in per cent.",
+)
+@click.option(
+    "--probabilities",
+    metavar="PATH",
+    help="Also write a raster of every class's probability, in per cent.",
+)
+@click.option(
+    "--vectors", metavar="PATH", help="Also write the classes as polygons, like vectorize."
+)
+@click.option(
+    "--tta",
+    is_flag=True,
+    help="Average the predictions over four flips, at four times the cost.",
+)
 @click.option(
     "--compile",
     is_flag=True,
-    help="Compile the model for the GPU: minutes first, then faster.",
+    help="Compile the model for the GPU, which takes minutes once and then runs faster.",
 )
 @click.option(
     "--of",
@@ -77,7 +98,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     type=click.Choice(["COG", "GTiff"]),
     default="COG",
     show_default=True,
-    help="Kind of GeoTIFF.",
+    help="Format of the rasters: cloud optimized or plain GeoTIFF.",
 )
 @click.option(
     "--co",
@@ -85,38 +106,41 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     callback=creation_options,
     multiple=True,
     metavar="NAME=VALUE",
-    help="GDAL creation option; repeatable.",
+    help="GDAL creation option of the rasters; repeatable.",
 )
 @overwrite_option
 @json_option
 @quiet_option
-def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **given: Any) -> None:
+def command(
+    scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **values: Any
+) -> None:
     """Map a scene: write a raster of land-cover classes.
 
-    SCENE is anything GDAL reads, also a URL; several single-band files (vv.tif vh.tif) are taken
-    as the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's own grid,
-    with the class names and colours of the model.
+    SCENE is any raster that GDAL reads, or a URL. Several single-band files (vv.tif vh.tif) are the
+    bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid, with the class
+    names and colours of the model.
     """
     from cwsam_geo.api import predict_scene
     from cwsam_geo.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
 
     options = PredictOptions(
-        model=given["model"] or DEFAULT_MODEL,
-        bounds=given["bounds"] or None,
-        **{k: given[k] for k in _OPTIONS},
+        model=values["model"] or DEFAULT_MODEL,
+        bounds=values["bounds"] or None,
+        **{k: values[k] for k in _OPTIONS},
     )
     outputs = PredictOutputs(
-        confidence=given["confidence"],
-        probabilities=given["probabilities"],
-        vectors=given["vectors"],
-        format=given["raster_format"],
-        creation_options=given["creation_options"],
-        overwrite=given["overwrite"],
+        confidence=values["confidence"],
+        probabilities=values["probabilities"],
+        vectors=values["vectors"],
+        format=values["raster_format"],
+        creation_options=values["creation_options"],
+        overwrite=values["overwrite"],
     )
     with PredictReporter(as_json, quiet) as report:
         predict_scene(scenes, output, options, outputs, report)
 
 
+# Options that go to PredictOptions unchanged.
 _OPTIONS = (
     "device",
     "precision",
@@ -133,14 +157,14 @@ _OPTIONS = (
 
 
 class PredictReporter(Reporter):
-    """Prints what ``predict_scene`` tells."""
+    """Prints the events of ``predict_scene``."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         super().__init__(as_json, quiet)
         self._vectors: Reporter | None = None
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Prints one event; those of the polygons as ``vectorize`` prints them."""
+        """Prints one event; events of the polygons look like those of ``vectorize``."""
         if event.get("stage") == "vectors":
             from cwsam_geo.cli.vectorize import VectorizeReporter
 
@@ -151,7 +175,7 @@ class PredictReporter(Reporter):
             super().show(event)
 
     def on_start(self, event: Mapping[str, Any]) -> None:
-        """Says what is done with what."""
+        """Prints the size of the scene and the settings."""
         self.say(
             f"{event['width']} x {event['height']} px on {event['device']} "
             f"({event['precision']}), tiles of {event['tile_size']} px, "
@@ -159,11 +183,11 @@ class PredictReporter(Reporter):
         )
 
     def on_progress(self, event: Mapping[str, Any]) -> None:
-        """Moves the bar."""
+        """Moves the bar, which counts tiles."""
         self.advance(event["tiles"], event["total"], f"{event['mpx_per_second']:.2f} Mpx/s")
 
     def on_done(self, event: Mapping[str, Any]) -> None:
-        """Says what the map holds."""
+        """Prints the share of each class in the map."""
         self.close_bar()
         total = sum(event["pixels"].values())
         shares = ", ".join(f"{n} {100 * v / total:.1f} %" for n, v in event["pixels"].items())

@@ -1,4 +1,4 @@
-"""Printing what a run tells: remarks and a progress bar on stderr, or NDJSON on stdout."""
+"""Prints the events of a run: remarks and a progress bar on stderr, or NDJSON on stdout."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Prints events; the base of each command's own.
+    """Prints the events of a run. Base class of each command's reporter.
 
-    A subclass has a method ``on_KIND`` for each kind of event it prints; remarks (``decision``)
-    and warnings are printed by the base.
+    A subclass has a method ``on_KIND`` for each kind of event that it prints. The base class prints
+    remarks (``decision``) and warnings.
 
     Args:
-        as_json: One JSON object a line on standard output, and no bar.
-        quiet: Neither bar nor remarks.
+        as_json: Print one JSON object per line on standard output, and no bar.
+        quiet: Print neither bar nor remarks.
 
     Attributes:
-        unit: What the bar counts.
+        unit: Unit that the bar counts.
     """
 
     unit = "tile"
@@ -46,18 +46,19 @@ class Reporter:
             self.show(event)
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Prints one event for people."""
+        """Prints one event as text."""
         kind = event["event"]
         if kind in ("decision", "warning"):
             self.say(f"{'Warning: ' if kind == 'warning' else ''}{event['text']}")
         elif not self._as_json:
+            # With --json, remarks and warnings still appear on stderr, other events do not.
             getattr(self, f"on_{kind}", self._ignore)(event)
 
     def _ignore(self, event: Mapping[str, Any]) -> None:
         pass
 
     def say(self, text: str) -> None:
-        """Prints a line, above the bar where there is one."""
+        """Prints a line on standard error, above the bar if there is one."""
         if self._bar is not None:
             self._bar.clear()
         click.echo(text, err=True)
@@ -66,9 +67,9 @@ class Reporter:
         """Moves the bar, which appears at the first call.
 
         Args:
-            done: How much is done.
-            total: Of how much.
-            remark: What to show behind the bar.
+            done: Number of units done so far, not since the last call.
+            total: Number of units in total.
+            remark: Text behind the bar.
         """
         if self._bar is None:
             from tqdm import tqdm
@@ -78,7 +79,7 @@ class Reporter:
         self._bar.update(done - self._bar.n)
 
     def close_bar(self) -> None:
-        """Ends the bar; the next ``advance`` begins another."""
+        """Ends the bar; the next ``advance`` starts another one."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

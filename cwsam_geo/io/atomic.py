@@ -21,19 +21,26 @@ _SIDECARS = {
     ".tiff": _OF_TIFF,
     ".gpkg": ("-wal", "-shm", "-journal", ".aux.xml"),
 }
-"""What other programs put beside a file and take for a part of it, by the file's suffix."""
+"""Endings of sidecar files, by the suffix of the main file.
+
+GDAL and SQLite read a sidecar as a part of the file beside it, so a new file must not find the
+sidecars of an older one.
+"""
 
 LEAST_ROOM = 1 << 20
-"""Bytes: with fewer free, a disk is full."""
+"""Bytes of free space below which a disk counts as full (1 MiB).
+
+A write that fails on a full disk seldom uses up the last bytes, so the limit is not 0.
+"""
 
 
 def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """Makes sure, before hours of work, that an output can be put at ``path``.
+    """Checks, before hours of work, that an output can be written to ``path``.
 
     Raises:
-        UsageError: The file, or a sidecar of an earlier one, exists and ``overwrite`` is False; or
-            the path is a folder or a device.
-        OutputError: The folder does not exist or cannot be written to.
+        UsageError: The path is a folder or a device; or the file, or a sidecar of an earlier file
+            of that name, exists and ``overwrite`` is False.
+        OutputError: The folder does not exist or is not writable.
     """
     target = Path(path)
     if target.is_dir():
@@ -41,11 +48,11 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if target.exists() and not target.is_file():
         raise UsageError(f"{target}: is a device or a pipe; give the output a file name")
     _check_free(target, overwrite)
-    stale = [] if overwrite else _sidecars(target)
-    if stale:
+    sidecars = [] if overwrite else _sidecars(target)
+    if sidecars:
         raise UsageError(
-            f"{stale[0]}: is left of an earlier {target.name} and would be taken for a part of "
-            "the new one; remove it, or pass --overwrite"
+            f"{sidecars[0]}: is left over from an earlier {target.name} and would be read as a "
+            "part of the new one; remove it, or pass --overwrite"
         )
     folder = real_file(target).parent
     if not folder.is_dir():
@@ -61,50 +68,48 @@ def _check_free(target: Path, overwrite: bool) -> None:
 
 
 def _sidecars(target: Path) -> list[Path]:
-    """What lies beside a file, and beside what it leads to, and is read as a part of it."""
-    beside = [
+    """Existing sidecars of a file; for a symbolic link, also those of the file it points to."""
+    candidates = [
         path.with_name(f"{path.name}{ending}")
         for path in dict.fromkeys((target, real_file(target)))
         for ending in _SIDECARS.get(path.suffix.lower(), ())
     ]
-    return [path for path in beside if os.path.lexists(path)]
+    return [path for path in candidates if os.path.lexists(path)]
 
 
 def _remove_sidecars(target: Path) -> None:
-    """An old file's overviews would show the old map, its journal would undo the new one."""
+    # The old overviews would show the old map, and the old journal would undo the new file.
     for path in _sidecars(target):
         try:
             path.unlink()
         except OSError as error:
             raise OutputError(
-                f"{path}: is left of the earlier {target.name} and cannot be removed "
-                f"({error.strerror}); remove it, or it will be taken for a part of the new one"
+                f"{path}: is left over from the earlier {target.name} and cannot be removed "
+                f"({error.strerror}); remove it, or it will be read as a part of the new one"
             ) from None
 
 
 def real_file(path: str | os.PathLike[str]) -> Path:
-    """The file that is written for an output: where it is a link, what that leads to.
+    """The file that an output path stands for: a symbolic link is followed to its end.
 
     Raises:
-        OutputError: The link leads back to itself.
+        OutputError: The link points back to itself.
     """
     if not os.path.islink(path):
         return Path(path)
     real = Path(os.path.realpath(path))
     if real.is_symlink():
-        raise OutputError(f"{path}: is a symbolic link that leads in a circle; remove it")
+        raise OutputError(f"{path}: is a symbolic link that points back to itself; remove it")
     return real
 
 
 def check_room(target: Path, size: int = LEAST_ROOM) -> None:
-    """Makes sure that there is room for an output, or that its disk is not why writing failed.
+    """Checks that the disk of an output has ``size`` bytes free.
 
-    Args:
-        target: The output.
-        size: Bytes that are needed.
+    Called before writing, and after a failure to find out whether a full disk was the reason.
 
     Raises:
-        OutputError: There are fewer.
+        OutputError: Less space is free.
     """
     free = shutil.disk_usage(real_file(target).parent).free
     if free < size:
@@ -116,23 +121,19 @@ def check_room(target: Path, size: int = LEAST_ROOM) -> None:
 
 @contextlib.contextmanager
 def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside ``path``; renames it into place when the block succeeds.
+    """Yields a temporary path beside ``path`` and renames it into place when the block succeeds.
 
-    A link stays, and the file that it leads to is replaced or comes to be. The sidecars of a file
-    that is replaced go with it.
+    If ``path`` is a symbolic link, the link stays and the file that it points to is written. The
+    sidecars of a replaced file are removed.
 
-    The temporary name keeps the suffix, which GDAL's drivers go by. Whatever the block leaves
-    under that name (a sidecar, a journal) is removed, also on failure and on Ctrl-C; only a
-    killed process leaves its hidden ``.*.tmp*`` file behind.
-
-    Args:
-        path: Where the output shall be.
-        overwrite: Replace a file that is there.
+    The temporary name keeps the suffix, because GDAL chooses drivers by it. Other files that the
+    block leaves under that name (a sidecar, a journal) are removed, also on failure and on
+    Ctrl-C. Only a killed process leaves its hidden ``.*.tmp*`` file behind.
 
     Raises:
         UsageError: See ``check_output``.
-        OutputError: See ``check_output``; or the block ended without writing the file, or failed
-            on a full disk.
+        OutputError: See ``check_output``; or the block did not write the file, or the disk is
+            full.
     """
     target = check_output(path, overwrite)
     suffix = "".join(target.suffixes[-2:]) if target.suffix == ".gz" else target.suffix
@@ -144,6 +145,7 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         yield temporary
         if not temporary.is_file():
             raise OutputError(f"{target}: nothing was written")
+        # Another program may have created the file during hours of work.
         _check_free(target, overwrite)
         temporary.chmod(_mode(real))
         os.replace(temporary, real)
@@ -159,7 +161,10 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
 
 
 def _blame_disk(target: Path, error: Exception) -> None:
-    """Every library has words of its own for a full disk; the free space tells."""
+    """Raises OutputError where an error comes from a full disk, and else returns.
+
+    Each library reports a full disk in its own words, so the free space is measured instead.
+    """
     if isinstance(error, CwsamGeoError) or is_out_of_memory(error):
         return
     with contextlib.suppress(OSError):  # the folder itself may be gone
@@ -169,9 +174,9 @@ def _blame_disk(target: Path, error: Exception) -> None:
 
 
 def _mode(target: Path) -> int:
-    """Permissions of the file that is replaced, or what the umask leaves of a new one."""
+    """Permissions of the replaced file; for a new file, the default under the umask."""
     if target.exists():
         return stat.S_IMODE(target.stat().st_mode)
-    umask = os.umask(0)
+    umask = os.umask(0)  # The umask can only be read by setting it.
     os.umask(umask)
     return 0o666 & ~umask

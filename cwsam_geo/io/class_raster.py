@@ -1,4 +1,4 @@
-"""Class rasters and label pictures, read on their own grid or, by nearest neighbour, on another."""
+"""Class rasters and RGB label pictures, read on their own grid or resampled to another."""
 
 from __future__ import annotations
 
@@ -25,30 +25,41 @@ from cwsam_geo.legend import Legend
 Codes = NDArray[np.int32]
 
 _PLANE = 'LOCAL_CS["plane",UNIT["metre",1]]'
+"""CRS that GDAL gets for grids without one, because a warp needs a CRS on both sides."""
+
 _LATTICE = 16
+"""Pixels between the points at which thin-plate splines are evaluated.
+
+Splines bend little over 16 pixels, and each evaluation takes time for every control point.
+"""
+
 _TOLERANCE = 0.02
+"""Pixels of error allowed to GDAL's approximate warp; its default of 0.125 shifts class borders."""
+
 _LARGEST_READ = 1 << 26
+"""Most pixels of the raster in one read on a grid with control points: 256 MB of int32 codes."""
 
 
 class ClassRaster:
-    """Whole-number codes, or colours, of a raster on a given grid.
+    """Class codes, or colours, of a raster, read on its own grid or on another.
 
-    Codes are never mixed: on another grid each pixel takes the code of the pixel of the raster
-    that its centre falls into. RGB pictures give their colours packed as ``0xrrggbb``.
+    Another grid is resampled by nearest neighbour: each of its pixels takes the code of the
+    raster's pixel that contains its centre. The colours of RGB pictures are packed as
+    ``0xrrggbb``.
 
     Args:
-        path: The raster.
-        onto: Where to read it: None for the raster's own grid.
+        path: A raster with one band of integer codes, or an 8-bit RGB picture.
+        onto: The grid to read on; None for the raster's own grid.
 
     Attributes:
         grid: The grid on which windows are read.
         label: The raster's name in messages.
-        colors: True where values are packed colours.
-        remarks: Nothing.
+        colors: True if values are packed colours.
+        remarks: Always empty; part of the ``Reference`` protocol.
 
     Raises:
-        SceneError: It cannot be opened, or is no class raster.
-        UsageError: It cannot be laid over ``onto``; see ``Geolocation.check_crs``.
+        SceneError: The raster cannot be opened, or is not a class raster.
+        UsageError: The raster cannot be placed on ``onto``; see ``Geolocation.check_crs``.
     """
 
     def __init__(self, path: str | os.PathLike[str], onto: Geolocation | None = None) -> None:
@@ -67,6 +78,7 @@ class ClassRaster:
                 onto.check_crs(self._own.crs, self.label)
                 self._check_placeable(onto)
                 if onto.bent:
+                    # WarpedVRT cannot warp to a grid that is placed by control points.
                     self._onto = onto
                 else:
                     self._warped = self._warp(onto)
@@ -84,6 +96,8 @@ class ClassRaster:
             )
 
     def _warp(self, onto: Geolocation) -> Any:
+        # The last band of the warped raster is an alpha band: the file's own, or an added one
+        # that is 0 where the file has no data.
         alpha = ColorInterp.alpha in self._file.colorinterp
         options: dict[str, Any] = {"add_alpha": not alpha}
         if alpha:
@@ -103,7 +117,7 @@ class ClassRaster:
         )
 
     def label_of(self, value: int) -> int | str:
-        """What a user calls a value: the code, or the colour as ``#rrggbb``."""
+        """The code itself, or the colour as ``#rrggbb``."""
         return f"#{value:06x}" if self.colors else value
 
     @property
@@ -112,6 +126,7 @@ class ClassRaster:
         if self._warped is None and self._onto is None:
             return self.grid.window
         onto = self._onto or Geolocation(self.grid, self.label)
+        # Project the outline of the raster to the grid, and add a margin for its curvature.
         x, y = transformed(*self._own.outline(), self._own.crs, onto.crs)
         good = np.isfinite(x) & np.isfinite(y)
         if not good.any():
@@ -122,10 +137,10 @@ class ClassRaster:
         )
 
     def read(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:
-        """Values (h, w), int32, and where there is data, of a window inside ``grid``.
+        """Values, (h, w) int32, and valid, (h, w) bool, of a window inside ``grid``.
 
         Raises:
-            SceneError: The file is damaged, or its values are not whole numbers.
+            SceneError: The file is damaged, or its values are not integers of 32 bits.
         """
         try:
             with environment(self._remote):
@@ -149,13 +164,14 @@ class ClassRaster:
         return self._codes(stored, valid)
 
     def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
-        cols, rows = _centres(window, onto, self._own)
+        cols, rows = _centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
         own = self._own.grid
         inside = (cols >= 0) & (rows >= 0) & (cols < own.width) & (rows < own.height)
         values = np.zeros(inside.shape, np.int32)
         valid = np.zeros(inside.shape, np.bool_)
         if not inside.any():
             return values, valid
+        # Read the smallest window of the raster that holds all centres, then pick pixels.
         col, row = cols[inside].astype(np.int64), rows[inside].astype(np.int64)
         part = Window(int(row.min()), int(col.min()), int(np.ptp(row)) + 1, int(np.ptp(col)) + 1)
         if part.height * part.width > _LARGEST_READ and window.height > 1:
@@ -166,7 +182,7 @@ class ClassRaster:
         return values, valid
 
     def _read_halves(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
-        # A raster much finer than the grid is read in parts, to bound memory.
+        # A raster much finer than the grid has too many pixels in one window of the grid.
         half = window.height // 2
         top = Window(window.row, window.col, half, window.width)
         rest = Window(window.row + half, window.col, window.height - half, window.width)
@@ -182,6 +198,7 @@ class ClassRaster:
         plane = stored[0]
         if plane.dtype.kind == "f":
             valid = valid & ~np.isnan(plane)
+            # Nodata values, such as -3.4e38, need not be class codes.
             plane = np.where(valid, plane, 0)
             if not (np.floor(plane) == plane).all():
                 raise SceneError(
@@ -201,32 +218,34 @@ class ClassRaster:
         self._file.close()
 
     def legend(self, codes: Mapping[int, int] | None = None) -> Legend | None:
-        """The raster's legend: its ``LEGEND`` tag, or its palette.
+        """The raster's legend, from its ``LEGEND`` tag or else from its palette.
 
         Args:
-            codes: Codes that occur, with their pixels. A palette has a colour for every code,
-                meant or not: those count that are not black or transparent, and these.
+            codes: Pixel counts by code, for the codes that occur in the raster. A palette has an
+                entry for every possible code. Black entries become classes only if their code is
+                in ``codes``; transparent ones never do.
 
         Returns:
-            The legend, or None where the raster has neither.
+            The legend, or None if the raster has neither tag nor palette.
 
         Raises:
             LegendError: The tag is malformed.
         """
-        tagged = tagged_legend(self._file.tags(), self.label)
-        if tagged is not None:
-            return tagged
+        from_tag = tagged_legend(self._file.tags(), self.label)
+        if from_tag is not None:
+            return from_tag
         palette = self.palette()
-        meant = {c for c, rgb in palette.items() if any(rgb)} | set(codes or ())
-        known = sorted(c for c in meant if c in palette and c != self._file.nodata and c < 255)
-        if not known:
+        used = {c for c, rgb in palette.items() if any(rgb)} | set(codes or ())
+        # 255 is nodata in this package's maps.
+        classes = sorted(c for c in used if c in palette and c != self._file.nodata and c < 255)
+        if not classes:
             return None
         return Legend.from_list(
-            [{"code": c, "name": str(c), "color": palette[c]} for c in known], self.label
+            [{"code": c, "name": str(c), "color": palette[c]} for c in classes], self.label
         )
 
     def palette(self) -> dict[int, tuple[int, int, int]]:
-        """Colours of the opaque entries of the palette; empty where there is none."""
+        """RGB by code for the palette entries that are not transparent; empty without a palette."""
         with contextlib.suppress(ValueError, RasterioError):
             return {
                 code: (r, g, b) for code, (r, g, b, a) in self._file.colormap(1).items() if a > 0
@@ -235,7 +254,7 @@ class ClassRaster:
 
 
 def _meaning(dataset: Any, label: str) -> tuple[list[int], bool]:
-    """Bands that hold codes or colours, and which of the two it is."""
+    """Numbers of the bands with codes or colours, and True for colours."""
     bands = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
     if len(bands) == 1:
         if np.dtype(dataset.dtypes[bands[0] - 1]).kind not in "iuf":
@@ -243,6 +262,7 @@ def _meaning(dataset: Any, label: str) -> tuple[list[int], bool]:
         return bands, False
     rgb = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
     if len(bands) == 3 and {dataset.dtypes[i - 1] for i in bands} == {"uint8"}:
+        # The bands may be stored in another order than red, green, blue.
         named = [c for c in dataset.colorinterp if c != ColorInterp.alpha]
         order = [bands[named.index(c)] for c in rgb] if set(named) == set(rgb) else bands
         return order, True
@@ -266,12 +286,14 @@ def _rect(window: Window) -> RioWindow:
 def _centres(
     window: Window, onto: Geolocation, own: Geolocation
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the centres of a window's pixels lie among the pixels of a raster.
+    """Columns and rows, each (h, w), in raster ``own``, of a window's pixel centres on ``onto``.
 
-    The splines are evaluated on a lattice and interpolated in between, as GDAL does.
+    The thin-plate splines are evaluated on a lattice of knots and interpolated bilinearly between
+    them, as GDAL's approximate transformer does.
     """
     rows, top, down = _knots(window.row, window.height)
     cols, left, along = _knots(window.col, window.width)
+    # The knots: pixels of the window's grid -> its CRS -> the raster's CRS -> the raster's pixels.
     knot_cols, knot_rows = np.meshgrid(cols, rows)
     x, y = transformed(*onto.to_map(knot_cols, knot_rows), onto.crs, own.crs)
 
@@ -287,7 +309,10 @@ def _centres(
 def _knots(
     start: int, length: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Knots along one axis; for each pixel centre the knot before it and the way to the next."""
+    """Knots along one axis; for each pixel centre, the knot before it and the way to the next.
+
+    The way is a fraction of the distance between knots, 0 to 1.
+    """
     count = -(-length // _LATTICE) + 1
     centres: NDArray[np.float64] = np.arange(float(length)) / _LATTICE
     before = centres.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Part of a scene as a source of its own: by bounds, or by the polygons of a file."""
+"""A part of a scene as a source of its own, cut by bounds or by polygons of a vector file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,21 @@ if TYPE_CHECKING:
     from cwsam_geo.io.source import Source
 
 _NEAR = 1e-6
-"""Fraction of a pixel by which bounds may miss a pixel edge and still mean it."""
+"""Pixels by which bounds may reach over a pixel edge without taking the next pixel.
+
+Bounds are decimal numbers and miss the edges that they name by rounding.
+"""
 
 
 class CroppedSource:
-    """A window of a source; where polygons are given, what lies outside them is nodata.
+    """A window of a source; if polygons are given, pixels outside them are nodata.
 
-    A pixel belongs to the polygons when its centre lies inside, as ``gdalwarp -cutline`` has it.
+    A pixel is inside when its centre lies in a polygon, as with ``gdalwarp -cutline``.
 
     Args:
         source: The whole scene.
         window: The part, inside the scene.
-        shapes: Polygons in the pixel coordinates of the whole scene, or None for the whole window.
+        shapes: Polygons in pixel coordinates of the whole scene, or None to keep all pixels.
     """
 
     def __init__(self, source: Source, window: Window, shapes: NDArray[Any] | None = None) -> None:
@@ -42,7 +45,7 @@ class CroppedSource:
         self.complex = source.complex
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Values (N, h, w) and valid (h, w) of a window of the part."""
+        """Values (N, h, w) and valid (h, w) of a window, whose origin is that of the part."""
         whole = window.shift(self._window.row, self._window.col)
         values, valid = self._source.read(whole)
         if self._shapes is not None:
@@ -57,16 +60,16 @@ class CroppedSource:
 def window_of_bounds(
     grid: SceneGrid, bounds: tuple[float, float, float, float], label: str
 ) -> Window:
-    """The pixels that touch a rectangle in the scene's CRS.
+    """The smallest window that covers a rectangle in the scene's CRS, cut to the scene.
 
     Args:
-        grid: The scene's grid, also a rotated one.
+        grid: The scene's grid, which may be rotated.
         bounds: West, south, east, north.
         label: The scene's name, for messages.
 
     Raises:
         UsageError: The rectangle is empty or lies outside the scene.
-        SceneError: The scene has no transform.
+        SceneError: The scene has no geotransform.
     """
     west, south, east, north = bounds
     if not (west < east and south < north and all(map(math.isfinite, bounds))):
@@ -81,8 +84,9 @@ def window_of_bounds(
             f"{label}: has no geotransform, so it cannot be cut by map coordinates; "
             "warp it first (gdalwarp), or cut it by pixels (gdal_translate -srcwin)"
         )
-    back = ~grid.transform
-    window = _touched(np.array([back * (x, y) for x in (west, east) for y in (south, north)]), grid)
+    to_pixels = ~grid.transform
+    corners = np.array([to_pixels * (x, y) for x in (west, east) for y in (south, north)])
+    window = _touched(corners, grid)
     if window.empty:
         raise UsageError(f"bounds {_listed(bounds)} lie outside {_extent(grid, label)}")
     return window
@@ -113,7 +117,7 @@ def crop_to_aoi(source: Source, aoi: str | os.PathLike[str]) -> CroppedSource:
 
 
 def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:
-    """Pixels that touch the rectangle around some pixel coordinates."""
+    """The smallest window around points in pixel coordinates, shape (N, 2), cut to the grid."""
     if not len(points):
         return Window(0, 0, 0, 0)
     (left, top), (right, bottom) = points.min(0) + _NEAR, points.max(0) - _NEAR

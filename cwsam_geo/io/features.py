@@ -24,17 +24,22 @@ from cwsam_geo.io.longitudes import box_and_turns
 Value = int | str
 
 _VECTORS = {".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".parquet"}
-_MANY_VERTICES = 1000
 _PARQUET = (".parquet", ".geoparquet")
+
+_MANY_VERTICES = 1000
+"""Vertices from which on a shape is clipped to the window before it is rasterised.
+
+Outlines of countries have millions of vertices; small shapes are not worth clipping.
+"""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Which part of a vector file to read.
+    """Which layer and column of a vector file to read.
 
     Attributes:
-        column: Column with class names or codes; None takes the only one.
-        layer: Layer; None takes the only one.
+        column: Column with class names or codes; None for the only column.
+        layer: Name of the layer; None for the only layer.
     """
 
     column: str | None = None
@@ -43,14 +48,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Features:
-    """Geometries in pixel coordinates with their classes.
+    """Geometries with their classes, in pixel coordinates of a grid.
 
     Attributes:
-        shapes: Shapely geometries in (column, row) of a grid, shape (N,).
-        values: Index into ``names`` of each, shape (N,), int32.
-        names: The different codes or names.
-        unlabelled: Features that were left out since they have no class.
-        label: The file's name.
+        shapes: Shapely geometries in (column, row) coordinates, shape (N,).
+        values: Index of each geometry's class in ``names``, shape (N,), int32.
+        names: The distinct class codes or names.
+        unlabelled: Number of features that were left out because they have no class.
+        label: The file's name in messages.
     """
 
     shapes: NDArray[Any]
@@ -61,54 +66,55 @@ class Features:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What the user should know of the file."""
+        """Remarks on the file for the user."""
         if not self.unlabelled:
             return ()
         return (f"{self.label}: {self.unlabelled} features without a class were left out",)
 
     @property
     def points(self) -> bool:
-        """True when the features are points."""
+        """True if there are features and all of them are points."""
         return bool(len(self.shapes)) and bool((shapely.get_dimensions(self.shapes) == 0).all())
 
 
 def is_vector(path: str | os.PathLike[str]) -> bool:
-    """True for a file name of a vector format."""
+    """Whether a file name has the suffix of a vector format."""
     return Path(path).suffix.lower() in {*_VECTORS, *_PARQUET}
 
 
 def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: Layer) -> Features:
-    """Reads polygons or points near a grid, with their classes.
+    """Reads polygons or points, with their classes, from the surroundings of a grid.
 
     Raises:
-        UsageError: The file cannot be read or placed, has no such column, or mixes geometries.
+        UsageError: The file cannot be read or placed on the grid, has no such layer or column, or
+            holds other than polygons only or points only.
     """
     label = str(path)
     frame = _read(path, onto, layer)
     columns = [c for c in frame.columns if c != frame.geometry.name]
     column = _column(label, columns, layer.column)
-    kept = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
-    classed = kept[kept[column].notna()]
-    names, values = _factorised(classed[column].tolist())
-    shapes, origin = _plain(classed.geometry.to_numpy(), label)
+    features = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    labelled = features[features[column].notna()]
+    names, values = _factorised(labelled[column].tolist())
+    shapes, origin = _plain(labelled.geometry.to_numpy(), label)
     return Features(
         shapes=onto.shapes_to_pixels(shapes, _crs(frame), label),
         values=np.asarray(values, np.int32)[origin],
         names=names,
-        unlabelled=len(kept) - len(classed),
+        unlabelled=len(features) - len(labelled),
         label=label,
     )
 
 
 def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
-    """Polygons of an area of interest, in pixel coordinates of a grid.
+    """Reads the polygons of an area of interest, in pixel coordinates of a grid.
 
     Raises:
-        UsageError: The file cannot be read or placed, or has no polygons.
+        UsageError: The file cannot be read or placed on the grid, or holds other than polygons.
     """
     frame = _read(path, onto, None)
-    kept = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
-    shapes, _ = _plain(kept.to_numpy(), str(path))
+    geometries = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    shapes, _ = _plain(geometries.to_numpy(), str(path))
     if len(shapes) and (shapely.get_dimensions(shapes) != 2).any():
         raise UsageError(f"{path}: holds points; an area of interest is made of polygons")
     return onto.shapes_to_pixels(shapes, _crs(frame), str(path))
@@ -125,8 +131,8 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) 
         try:
             if Path(path).suffix.lower() in _PARQUET:
                 return geopandas.read_parquet(path)
-            chosen = _layer(str(path), dict(pyogrio.list_layers(path).tolist()), layer)
-            return geopandas.read_file(path, layer=chosen, mask=_near(path, onto, chosen))
+            name = _layer(str(path), dict(pyogrio.list_layers(path).tolist()), layer)
+            return geopandas.read_file(path, layer=name, mask=_near(path, onto, name))
         except UsageError:
             raise
         except Exception as error:
@@ -135,63 +141,75 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) 
 
 
 def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
-    """The grid's bounds in the file's CRS, with a margin: of a country's file a part is read."""
+    """The grid's bounds in the file's CRS plus a margin of 2 %, or None to read the whole file.
+
+    With this mask only the needed part of a country-wide file is read.
+    """
     import pyogrio
 
-    about = pyogrio.read_info(path, layer=layer)
-    crs = about["crs"]
-    if crs is None or onto.crs is None:
+    info = pyogrio.read_info(path, layer=layer)
+    if info["crs"] is None or onto.crs is None:
         return None
-    known = CRS.from_user_input(crs)
-    onto.check_crs(known, str(path))
-    west, south, east, north = onto.bounds_in(known)
+    crs = CRS.from_user_input(info["crs"])
+    onto.check_crs(crs, str(path))
+    west, south, east, north = onto.bounds_in(crs)
     if not np.isfinite([west, south, east, north]).all():
         return None
     dx, dy = (east - west) / 50, (north - south) / 50
     bounds = west - dx, south - dy, east + dx, north + dy
-    if known.is_geographic:
-        return box_and_turns(bounds, about["total_bounds"])
+    if crs.is_geographic:
+        return box_and_turns(bounds, info["total_bounds"])
     return shapely.box(*bounds)
 
 
-def _layer(label: str, kinds: Mapping[str, str | None], asked: Layer | None) -> str:
-    """The layer to read, of a file's layers with their types of geometry, None for a table."""
-    # Tables beside the layers are no choice: QGIS, and vectorize, write styles so (layer_styles).
+def _layer(label: str, kinds: Mapping[str, str | None], selection: Layer | None) -> str:
+    """Name of the layer to read.
+
+    Args:
+        label: The file's name in messages.
+        kinds: Geometry type by layer name; None for a table without geometries.
+        selection: The user's choice, or None where the command has no option for it.
+    """
+    # Tables without geometries do not count: QGIS and our vectorize write styles into one
+    # (layer_styles).
     layers = [name for name, kind in kinds.items() if kind is not None]
-    wanted = asked.layer if asked else None
-    if wanted is None and len(layers) == 1:
+    requested = selection.layer if selection else None
+    if requested is None and len(layers) == 1:
         return layers[0]
-    if wanted in layers:
-        return str(wanted)
+    if requested in layers:
+        return str(requested)
     if kinds and not layers:
         raise UsageError(f"{label}: a table without geometries; give polygons or points")
     listed = ", ".join(layers) or "none"
-    if wanted is None:
-        advice = "choose one with --layer" if asked else "copy one to a file of its own (ogr2ogr)"
+    if requested is None:
+        advice = (
+            "choose one with --layer" if selection else "copy one to a file of its own (ogr2ogr)"
+        )
         raise UsageError(f"{label}: has {len(layers)} layers; {advice}: {listed}")
-    if wanted in kinds:
-        raise UsageError(f"{label}: {wanted!r} is a table without geometries; it has: {listed}")
-    raise UsageError(f"{label}: has no layer {wanted!r}; it has: {listed}")
+    if requested in kinds:
+        raise UsageError(f"{label}: {requested!r} is a table without geometries; it has: {listed}")
+    raise UsageError(f"{label}: has no layer {requested!r}; it has: {listed}")
 
 
-def _column(label: str, columns: list[str], wanted: str | None) -> str:
-    if wanted is None and len(columns) == 1:
+def _column(label: str, columns: list[str], requested: str | None) -> str:
+    if requested is None and len(columns) == 1:
         return columns[0]
-    if wanted in columns:
-        return str(wanted)
+    if requested in columns:
+        return str(requested)
     listed = ", ".join(columns) or "none"
-    if wanted is None:
+    if requested is None:
         raise UsageError(f"{label}: which column holds the classes? name it (--column): {listed}")
-    raise UsageError(f"{label}: has no column {wanted!r}; it has: {listed}")
+    raise UsageError(f"{label}: has no column {requested!r}; it has: {listed}")
 
 
 def _factorised(raw: list[Any]) -> tuple[tuple[Value, ...], list[int]]:
-    place: dict[Value, int] = {}
-    return_values = [place.setdefault(_value(item), len(place)) for item in raw]
-    return tuple(place), return_values
+    index: dict[Value, int] = {}  # in order of first occurrence
+    values = [index.setdefault(_value(item), len(index)) for item in raw]
+    return tuple(index), values
 
 
 def _value(item: Any) -> Value:
+    # A column of integers with gaps is read as floats.
     if isinstance(item, (bool, np.bool_)):
         return int(item)
     if isinstance(item, (int, np.integer)):
@@ -202,13 +220,14 @@ def _value(item: Any) -> Value:
 
 
 def _plain(shapes: NDArray[Any], label: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Single geometries of one kind, and which feature each comes from."""
+    """Single-part geometries, and the index of the feature that each is a part of."""
     shapes, origin = shapely.get_parts(shapes, return_index=True)
+    # A collection may hold multi-part geometries, so a second pass splits these.
     if (shapely.get_type_id(shapes) == shapely.GeometryType.GEOMETRYCOLLECTION).any():
         shapes, inner = shapely.get_parts(shapes, return_index=True)
         origin = origin[inner]
-    kinds = set(shapely.get_dimensions(shapes).tolist())
-    if 1 in kinds or len(kinds) > 1:
+    dimensions = set(shapely.get_dimensions(shapes).tolist())  # 0 points, 1 lines, 2 polygons
+    if 1 in dimensions or len(dimensions) > 1:
         raise UsageError(f"{label}: holds lines or a mixture; give polygons only, or points only")
     return shapes, origin
 
@@ -218,11 +237,14 @@ def _crs(frame: Any) -> CRS | None:
 
 
 def burn(shapes: NDArray[Any], values: NDArray[np.integer], window: Window) -> NDArray[np.int32]:
-    """Rasterises shapes in pixel coordinates, (h, w), int32; 0 where there is none."""
+    """Rasterises shapes in pixel coordinates; (h, w) int32, 0 where there is no shape.
+
+    Where shapes overlap, the last one counts.
+    """
     blank = np.zeros((window.height, window.width), np.int32)
     if not len(shapes):
         return blank
-    # A country's outline has vertices by the million; a window needs few of them.
+    # The outline of a country may have millions of vertices, few of them near the window.
     many = shapely.get_num_coordinates(shapes) > _MANY_VERTICES
     if many.any():
         large = shapely.make_valid(shapes[many])

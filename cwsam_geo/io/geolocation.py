@@ -1,4 +1,4 @@
-"""Where pixels lie on the map, and where map coordinates lie among the pixels."""
+"""Pixel coordinates to map coordinates and back, by geotransform or by control points."""
 
 from __future__ import annotations
 
@@ -20,21 +20,27 @@ from cwsam_geo.io.longitudes import rejoined, turned
 Floats = NDArray[np.float64]
 
 _EDGE_STEPS = 64
+"""Parts into which an edge of the grid is divided, because reprojected edges are curved."""
 
 _HALF_TURN = 180
-"""Degrees of longitude; a scene that spans more holds a pole, or the antimeridian."""
+"""Degrees of longitude. A scene that spans more contains a pole or crosses the antimeridian."""
 
 
 class Geolocation:
-    """Pixel coordinates to map coordinates and back.
+    """Converts between pixel coordinates and map coordinates of a grid.
 
     Pixel coordinates are (column, row), continuous, with (0, 0) at the outer corner of the first
-    pixel. Control points are joined by thin-plate splines: polynomials through them are off by
-    hundreds of metres in relief. A grid without georeferencing maps pixels to themselves.
+    pixel. Thin-plate splines interpolate between ground control points, because polynomials are
+    off by hundreds of metres in mountains. If a grid has no georeferencing, its map coordinates
+    are its pixel coordinates.
 
     Args:
         grid: The grid.
-        label: What to call it in messages.
+        label: The grid's name in messages.
+
+    Attributes:
+        crs: CRS of the map coordinates, from the geotransform or the control points; None
+            without georeferencing.
 
     Raises:
         SceneError: The geotransform is degenerate.
@@ -42,7 +48,7 @@ class Geolocation:
 
     def __init__(self, grid: SceneGrid, label: str) -> None:
         self.grid, self.label = grid, label
-        # A file may carry both; GDAL goes by the transform where there is one.
+        # A file may have both. GDAL then uses the geotransform and ignores the control points.
         bent = bool(grid.gcps) and grid.transform.is_identity
         self.crs: CRS | None = (grid.gcp_crs if bent else grid.crs) or None
         self._splines = GCPTransformer(grid.gcps, tps=True) if bent else None
@@ -51,18 +57,18 @@ class Geolocation:
 
     @property
     def bent(self) -> bool:
-        """True where control points stand for a transform."""
+        """True if the grid is placed by control points instead of a geotransform."""
         return self._splines is not None
 
     def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Map coordinates (x, y) of pixel coordinates, in ``crs``."""
+        """Map coordinates (x, y) in ``crs``, of pixel coordinates of any shape."""
         if self._splines is None:
             return self._apply(self.grid.transform, cols, rows)
         x, y = self._splines.xy(rows.ravel(), cols.ravel(), offset="ul")
         return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
 
     def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Pixel coordinates (column, row) of map coordinates in ``crs``."""
+        """Pixel coordinates (column, row) of map coordinates in ``crs``, of any shape."""
         if self._splines is None:
             return self._apply(~self.grid.transform, x, y)
         rows, cols = self._splines.rowcol(x.ravel(), y.ravel(), op=_unrounded)
@@ -74,7 +80,8 @@ class Geolocation:
         return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
     def outline(self) -> tuple[Floats, Floats]:
-        """Map coordinates of points along the edge of the grid."""
+        """Map coordinates (x, y) of points along the edge of the grid, shape (4 * 65,) each."""
+        # Clockwise from the first pixel, as fractions of width and height.
         steps = np.linspace(0, 1, _EDGE_STEPS + 1)
         zero, one = np.zeros_like(steps), np.ones_like(steps)
         cols = np.concatenate([steps, one, steps[::-1], zero]) * self.grid.width
@@ -82,24 +89,25 @@ class Geolocation:
         return self.to_map(cols, rows)
 
     def bounds_in(self, crs: CRS | None) -> tuple[float, float, float, float]:
-        """West, south, east, north of the grid in another CRS."""
+        """West, south, east, north of the grid in another CRS; NaN where it has no coordinates."""
         x, y = transformed(*self.outline(), self.crs, crs)
-        good = np.isfinite(x) & np.isfinite(y)
+        good = np.isfinite(x) & np.isfinite(y)  # a point may lie outside the other CRS
         if not good.any():
             return (np.nan, np.nan, np.nan, np.nan)
         x, y = x[good], y[good]
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
 
     def shapes_to_pixels(self, shapes: NDArray[Any], crs: CRS | None, label: str) -> NDArray[Any]:
-        """Geometries in pixel coordinates.
+        """Converts geometries of a file to pixel coordinates.
 
-        Long edges are straight in the file's CRS, so they get vertices before they are bent.
-        Longitudes that mean the same as some of the grid, a turn away, are moved there.
+        Edges are straight in the file's CRS and may be curved in pixels, so long edges get
+        additional vertices first. Geometries in degrees are moved by 360 degrees of longitude
+        where only that brings them onto the grid.
 
         Args:
             shapes: Shapely geometries, shape (N,).
-            crs: Their CRS; see ``check_crs``.
-            label: Their file, for messages.
+            crs: CRS of the geometries.
+            label: The file's name in messages.
 
         Raises:
             UsageError: See ``check_crs``.
@@ -110,6 +118,7 @@ class Geolocation:
             shapes = self._near(shapes, crs)
             west, south, east, north = self.bounds_in(crs)
             longest = max(east - west, north - south) / _EDGE_STEPS
+            # An edge as long as the grid becomes _EDGE_STEPS edges.
             if np.isfinite(longest) and longest > 0:
                 shapes = shapely.segmentize(shapes, longest)
         if not self.grid.georeferenced and self.crs is None:
@@ -130,26 +139,31 @@ class Geolocation:
         return placed
 
     def _met(self, shapes: NDArray[Any], crs: CRS | None) -> NDArray[Any]:
-        """Shapes in degrees, moved by a full turn where they meet the grid so."""
+        """Moves shapes in degrees by 360 degrees of longitude if that brings them onto the grid.
+
+        Shapes in another unit are returned unchanged.
+        """
         if not len(shapes) or not _in_degrees(crs):
             return shapes
         bounds = self.bounds_in(crs)
-        known = np.isfinite(bounds).all()
-        # A grid in metres that seems to span more lies at 180 degrees or around a pole, where a
-        # turn makes no difference to it.
-        own = _in_degrees(self.crs) or bounds[2] - bounds[0] <= _HALF_TURN
-        return turned(shapes, bounds) if known and own else shapes
+        finite = np.isfinite(bounds).all()
+        # If a grid in metres seems to span more than 180 degrees, it crosses the antimeridian or
+        # contains a pole. Its bounds in degrees are then useless, and moved shapes would be
+        # projected to the same place anyway.
+        meaningful = _in_degrees(self.crs) or bounds[2] - bounds[0] <= _HALF_TURN
+        return turned(shapes, bounds) if finite and meaningful else shapes
 
     def _near(self, shapes: NDArray[Any], crs: CRS | None) -> NDArray[Any]:
-        """Polygons that reach far beyond the grid, cut to its surroundings.
+        """Clips polygons that reach far beyond the grid to its surroundings.
 
-        What is far away may have no place in the grid's CRS, or one inside the grid: a transverse
-        Mercator projection folds the globe.
+        A place far away may have no coordinates in the grid's CRS, or wrong ones inside the grid:
+        a transverse Mercator projection folds the globe.
         """
         west, south, east, north = self.bounds_in(crs)
         dx, dy = east - west, north - south
         if not np.isfinite([dx, dy]).all() or (_in_degrees(crs) and dx > _HALF_TURN):
             return shapes
+        # The surroundings: one more width and height of the grid on each side.
         box = west - dx, south - dy, east + dx, north + dy
         edges = shapely.bounds(shapes)
         far = (edges[:, :2] < box[:2]).any(axis=1) | (edges[:, 2:] > box[2:]).any(axis=1)
@@ -157,16 +171,17 @@ class Geolocation:
         if not far.any():
             return shapes
         near = shapes.copy()
+        # Clipping needs valid polygons.
         solid = shapely.make_valid(shapes[far], method="structure", keep_collapsed=False)
         near[far] = shapely.clip_by_rect(solid, *box)
         return near
 
     def check_crs(self, crs: CRS | None, label: str) -> None:
-        """Makes sure that a file with this CRS can be placed on the grid.
+        """Checks that the file ``label``, whose CRS is ``crs``, can be placed on the grid.
 
         Raises:
-            UsageError: One of the two has a CRS and the other has not, or there is no way from
-                one to the other.
+            UsageError: Only one of file and grid has a CRS, or PROJ has no transformation from
+                one CRS to the other.
         """
         if self.crs and not crs:
             raise UsageError(
@@ -189,10 +204,14 @@ class Geolocation:
 def transformed(
     x: Floats, y: Floats, source: CRS | None, target: CRS | None
 ) -> tuple[Floats, Floats]:
-    """Coordinates in another CRS, x or longitude first; inf where there are none.
+    """Transforms coordinates of any shape to another CRS, x or longitude first.
+
+    Returns:
+        Coordinates x and y; inf where a point has none in the other CRS. They are unchanged if
+        either CRS is None.
 
     Raises:
-        SceneError: There is no way from one CRS to the other.
+        SceneError: PROJ has no transformation from one CRS to the other.
     """
     if source == target or source is None or target is None:
         return x, y
@@ -207,17 +226,17 @@ def transformed(
 
 
 def transformer_between(source: CRS, target: CRS) -> pyproj.Transformer:
-    """From one CRS to another, x or longitude first.
+    """The transformation from one CRS to another, x or longitude first.
 
     Raises:
-        ProjError: There is no way; ``no_way`` says why.
+        ProjError: PROJ has no such transformation; ``no_way`` says why.
     """
     crs = (pyproj.CRS.from_wkt(c.to_wkt()) for c in (source, target))
     return pyproj.Transformer.from_crs(*crs, always_xy=True)
 
 
 def no_way(source: CRS, target: CRS) -> str | None:
-    """Why coordinates in one CRS cannot be brought into another; None where they can."""
+    """Why coordinates in one CRS cannot be transformed to another; None if they can."""
     if source == target:
         return None
     try:
@@ -230,12 +249,12 @@ def no_way(source: CRS, target: CRS) -> str | None:
 
 
 def is_local(crs: CRS) -> bool:
-    """Whether a CRS is an engineer's plane, tied to no place on Earth."""
+    """Whether a CRS is an engineering CRS: a plane that is not tied to a place on Earth."""
     return pyproj.CRS.from_wkt(crs.to_wkt()).geodetic_crs is None
 
 
 def metres_per_unit(crs: pyproj.CRS) -> float:
-    """Length of the unit of a plane's coordinates; 1 for degrees."""
+    """Length of the unit of a projected or local CRS in metres; 1 for degrees."""
     axis = crs.axis_info[0] if crs.axis_info else None
     return float(axis.unit_conversion_factor) if axis and not crs.is_geographic else 1.0
 
@@ -245,7 +264,7 @@ def _in_degrees(crs: CRS | None) -> bool:
 
 
 def name_of(crs: CRS | None) -> str:
-    """A short name of a CRS, such as ``EPSG:32633``."""
+    """A short name of a CRS for messages, such as ``EPSG:32633``."""
     if not crs:
         return "no CRS"
     code = crs.to_epsg()
@@ -253,7 +272,7 @@ def name_of(crs: CRS | None) -> str:
 
 
 def window_around(shapes: NDArray[Any], grid: SceneGrid) -> Window:
-    """Pixels of a grid that geometries in its pixel coordinates may touch."""
+    """The smallest window around geometries in pixel coordinates, cut to the grid."""
     if not len(shapes):
         return Window(0, 0, 0, 0)
     left, top, right, bottom = shapely.total_bounds(shapes)
@@ -261,7 +280,10 @@ def window_around(shapes: NDArray[Any], grid: SceneGrid) -> Window:
 
 
 def pixel_window(bounds: tuple[float, float, float, float], grid: SceneGrid) -> Window:
-    """Pixels that touch a rectangle of pixel coordinates (left, top, right, bottom)."""
+    """The smallest window around (left, top, right, bottom) in pixel coordinates, cut to the grid.
+
+    The window is empty if a coordinate is not finite.
+    """
     left, top, right, bottom = bounds
     if not np.isfinite(bounds).all():
         return Window(0, 0, 0, 0)
@@ -274,13 +296,15 @@ def pixel_window(bounds: tuple[float, float, float, float], grid: SceneGrid) -> 
 
 
 def _unrounded(value: Any) -> Any:
+    # GCPTransformer.rowcol rounds pixel coordinates unless it gets another function.
     return value
 
 
 def _upright(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Mirrors shapes drawn over a picture without georeferencing: QGIS counts its rows down from 0.
+    """Mirrors shapes that were drawn in QGIS over a picture without georeferencing.
 
-    Pixels are never at negative rows, so negative coordinates cannot mean anything else.
+    QGIS gives row r of such a picture the coordinate y = -r. No pixel has a negative row, so
+    negative coordinates cannot mean anything else.
     """
     if not len(shapes):
         return shapes

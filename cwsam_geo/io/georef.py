@@ -1,4 +1,4 @@
-"""The grid of an open raster, and whether several rasters share one."""
+"""Reads the grid of an open raster, and checks that several rasters share one grid."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from cwsam_geo.io.opening import shown
 
 
 def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:
-    """Makes sure that several files can be the bands of one scene.
-
-    Args:
-        datasets: Open rasterio datasets.
-        files: Their paths.
+    """Checks that open datasets, and the ``files`` they come from, share one grid.
 
     Raises:
-        SceneError: One differs from the first in shape, CRS or place; the message says how.
+        SceneError: A file differs from the first in shape, CRS or position. The message names
+            the difference.
     """
     first = grid_of(datasets[0])
     for dataset, path in zip(datasets[1:], files[1:], strict=True):
@@ -55,7 +52,7 @@ def grid_of(dataset: Any) -> SceneGrid:
     """Shape, georeferencing and storage of an open rasterio dataset."""
     gcps, gcp_crs = dataset.gcps
     if not dataset.transform.is_identity:
-        # A file may carry both; GDAL goes by the transform where there is one.
+        # A file may have both. GDAL then uses the geotransform and ignores the control points.
         gcps, gcp_crs = (), None
     return SceneGrid(
         height=dataset.height,
@@ -73,14 +70,18 @@ def grid_of(dataset: Any) -> SceneGrid:
 
 
 def place_of(grid: SceneGrid) -> dict[str, Any]:
-    """Where a grid lies, as plain values for JSON."""
+    """Georeferencing of a grid, as plain values for JSON.
+
+    ``pixel_size`` is (x, y) in units of the CRS, ``rotation`` in degrees. Both are None, like
+    ``transform``, for grids that are placed by control points or not at all.
+    """
     t = grid.transform
-    place = grid.georeferenced and not grid.gcps
+    has_transform = grid.georeferenced and not grid.gcps
     return {
         "crs": _crs_name(grid.crs),
-        "transform": list(t)[:6] if place else None,
-        "pixel_size": [math.hypot(t.a, t.d), math.hypot(t.b, t.e)] if place else None,
-        "rotation": math.degrees(math.atan2(t.d, t.a)) if place else None,
+        "transform": list(t)[:6] if has_transform else None,
+        "pixel_size": [math.hypot(t.a, t.d), math.hypot(t.b, t.e)] if has_transform else None,
+        "rotation": math.degrees(math.atan2(t.d, t.a)) if has_transform else None,
         "gcps": len(grid.gcps),
         "gcp_crs": _crs_name(grid.gcp_crs),
     }

@@ -1,4 +1,4 @@
-"""Legends as YAML files, and in the tags of rasters."""
+"""Reads legends from YAML files and from the tags of rasters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from cwsam_geo.legend import Legend
 
 
 def read_legend(path: str | os.PathLike[str]) -> Legend:
-    """Reads ``classes:``, a list of ``{code, name, color: "#rrggbb"}``, from a YAML file.
+    """Reads a legend from a YAML file.
 
-    The list's order is that of the model's channels. ``ignore:`` may name the class that does not
+    The file holds ``classes:``, a list of ``{code, name, color: "#rrggbb"}`` in the order of the
+    model's channels. An optional ``ignore:`` names the class (a background) whose labels do not
     count.
 
     Raises:
-        LegendError: The file cannot be read, or is no legend.
+        LegendError: The file cannot be read or is not a legend.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -38,11 +39,11 @@ def read_legend(path: str | os.PathLike[str]) -> Legend:
 
 
 def tagged_legend(tags: Mapping[str, str], label: str) -> Legend | None:
-    """The legend in a raster's ``LEGEND`` tag; None where it has none.
+    """The legend in the ``LEGEND`` tag of a raster; None without that tag.
 
     Args:
-        tags: The raster's tags.
-        label: The raster, for messages.
+        tags: The raster's dataset tags.
+        label: The raster's name in messages.
 
     Raises:
         LegendError: The tag is malformed.

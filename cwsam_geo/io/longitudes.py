@@ -1,4 +1,4 @@
-"""Shapes in degrees, whose longitudes mean the same a full turn further on."""
+"""Shapes in degrees: longitudes that differ by 360 degrees are the same meridian."""
 
 from __future__ import annotations
 
@@ -11,50 +11,59 @@ from numpy.typing import NDArray
 Bounds = tuple[float, float, float, float]
 
 _TURN = 360.0
+"""Degrees of longitude in a full turn."""
+
 _TURNS = (0.0, -_TURN, _TURN)
 
 
 def turned(shapes: NDArray[Any], bounds: Bounds) -> NDArray[Any]:
-    """The same shapes where their longitudes meet some bounds.
+    """Moves shapes by 360 degrees of longitude where that makes them overlap some bounds.
 
-    A polygon may meet them after no turn, a turn or both, as one of the whole world does where
-    the bounds reach beyond 180 degrees; it becomes a multipolygon then.
+    A polygon may overlap the bounds both in its place and when moved: a polygon of the whole
+    world does, where the bounds cross the antimeridian. It becomes a multipolygon of its copies.
 
     Args:
         shapes: Shapely geometries in degrees, shape (N,).
-        bounds: West, south, east, north in degrees; west may lie below -180, east beyond 180.
+        bounds: West, south, east, north in degrees; west may be below -180, east above 180.
 
     Returns:
-        The shapes, shape (N,); those that meet the bounds as they are, or never, are untouched.
+        Shapes, shape (N,). A shape is unchanged if it does not overlap the bounds after a move.
     """
     west, _, east, _ = bounds
     left, _, right, _ = np.atleast_2d(shapely.bounds(shapes)).T
-    meets = np.stack([(left + t <= east) & (right + t >= west) for t in _TURNS])
-    # Whole worlds that only touch at their seam are not meant.
-    meets[1:] &= np.stack([(left + t < east) & (right + t > west) for t in _TURNS[1:]])
-    again = np.flatnonzero(meets[1:].any(axis=0))
-    if not len(again):
+    # (3, N): whether a shape overlaps the bounds when moved by each of _TURNS.
+    overlaps = np.stack([(left + t <= east) & (right + t >= west) for t in _TURNS])
+    # A moved shape must do more than touch the bounds, or else a polygon of the whole world would
+    # be copied for a scene that ends at 180 degrees.
+    overlaps[1:] &= np.stack([(left + t < east) & (right + t > west) for t in _TURNS[1:]])
+    moving = np.flatnonzero(overlaps[1:].any(axis=0))
+    if not len(moving):
         return shapes
     result = shapes.copy()
-    for i in again:
-        copies = [_moved(shapes[i], t) for t, met in zip(_TURNS, meets[:, i], strict=True) if met]
-        solid = shapely.get_dimensions(shapes[i]) == 2 and len(copies) > 1
-        result[i] = shapely.multipolygons(shapely.get_parts(copies)) if solid else copies[0]
+    for i in moving:
+        turns = [t for t, there in zip(_TURNS, overlaps[:, i], strict=True) if there]
+        copies = [_moved(shapes[i], t) for t in turns]
+        several_polygons = shapely.get_dimensions(shapes[i]) == 2 and len(copies) > 1
+        result[i] = (
+            shapely.multipolygons(shapely.get_parts(copies)) if several_polygons else copies[0]
+        )
     return result
 
 
 def rejoined(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Shapes that a projection to degrees has torn at 180 degrees, whole again.
+    """Repairs shapes that a projection to degrees has torn at the antimeridian.
 
-    Their vertices lie at both ends of the longitudes, and none lies in between.
+    Such a shape has vertices near -180 and near 180 degrees and none in between. Its western
+    vertices are moved by 360 degrees.
 
     Args:
         shapes: Shapely geometries in degrees, shape (N,).
     """
     left, _, right, _ = np.atleast_2d(shapely.bounds(shapes)).T
-    torn = np.flatnonzero(right - left > _TURN / 2)
-    result = shapes.copy() if len(torn) else shapes
-    for i in torn:
+    wide = np.flatnonzero(right - left > _TURN / 2)
+    result = shapes.copy() if len(wide) else shapes
+    for i in wide:
+        # A shape is torn, rather than just wide, if one gap exceeds half a turn.
         x = np.sort(shapely.get_coordinates(shapes[i])[:, 0])
         widest = int(np.diff(x).argmax())
         if x[widest + 1] - x[widest] > _TURN / 2:
@@ -63,24 +72,24 @@ def rejoined(shapes: NDArray[Any]) -> NDArray[Any]:
 
 
 def box_and_turns(bounds: Bounds, extent: Bounds | None) -> Any:
-    """A rectangle in degrees, and its places a turn away that lie in an extent, as one shape.
+    """A rectangle in degrees and its copies 360 degrees away that overlap an extent, as one shape.
 
     Args:
         bounds: West, south, east, north of the rectangle.
-        extent: The same of a file, or None where that is not known.
+        extent: West, south, east, north of the file to be read, or None if unknown.
     """
     west, south, east, north = bounds
     if east - west >= _TURN:
         return shapely.box(west - _TURN, south, east + _TURN, north)
     left, right = (extent[0], extent[2]) if extent else (-np.inf, np.inf)
     turns = [t for t in _TURNS[1:] if west + t < right and east + t > left]
-    # A plain rectangle is found by the file's index.
+    # Without copies the result is a plain rectangle, for which a file's spatial index is used.
     boxes = [shapely.box(west + t, south, east + t, north) for t in (0.0, *turns)]
     return shapely.multipolygons(boxes) if turns else boxes[0]
 
 
 def _moved(shape: Any, turn: float, below: float = np.inf) -> Any:
-    """The shape with the longitudes below a limit moved by a turn."""
+    """The shape with all longitudes smaller than ``below`` moved by ``turn`` degrees."""
     if turn == 0:
         return shape
 

@@ -1,4 +1,4 @@
-"""Opening one raster: GDAL's options, remote addresses, and failures as one clear line."""
+"""Opens a raster: GDAL's options, remote addresses, and failures as one clear line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.io.product_xml import member_name
 
 Location = str | os.PathLike[str]
-"""A path, a URL, or a name that GDAL understands (``/vsicurl/...``, ``NETCDF:...``)."""
+"""A path, a URL, or a GDAL dataset name (``/vsicurl/...``, ``NETCDF:...``)."""
 
 _URL = re.compile(r"(?:\w+\+)?(https?|ftp|s3|gs|az|adls|oss|swift|hdfs)://", re.IGNORECASE)
 _REMOTE_VSI = re.compile(
@@ -27,13 +27,20 @@ _GDAL_NAME = re.compile(r"/vsi\w+[/?]|\w{2,}:|<\w+")
 _RASTERS = (".tif", ".tiff", ".img", ".vrt", ".nc", ".h5", ".jp2", ".png")
 
 _CACHE_BYTES = 256 << 20
+"""Bytes of GDAL's block cache. By default it takes 5 % of the machine's memory."""
+
 _DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that decode blocks; the other cores are left to the model."""
+
 _LARGE_BLOCK = 64 << 10
-"""Pixels of a block from which decoding in several threads pays; one-line strips take 1.6 times
-the processor time with two threads."""
+"""Pixels of a block from which on it is decoded in several threads.
+
+Smaller blocks are decoded by one thread: strips of one line take 1.6 times the processor time
+with two threads.
+"""
 
 _REMOTE = {
-    # Listing a bucket or a web folder to look for sidecar files costs more than it finds.
+    # Do not list a bucket or a web folder to look for sidecar files: that is slow.
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -41,7 +48,7 @@ _REMOTE = {
     "GDAL_HTTP_MAX_RETRY": "4",
     "GDAL_HTTP_RETRY_DELAY": "1",
     "GDAL_HTTP_CONNECTTIMEOUT": "20",
-    # A slow line is fine, a dead one is not: give up below 100 bytes/s for a minute.
+    # Allow slow connections, but give up after a minute below 100 bytes/s.
     "GDAL_HTTP_LOW_SPEED_TIME": "60",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
     "VSI_CACHE": "TRUE",
@@ -50,13 +57,13 @@ _REMOTE = {
 
 
 def is_remote(location: Location) -> bool:
-    """True for URLs and GDAL's network file systems."""
+    """Whether a location is a URL or lies on a network file system of GDAL."""
     text = os.fspath(location)
     return bool(_URL.match(text) or _REMOTE_VSI.search(text))
 
 
 def shown(location: Location) -> str:
-    """The location as messages and provenance may show it: no query string, no password."""
+    """The location for messages and provenance, without query string and password."""
     text = os.fspath(location)
     if not is_remote(text):
         return text
@@ -64,11 +71,13 @@ def shown(location: Location) -> str:
 
 
 def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
-    """GDAL's options for reading scenes; what the user has set in the environment wins.
+    """GDAL's options for reading scenes.
+
+    Environment variables of the user take precedence.
 
     Args:
-        remote: Whether the scene comes over a network.
-        decoders: Threads that decode blocks, for a dataset opened in this environment.
+        remote: Whether the scene is read over a network.
+        decoders: Threads that decode blocks of a dataset opened in this environment.
     """
     options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_NUM_THREADS": str(decoders)}
     options.update(_REMOTE if remote else {})
@@ -78,14 +87,11 @@ def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
 def open_dataset(location: Location) -> Any:
     """Opens a raster for reading.
 
-    Args:
-        location: A path, a URL, or a name that GDAL understands.
-
     Returns:
-        The open ``rasterio.DatasetReader``; it has at least one band.
+        An open ``rasterio.DatasetReader`` with at least one band.
 
     Raises:
-        SceneError: It cannot be opened; the message says why and what to do.
+        SceneError: The raster cannot be opened, or has no bands.
     """
     text = os.fspath(location)
     name = shown(text)
@@ -93,27 +99,28 @@ def open_dataset(location: Location) -> Any:
         _check_local(text)
     try:
         dataset = _open(text, decoders=1)
+        # The block size is known only now, but the number of threads is fixed on opening.
         if _DECODERS > 1 and dataset.count and _large_blocks(dataset):
             dataset.close()
             dataset = _open(text, decoders=_DECODERS)
     except (RasterioError, OSError, ValueError) as error:
         raise SceneError(f"{name}: {_why_not(text, reason(error, text))}") from None
     if dataset.count == 0:
-        inside = list(dataset.subdatasets)
+        subdatasets = list(dataset.subdatasets)
         dataset.close()
-        raise SceneError(f"{name}: holds no raster bands; {_choice(inside)}")
+        raise SceneError(f"{name}: holds no raster bands; {_choice(subdatasets)}")
     return dataset
 
 
 def measurements(location: Location) -> list[str]:
-    """The rasters that a location stands for.
+    """The raster files of a location.
 
-    A Sentinel-1 product (``.SAFE`` folder, its ``manifest.safe``, or the ``.zip`` it comes in)
-    stands for its measurement files, an ordinary ``.zip`` for the one raster in it, and anything
-    else for itself.
+    For a Sentinel-1 product (its ``.SAFE`` folder, ``manifest.safe`` or ``.zip``) these are its
+    measurement files; for any other ``.zip``, the one raster inside; and else the location
+    itself.
 
     Raises:
-        SceneError: A folder or archive that does not stand for one scene.
+        SceneError: The product or archive does not hold exactly one scene.
     """
     text = os.fspath(location)
     if is_remote(text) or text.startswith("/vsi"):
@@ -129,7 +136,8 @@ def measurements(location: Location) -> list[str]:
 
 
 def reason(error: BaseException, location: str = "") -> str:
-    """GDAL's own words for a failure, on one line, without the location's secrets."""
+    """GDAL's message of a failure, on one line, without passwords and query strings."""
+    # The exception that rasterio raises may only refer to GDAL's.
     while error.__cause__ is not None and "previous exception" in str(error):
         error = error.__cause__
     text = getattr(error, "errmsg", None) or str(error)
@@ -151,7 +159,7 @@ def _large_blocks(dataset: Any) -> bool:
 
 def _check_local(text: str) -> None:
     if not text:
-        raise SceneError("an empty path was given for a scene; give a file or a URL")
+        raise SceneError("the path of a scene is empty; give a file or a URL")
     path = Path(text.removeprefix("file://"))
     if path.is_dir():
         raise SceneError(f"{text}: is a folder; give the raster file inside it")
@@ -164,6 +172,7 @@ def _check_local(text: str) -> None:
 
 
 def _why_not(text: str, why: str) -> str:
+    """What is wrong and what to do, from GDAL's message ``why``."""
     if not is_remote(text):
         if "not recognized" in why or "Cannot read TIFF header" in why:
             return (
@@ -186,6 +195,7 @@ def _why_not(text: str, why: str) -> str:
 
 
 def _looks_like(text: str) -> str:
+    # A saved error page or a Git LFS pointer often has the name of a raster.
     try:
         with Path(text).open("rb") as file:
             head = file.read(64)
@@ -208,6 +218,7 @@ def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
     rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")) and not _hidden(f))
     if not rasters:
         raise SceneError(f"{where}: this Sentinel-1 product holds no measurement files")
+    # Names are MISSION-SWATH-TYPE-POLARISATION-..., such as s1a-iw-grd-vv-20200101t...
     swaths = {Path(f).name.split("-")[1].lower() for f in rasters if Path(f).name.count("-") > 3}
     if len(swaths) > 1:
         raise SceneError(
@@ -218,7 +229,7 @@ def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
 
 
 def _hidden(name: str) -> bool:
-    # macOS leaves a "._NAME" beside every NAME on foreign disks and in archives.
+    # macOS puts a file "._NAME" beside every NAME in archives and on disks of other systems.
     return Path(name).name.startswith(".")
 
 
@@ -229,9 +240,9 @@ def _in_zip(path: Path) -> list[str]:
     except (zipfile.BadZipFile, OSError) as error:
         raise SceneError(f"{path}: cannot be read as a zip archive ({error})") from None
     names = [n for n in names if not _hidden(n)]
-    inside = [n for n in names if "/measurement/" in f"/{n}"]
-    if inside:
-        return _one_scene(path, [f"/vsizip/{path}/{n}" for n in inside])
+    measurement_files = [n for n in names if "/measurement/" in f"/{n}"]
+    if measurement_files:
+        return _one_scene(path, [f"/vsizip/{path}/{n}" for n in measurement_files])
     rasters = [n for n in names if n.lower().endswith(_RASTERS)]
     if len(rasters) != 1:
         raise SceneError(

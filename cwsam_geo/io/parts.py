@@ -1,4 +1,4 @@
-"""The open files of a scene, and which of their bands are selected."""
+"""The open files of a scene with their selected bands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cwsam_geo.io.opening import is_remote, reason, shown
 
 @dataclass(frozen=True)
 class Part:
-    """One open file of a scene.
+    """Bands of one open file that are read together.
 
     Attributes:
         dataset: The open rasterio dataset.
-        path: What it was opened from.
-        bands: Its selected bands, all stored as one type.
-        alpha: Numbers of the alpha bands that tell where they are data.
+        path: Path, URL or GDAL name from which the dataset was opened.
+        bands: Selected bands, all stored as one type.
+        alpha: Numbers of the alpha bands that mark where the bands hold data.
     """
 
     dataset: Any
@@ -34,32 +34,37 @@ class Part:
 def selected_parts(
     datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
 ) -> tuple[list[Part], list[int]]:
-    """The parts of a scene, and the number of each of their bands.
+    """Selects bands of a scene's files and groups them into parts.
 
     Args:
-        datasets: Its open files.
-        files: What they were opened from.
-        bidx: Bands to take, from 1, over all files, or None for all but alpha bands.
-        nodata: What the user says of nodata.
+        datasets: The scene's open files.
+        files: Path, URL or GDAL name of each file.
+        bidx: Numbers of the bands to select, from 1, counted over all files; None for all bands
+            but alpha bands.
+        nodata: The user's nodata option.
+
+    Returns:
+        The parts, and the number of each selected band as ``bidx`` counts.
 
     Raises:
-        UsageError: ``bidx`` names a band that is not there, or one twice.
+        UsageError: ``bidx`` names a band that does not exist, or a band twice.
     """
-    every = [
+    # With one file, -b counts as GDAL does, alpha bands included.
+    candidates = [
         (d, f, i)
         for d, f in zip(datasets, files, strict=True)
         for i in (data_bands(d) if bidx is None or len(files) > 1 else d.indexes)
     ]
-    wanted = range(1, len(every) + 1) if bidx is None else bidx
-    wrong = [b for b in wanted if not 1 <= b <= len(every)]
-    if wrong or not wanted:
+    requested = range(1, len(candidates) + 1) if bidx is None else bidx
+    wrong = [b for b in requested if not 1 <= b <= len(candidates)]
+    if wrong or not requested:
         raise UsageError(
             f"{shown(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
-            f"there are bands 1 to {len(every)}"
+            f"there are bands 1 to {len(candidates)}"
         )
-    if len(set(wanted)) != len(list(wanted)):
-        raise UsageError(f"a band is given twice in -b {','.join(map(str, wanted))}")
-    selected = [every[b - 1] for b in wanted]
+    if len(set(requested)) != len(list(requested)):
+        raise UsageError(f"a band is given twice in -b {','.join(map(str, requested))}")
+    selected = [candidates[b - 1] for b in requested]
     parts = [
         Part(
             dataset,
@@ -69,13 +74,14 @@ def selected_parts(
         )
         for dataset, file, indexes in _runs(selected)
     ]
-    # Without a choice an alpha band is left out, but counts.
-    numbers = list(wanted) if len(files) > 1 else [every[b - 1][2] for b in wanted]
+    # Without bidx the candidates of a single file lack its alpha bands, but the numbers of the
+    # file count them.
+    numbers = list(requested) if len(files) > 1 else [candidates[b - 1][2] for b in requested]
     return parts, numbers
 
 
 def _runs(selected: Iterable[tuple[Any, str, int]]) -> list[tuple[Any, str, list[int]]]:
-    """Bands that are read together: neighbours of one file, stored as one type."""
+    """Groups successive bands of one file and one stored type, which one call can read."""
     runs: list[tuple[Any, str, list[int]]] = []
     for dataset, file, index in selected:
         types = dataset.dtypes
@@ -87,14 +93,15 @@ def _runs(selected: Iterable[tuple[Any, str, int]]) -> list[tuple[Any, str, list
 
 
 def stored_type(parts: Sequence[Part]) -> str:
-    """Numpy's name of the type that holds all that the parts store."""
-    kinds = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
-    plain = ["complex64" if k.startswith("complex_int") else k for k in kinds]
-    return str(np.result_type(*plain))
+    """NumPy's name of the smallest type that can represent the values of all parts."""
+    dtypes = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
+    # NumPy has no complex integers, the type of Sentinel-1 SLC products.
+    known_to_numpy = ["complex64" if t.startswith("complex_int") else t for t in dtypes]
+    return str(np.result_type(*known_to_numpy))
 
 
 def unreadable(path: str, window: Window, error: BaseException) -> str:
-    """The message where a file cannot be read, and what to do."""
+    """The message for a file that cannot be read, with advice."""
     rows = f"rows {window.row} to {window.bottom - 1}"
     advice = (
         "check the network and try again"

@@ -1,4 +1,4 @@
-"""True ground areas of pixels, whatever the projection."""
+"""True ground areas of pixels in any projection."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ Floats = NDArray[np.float64]
 
 _CELL_METRES = 1000.0
 _CELL_PIXELS = 16
+"""Largest side of a cell whose pixels are taken to have equal areas, in metres and in pixels."""
 
 
 class PixelAreas:
     """Areas of a grid's pixels on the ellipsoid.
 
-    A degree of longitude shrinks towards the poles, and a metre of UTM or Web Mercator is not a
-    metre on the ground. Pixels are measured in an equal-area projection: in degrees row by row,
-    which is exact, else on a lattice of cells of at most 16 pixels and about 1 km a side. A local
-    CRS has no ellipsoid: its plane is taken for the ground.
+    A degree of longitude is shorter near the poles, and a metre of UTM or Web Mercator is not a
+    metre on the ground. Pixel corners are therefore projected to an equal-area projection. On
+    grids in degrees all pixels of a row have the same area. On other grids, pixels share the area
+    of a cell of at most 16 pixels and about 1 km a side. A local CRS has no ellipsoid, so areas
+    are those in its plane.
 
     Args:
-        location: The grid.
+        location: Georeferencing of the grid.
 
     Attributes:
-        unit: ``m2``, or ``pixels`` where the grid has no CRS: each counts 1.
+        unit: ``m2``, or ``pixels`` if the grid has no CRS: each pixel then has the area 1.
     """
 
     def __init__(self, location: Geolocation) -> None:
@@ -45,6 +47,7 @@ class PixelAreas:
         grid = location.grid
         x, y = location.to_map(np.array([grid.width / 2]), np.array([grid.height / 2]))
         self._to_ground = _ground(crs, self._by_row, x, y)
+        # The pixel in the middle of the grid says how many pixels make a cell.
         middle = self._quads(grid.height / 2 + np.arange(2.0), grid.width / 2 + np.arange(2.0))
         side = float(np.sqrt(middle[0, 0]))
         self._cell = int(np.clip(_CELL_METRES / side, 1, _CELL_PIXELS)) if side > 0 else 1
@@ -57,20 +60,25 @@ class PixelAreas:
         if self._by_row:
             rows = self._quads(
                 np.arange(window.row, window.bottom + 1.0), window.col + np.arange(2.0)
-            )
+            )  # (h, 1)
             return np.broadcast_to(rows, shape)
+        # Measure cells, then give each of their pixels an equal share.
         row_edges = self._edges(window.row, window.bottom)
         col_edges = self._edges(window.col, window.right)
         heights, widths = np.diff(row_edges), np.diff(col_edges)
-        each = self._quads(row_edges, col_edges) / (heights[:, None] * widths)
-        return each.repeat(heights.astype(int), 0).repeat(widths.astype(int), 1)
+        pixel_areas = self._quads(row_edges, col_edges) / (heights[:, None] * widths)
+        return pixel_areas.repeat(heights.astype(int), 0).repeat(widths.astype(int), 1)
 
     def _edges(self, start: int, stop: int) -> Floats:
         return np.append(np.arange(start, stop, self._cell), stop).astype(np.float64)
 
     def _quads(self, row_edges: Floats, col_edges: Floats) -> Floats:
-        """Areas of the cells between edges, shape (rows - 1, cols - 1), in square metres."""
+        """Areas in square metres of the cells between edges.
+
+        R row edges and C column edges give R - 1 x C - 1 areas.
+        """
         x, y = self._to_ground(*self._location.to_map(*np.meshgrid(col_edges, row_edges)))
+        # The area of a quadrilateral is half the cross product of its diagonals d and e.
         dx, dy = x[1:, 1:] - x[:-1, :-1], y[1:, 1:] - y[:-1, :-1]
         ex, ey = x[1:, :-1] - x[:-1, 1:], y[1:, :-1] - y[:-1, 1:]
         areas = np.abs(dx * ey - dy * ex) / 2
@@ -80,15 +88,20 @@ class PixelAreas:
 def _ground(
     crs: pyproj.CRS, by_row: bool, middle_x: Floats, middle_y: Floats
 ) -> Callable[[Floats, Floats], tuple[Floats, Floats]]:
-    """From coordinates in a CRS to metres on a plane where areas are those on the ground."""
+    """A function from coordinates in a CRS to metres in an equal-area projection.
+
+    The projection is cylindrical for areas by row, and else azimuthal around the middle of the
+    scene.
+    """
     degrees = crs.geodetic_crs
-    if degrees is None:
+    if degrees is None:  # a local CRS
         metres = metres_per_unit(crs)
         return lambda x, y: (x * metres, y * metres)
     to_degrees = pyproj.Transformer.from_crs(crs, degrees, always_xy=True)
     lon, lat = to_degrees.transform(middle_x, middle_y)
     ellipsoid = degrees.ellipsoid
     size = f"+a={ellipsoid.semi_major_metre} +b={ellipsoid.semi_minor_metre} +units=m"
+    # "+over" keeps longitudes beyond 180 degrees where they are.
     kind = "cea +over" if by_row else f"laea +lat_0={lat[0]} +lon_0={lon[0]}"
     equal_area = pyproj.Proj(f"+proj={kind} {size}")
 

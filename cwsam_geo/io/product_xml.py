@@ -1,4 +1,4 @@
-"""XML files of a satellite product, on disk or in its zip archive, read without trusting them."""
+"""Reads XML files of a satellite product, on disk or in its zip archive, safely."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from xml.parsers import expat
 from cwsam_geo.errors import SceneError
 
 LARGEST = 32 << 20
-"""Bytes of a file that is read; the tables of a Sentinel-1 scene have 1 MB."""
+"""Bytes up to which a file is read; the tables of a Sentinel-1 scene have about 1 MB."""
 
 _MOST_ELEMENTS = 100_000
+"""Elements up to which a file is parsed, to bound memory: an empty element is only 4 bytes."""
+
 _ZIP = "/vsizip/"
 
 
@@ -30,33 +32,32 @@ def is_there(path: str) -> bool:
 
 
 def member_name(name: str) -> str:
-    """The name of an archive's member as GDAL has it, whatever made the archive."""
+    """The name of an archive's member as GDAL spells it, without backslashes and leading ``./``."""
     return name.replace("\\", "/").removeprefix("./")
 
 
 def read_xml(path: str) -> Element:
-    """The root of an XML file, whose size is checked first and which may declare no entities.
+    """The root of an XML file, or of a member of a zip archive (``/vsizip/ARCHIVE/MEMBER``).
 
-    Args:
-        path: A path, or ``/vsizip/ARCHIVE/MEMBER``.
+    Files that are too large or declare a document type are refused.
 
     Raises:
-        SceneError: It cannot be read, is too large, or is not plain XML; the message says why,
-            without what to do.
+        SceneError: The file cannot be read, is too large, or is not plain XML. The message gives
+            no advice, which the caller adds.
     """
     data = _bytes_of(path)
-    builder, seen = TreeBuilder(), 0
+    builder, elements = TreeBuilder(), 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal seen
-        seen += 1
-        if seen > _MOST_ELEMENTS:
+        nonlocal elements
+        elements += 1
+        if elements > _MOST_ELEMENTS:
             raise SceneError(f"{path}: more than {_MOST_ELEMENTS:,} XML elements")
         builder.start(tag, attributes)
 
     def refuse(*_: object) -> None:
-        # Entities can blow up to gigabytes, or name other files.
-        raise SceneError(f"{path}: holds a document type (DTD), which no such product has")
+        # The entities of a DTD can expand to gigabytes, or include other files.
+        raise SceneError(f"{path}: holds a document type (DTD), which no Sentinel-1 product has")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -73,6 +74,7 @@ def read_xml(path: str) -> Element:
 def _bytes_of(path: str) -> bytes:
     archive = _in_archive(path)
     try:
+        # One byte more than allowed shows that a file is too large.
         if archive is None:
             with open(path, "rb") as file:
                 data = file.read(LARGEST + 1)
@@ -91,11 +93,11 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
 
 
 def _in_archive(path: str) -> tuple[Path, str] | None:
-    """The archive and the member that a ``/vsizip/`` name stands for; None for plain paths."""
+    """Archive and member of a ``/vsizip/`` name; None for plain paths."""
     if not path.startswith(_ZIP):
         return None
     name = path.removeprefix(_ZIP)
-    if name.startswith("{"):  # GDAL's way to say where the archive's name ends
+    if name.startswith("{"):  # /vsizip/{ARCHIVE}/MEMBER, GDAL's explicit form
         name = name[1:].replace("}", "", 1)
     inside = PurePosixPath(name)
     for parent in inside.parents:

@@ -1,4 +1,4 @@
-"""Class rasters and their companions, written block by block and moved into place when whole."""
+"""Writes uint8 rasters block by block, and moves them into place when they are complete."""
 
 from __future__ import annotations
 
@@ -28,26 +28,25 @@ RasterFormat = Literal["COG", "GTiff"]
 FORMATS: tuple[RasterFormat, ...] = get_args(RasterFormat)
 
 BLOCK = 512
-"""Side of a storage block of the rasters this package writes."""
+"""Side in pixels of a storage block of the rasters this package writes; GDAL's COG default."""
 
 _ROOM = 32 << 20
-"""Bytes that stay free while pixels stream: GDAL holds back blocks that it has yet to write."""
+"""Bytes of disk that must stay free while pixels stream: GDAL's cache holds unwritten blocks."""
 
 _COPY_CACHE = 128 << 20
-"""Bytes of GDAL's cache while the COG is made; more for rasters of which it is a few rows of
-blocks."""
+"""Bytes of GDAL's cache while the COG is made, unless four rows of blocks need more."""
 
 
 @dataclass(frozen=True)
 class RasterLayout:
-    """What kind of raster to write.
+    """Format, bands and metadata of a raster to write.
 
     Attributes:
         bands: Number of uint8 bands.
-        format: COG or GTiff.
-        overviews: How overviews are resampled: ``MODE`` for classes, ``AVERAGE`` for per cent.
-        options: GDAL creation options, which override ours.
-        colormap: Palette of band 1, or None.
+        format: ``COG`` or ``GTiff``.
+        overviews: Resampling of overviews: ``MODE`` for classes, ``AVERAGE`` for percentages.
+        options: GDAL creation options, which override the package's.
+        colormap: RGBA by code, the palette of band 1, or None.
         descriptions: Band names.
         tags: Dataset tags.
     """
@@ -62,10 +61,10 @@ class RasterLayout:
 
 
 def check_raster_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
-    """``check_output`` for a raster: only GeoTIFF suffixes.
+    """``check_output`` for a raster, which must have a GeoTIFF suffix.
 
     Raises:
-        UsageError: The suffix is not ``.tif`` or ``.tiff``, or see ``check_output``.
+        UsageError: The suffix is not ``.tif`` or ``.tiff``; or see ``check_output``.
         OutputError: See ``check_output``.
     """
     target = Path(path)
@@ -75,15 +74,10 @@ def check_raster_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
 
 
 class BlockAssembler:
-    """Puts windows that partition a raster together into whole storage blocks.
+    """Assembles windows that partition a raster into complete storage blocks.
 
-    A compressed block is written once: writing it in parts would decode and encode it again and
-    leave holes in the file.
-
-    Args:
-        height: Rows of the raster.
-        width: Columns.
-        bands: Bands.
+    Each block must be written only once. If a compressed block were written in parts, GDAL would
+    decode and encode it for every part and leave holes in the file.
     """
 
     def __init__(self, height: int, width: int, bands: int) -> None:
@@ -93,17 +87,18 @@ class BlockAssembler:
 
     @property
     def open_blocks(self) -> int:
-        """Blocks that still wait for pixels."""
+        """Number of blocks that still wait for pixels."""
         return len(self._open)
 
     def add(
         self, window: Window, values: NDArray[np.uint8]
     ) -> Iterator[tuple[Window, NDArray[np.uint8]]]:
-        """Takes a window's values, shape (bands, h, w), and gives the blocks that are complete."""
+        """Adds a window's values, (bands, h, w), and yields the blocks that are now complete."""
         for i in range(window.row // BLOCK, -(-window.bottom // BLOCK)):
             for j in range(window.col // BLOCK, -(-window.right // BLOCK)):
                 block = Window(i * BLOCK, j * BLOCK, BLOCK, BLOCK).intersect(self._scene)
                 part = block.intersect(window)
+                # A block and the number of its pixels that have no value yet.
                 array, missing = self._open.pop((i, j), (None, block.height * block.width))
                 if array is None:
                     array = np.empty((self._bands, block.height, block.width), np.uint8)
@@ -117,23 +112,24 @@ class BlockAssembler:
 
 
 class RasterSink:
-    """A uint8 raster on a scene's grid; use ``raster_sink`` to make one."""
+    """A uint8 raster on a scene's grid that takes pixels; made by ``raster_sink``."""
 
     def __init__(self, dataset: Any, grid: SceneGrid, bands: int, path: Path) -> None:
         self._dataset = dataset
         self._path = path
+        # A small raster needs less: 1.5 times its size without compression.
         self._room = min(_ROOM, 3 * grid.height * grid.width * bands // 2)
         self._assembler = BlockAssembler(grid.height, grid.width, bands)
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
-        """Takes final pixels; all windows together must cover the raster exactly once.
+        """Writes final pixels; all windows together must cover the raster exactly once.
 
         Args:
-            window: Where.
+            window: Position of the pixels in the raster.
             values: Shape (bands, h, w) or, for one band, (h, w).
 
         Raises:
-            OutputError: The disk is full, or another failure to write.
+            OutputError: The disk is full, or GDAL cannot write.
         """
         if values.ndim == 2:
             values = values[np.newaxis]
@@ -144,7 +140,7 @@ class RasterSink:
                 self._dataset.write(array, window=where)
 
     def check_complete(self) -> None:
-        """Raises OutputError unless every block was written (a bug, not a user's error)."""
+        """Raises OutputError if a block lacks pixels, which is a bug and not a user's error."""
         if self._assembler.open_blocks:
             raise OutputError(f"{self._path}: {self._assembler.open_blocks} blocks are incomplete")
 
@@ -153,28 +149,29 @@ class RasterSink:
 def raster_sink(
     path: str | os.PathLike[str], grid: SceneGrid, layout: RasterLayout, overwrite: bool = False
 ) -> Iterator[RasterSink]:
-    """Opens a sink; when the block succeeds, the finished raster is renamed to ``path``.
+    """Opens a sink; when the ``with`` block succeeds, the raster appears at ``path``.
 
     Pixels stream into a temporary tiled GeoTIFF beside the target. GDAL's COG driver can only
-    copy, so the COG with its overviews is made from that file at the end.
+    copy an existing raster, so the COG with its overviews is made from that file at the end.
 
     Args:
         path: The output, ``*.tif``.
-        grid: Size and georeferencing, kept to the last bit; control points and rational
-            polynomial coefficients are kept as they are.
-        layout: Kind of raster.
-        overwrite: Replace a file that is there.
+        grid: Size and georeferencing. Geotransform, control points and rational polynomial
+            coefficients are written unchanged.
+        layout: Format, bands and metadata.
+        overwrite: Whether to replace an existing file.
 
     Raises:
         UsageError: The path or a creation option is not usable.
-        OutputError: It cannot be written.
+        OutputError: The raster cannot be written.
     """
     target = check_raster_output(path, overwrite)
     check_creation_options(layout.format, layout.options, layout.colormap)
     with atomic_output(target, overwrite) as final:
         stream = final if layout.format == "GTiff" else final.with_suffix(".stream.tif")
+        # The temporary file of a COG is compressed fast rather than well.
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
-        check_room(target)  # GDAL is loud on a full disk
+        check_room(target)  # on a full disk GDAL itself prints many messages
         with _writing(target):
             dataset = rasterio.open(stream, "w", **_profile(grid, layout.bands, options))
         try:
@@ -184,11 +181,12 @@ def raster_sink(
             yield sink
             sink.check_complete()
         finally:
-            # Closing flushes: on a full disk this fails too, and must not hide the first error.
-            failed = _close(dataset)
-        if failed is not None:
+            # Closing flushes the cache. On a full disk this fails as well, but must not hide an
+            # error from inside the block.
+            failure = _close(dataset)
+        if failure is not None:
             check_room(target)
-            raise OutputError(f"{target}: {failed}")
+            raise OutputError(f"{target}: {failure}")
         if layout.format == "COG":
             with _cache(grid.width * layout.bands):
                 _to_cog(stream, final, target, layout)
@@ -239,13 +237,13 @@ def _close(dataset: Any) -> str | None:
 
 @contextlib.contextmanager
 def _cache(row_bytes: int) -> Iterator[None]:
-    """Bounds GDAL's cache while a raster is copied; what the user has set in the environment wins.
+    """Bounds GDAL's block cache while a raster is copied, unless the user has set GDAL_CACHEMAX.
 
-    By default it is a twentieth of the machine's memory, and the copy of a whole scene fills it:
-    half a gigabyte more, and no faster.
+    By default the cache takes 5 % of the machine's memory. The copy of a whole scene fills it
+    (half a gigabyte more) and is no faster for it.
 
     Args:
-        row_bytes: Of one row of the raster.
+        row_bytes: Bytes of one row of the raster.
     """
     if "GDAL_CACHEMAX" in os.environ:
         yield
@@ -263,26 +261,28 @@ def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> No
         "NUM_THREADS": "ALL_CPUS",
     }
     options |= {k.upper(): v for k, v in layout.options.items()}
-    # The copy, its overviews and their temporary file; GDAL is loud and slow on a full disk.
+    # Estimate for the copy, its overviews and their temporary file. On a full disk GDAL is slow
+    # to fail and prints many messages.
     check_room(target, 2 * stream.stat().st_size)
     with _writing(target):
         rasterio.shutil.copy(stream, final, driver="COG", **options)
 
 
 def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None:
-    """Reads the finished file's last blocks: GDAL reports some full disks only to its log."""
+    """Reads the last pixel of the finished file: GDAL reports some full disks only in its log."""
     with _writing(target), rasterio.open(final) as written:
         if (written.count, written.height, written.width) != (bands, grid.height, grid.width):
-            raise OutputError(f"{target}: the file that was written is not whole")
+            raise OutputError(f"{target}: the written file is incomplete")
         corner = rasterio.windows.Window(grid.width - 1, grid.height - 1, 1, 1)
         written.read(window=corner)
 
 
 @contextlib.contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    """Turns a failure to write into one line; a scene without georeferencing is no surprise."""
+    """Turns GDAL's failures into OutputError."""
     try:
         with warnings.catch_warnings():
+            # The scene need not be georeferenced.
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             yield
     except GDAL_FAILURES as error:

@@ -1,4 +1,4 @@
-"""What a map or a scene is compared with: class rasters, polygons, or a sample of points."""
+"""Reference labels for a map or a scene: class rasters, polygons, or sample points."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Reference(Protocol):
     """Class labels on a grid, read window by window.
 
     Attributes:
-        grid: The grid.
+        grid: The grid on which windows are read.
         label: The file's name in messages.
-        colors: True where values are packed colours of a picture.
-        remarks: What the user should know of the file.
+        colors: True if values are packed colours of a picture.
+        remarks: Remarks on the file for the user.
     """
 
     grid: SceneGrid
@@ -36,23 +36,23 @@ class Reference(Protocol):
         """Pixels of ``grid`` that may have a label."""
 
     def read(self, window: Window) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Values (h, w), int32, and where there is a label."""
+        """Values, (h, w) int32, and where there is a label, (h, w) bool."""
 
     def label_of(self, value: int) -> Value:
-        """What a user calls a value: a code, a name, or a colour ``#rrggbb``."""
+        """The class of a value as the file writes it: a code, a name, or a colour ``#rrggbb``."""
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
 
 
 class PolygonReference:
     """Polygons, rasterised window by window.
 
-    A pixel has the class of the polygon that its centre lies in; of several, the last in the
-    file, as ``gdal_rasterize`` has it.
+    A pixel has the class of the polygon that contains its centre. Where polygons overlap, the
+    last one in the file counts, as in ``gdal_rasterize``.
 
     Args:
-        features: The polygons.
+        features: Polygons in pixel coordinates of ``grid``.
         grid: The grid on which windows are read.
     """
 
@@ -68,38 +68,39 @@ class PolygonReference:
         return window_around(self._features.shapes, self.grid)
 
     def label_of(self, value: int) -> Value:
-        """The class of a value, as the file names it."""
+        """The code or name of the class in the file."""
         return self._features.names[value]
 
     def read(self, window: Window) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Values (h, w), int32, and where there is a polygon."""
+        """Values, (h, w) int32, and where there is a polygon, (h, w) bool."""
         box = shapely.box(window.col, window.row, window.right, window.bottom)
-        found = np.sort(self._tree.query(box))
-        shapes, values = self._features.shapes[found], self._features.values[found]
-        burned = burn(shapes, values + 1, window)
+        # Sorted, because the order in the file decides where polygons overlap.
+        indexes = np.sort(self._tree.query(box))
+        shapes, values = self._features.shapes[indexes], self._features.values[indexes]
+        burned = burn(shapes, values + 1, window)  # 0 means that there is no polygon
         return burned - 1, burned > 0
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Does nothing: the file is not open."""
 
 
 def open_reference(
     path: str | os.PathLike[str], onto: Geolocation, layer: Layer, blank: bool = False
 ) -> Reference | Features:
-    """Opens labels for a grid.
+    """Opens reference labels for a grid.
 
     Args:
         path: A class raster or label picture, or a vector file.
-        onto: The grid.
-        layer: Part of a vector file to read.
-        blank: Whether no feature near the grid needs to have a class, as where several scenes
-            share the file.
+        onto: The grid on which labels are read.
+        layer: Layer and column of a vector file.
+        blank: If True, a vector file may have no labelled feature near the grid. Several scenes
+            that share a file need this.
 
     Returns:
-        A reference, or the features where they are points.
+        A reference; for points, the features themselves.
 
     Raises:
-        UsageError: The file cannot be laid over the grid, or is not what it should be.
+        UsageError: The file cannot be placed on the grid, or has no usable classes.
         SceneError: The raster cannot be read.
     """
     if not is_vector(path):

@@ -1,4 +1,4 @@
-"""Statistics of a whole scene from a spread of windows, with bounded reading."""
+"""Statistics of a whole scene, estimated from windows that are spread over it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,33 @@ from cwsam_geo.io.source import Source
 from cwsam_geo.units import BandStats, SceneStats
 
 _VALUES = 2_000_000
-"""Values of a band to keep, by default: quantiles are then good to 0.1 % and come in 50 ms."""
+"""Values per band to keep by default: quantiles are then good to 0.1 % and computed in 50 ms."""
 
 _DECODED = 16_000_000
-"""Pixels to decode for them."""
+"""Most pixels to decode for the first sample, to bound its time."""
 
 _READS = 96
 _REMOTE_READS = 32
+"""Most windows to read for the first sample, local and remote; each remote one is a request."""
+
 _LEAST_UNIT = 256
+"""Least side in pixels of a window in a tiled file; strips have at least a quarter of its area."""
+
 _ENOUGH = 20_000
-"""Fewer pixels with data than this, and the sample is widened."""
+"""Pixels with data below which a larger sample is read."""
 
 
 def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
-    """Statistics of the whole scene.
+    """Statistics of the whole scene, from a sample of its pixels.
 
-    Small scenes are read whole. Of larger ones a fixed spread of windows is read: full-width
-    strips where the file is stored in strips, blocks on a regular grid where it is tiled. If they
-    hold next to no data, 16 times as many are read, and then all, before a scene is called empty.
+    Small scenes are read whole. In larger scenes windows at fixed positions are read:
+    full-width strips if the file is stored in strips, and blocks on a regular grid if it is
+    tiled. If these hold hardly any data, 16 times as many windows are read, and then the whole
+    scene.
 
     Args:
-        source: The scene; a pixel that is 0 in every band counts as zero, not as data.
-        budget: Values to keep of each band.
+        source: The scene. A pixel that is 0 in every band counts as zero, not as data.
+        budget: Number of values to keep per band.
 
     Raises:
         SceneError: The scene cannot be read.
@@ -48,6 +53,7 @@ def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
     affordable = max(8, min(reads, _DECODED // (unit[0] * unit[1])))
     total = _units(grid.height, unit[0]) * _units(grid.width, unit[1])
     small = grid.height * grid.width <= budget
+    # Counts of windows to try, in turn.
     for count in (total,) if small else (affordable, 16 * affordable, total):
         complete = count >= total
         windows = row_windows(grid) if complete else spread_windows(grid, unit, count)
@@ -59,12 +65,12 @@ def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
 
 
 def spread_windows(grid: SceneGrid, unit: tuple[int, int], count: int) -> list[Window]:
-    """Windows of whole storage blocks, spread evenly over the scene, in reading order.
+    """Windows of whole storage blocks, spread evenly over the scene, in row-major order.
 
     Args:
         grid: The scene's grid.
         unit: Rows and columns of a window.
-        count: How many windows, about.
+        count: Approximate number of windows.
     """
     rows, cols = _units(grid.height, unit[0]), _units(grid.width, unit[1])
     n_rows = max(1, min(rows, round(math.sqrt(count * rows / cols))))
@@ -78,7 +84,7 @@ def spread_windows(grid: SceneGrid, unit: tuple[int, int], count: int) -> list[W
 
 
 def row_windows(grid: SceneGrid, pixels: int = 4_000_000) -> Iterator[Window]:
-    """Full-width windows that cover the scene, each of whole blocks and about ``pixels``."""
+    """Full-width windows that cover the scene, of whole blocks and about ``pixels`` pixels each."""
     block = grid.block_shape[0]
     step = max(block, pixels // grid.width // block * block)
     for row in range(0, grid.height, step):
@@ -86,7 +92,7 @@ def row_windows(grid: SceneGrid, pixels: int = 4_000_000) -> Iterator[Window]:
 
 
 class _Sample:
-    """Values of the pixels with data, thinned evenly to a budget."""
+    """Values of pixels with data, thinned evenly to at most twice a budget."""
 
     def __init__(self, source: Source, budget: int) -> None:
         self._source, self._budget = source, budget
@@ -96,9 +102,9 @@ class _Sample:
         self.found = self.zeros = self.valid = self.pixels = 0
 
     def read(self, windows: Iterable[Window], enough: float) -> None:
-        """Reads windows until there are ``enough`` pixels with data."""
+        """Reads windows until ``enough`` pixels with data were read."""
         for window in windows:
-            values, valid = self._source.read(window)
+            values, valid = self._source.read(window)  # (N, h, w), (h, w)
             data = valid & (values != 0).any(axis=0)
             count = int(data.sum())
             self.pixels += valid.size
@@ -110,7 +116,7 @@ class _Sample:
                 break
 
     def _keep(self, values: NDArray[np.float32]) -> None:
-        # Every step-th value of each window; the step doubles when there are too many.
+        # Keep every step-th pixel of each window; double the step when there are too many.
         self._kept.append(values[:, :: self._step].copy())
         self._size += self._kept[-1].shape[1]
         while self._size > 2 * self._budget:
@@ -119,9 +125,9 @@ class _Sample:
             self._size = sum(k.shape[1] for k in self._kept)
 
     def statistics(self) -> SceneStats:
-        """What was found."""
+        """Statistics of the pixels that were read."""
         grid = self._source.grid
-        values = np.concatenate(self._kept, axis=1) if self._kept else None
+        values = np.concatenate(self._kept, axis=1) if self._kept else None  # (N, pixels)
         data = self.found / self.valid if self.valid else 0.0
         return SceneStats(
             dtype=grid.dtype,
@@ -136,6 +142,7 @@ class _Sample:
 
 
 def _repeated(values: NDArray[np.float32], data: float) -> tuple[Repeated, ...]:
+    # Shares of the pixels with data become shares of the valid pixels.
     return tuple(
         replace(r, share=r.share * data, joint=r.joint * data) for r in repeated_values(values)
     )
@@ -148,6 +155,7 @@ def _whole(dtype: str, values: NDArray[np.float32] | None) -> bool:
 
 
 def _unit(grid: SceneGrid) -> tuple[int, int]:
+    """Rows and columns of a window: whole blocks, and large enough to be worth a read."""
     height, width = grid.block_shape
     if width >= grid.width:
         rows = max(1, _LEAST_UNIT * _LEAST_UNIT // 4 // grid.width)
@@ -159,8 +167,9 @@ def _unit(grid: SceneGrid) -> tuple[int, int]:
 
 
 def _units(length: int, unit: int) -> int:
-    return -(-length // unit)
+    return -(-length // unit)  # rounded up
 
 
 def _middles(length: int, count: int) -> list[int]:
+    # The middle of each of count equal parts.
     return [(2 * i + 1) * length // (2 * count) for i in range(count)]

@@ -1,4 +1,4 @@
-"""Reading the tables of a Sentinel-1 product (calibration, noise, place), and checking them."""
+"""Reads and checks the tables of a Sentinel-1 product: calibration, noise and geolocation grid."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ from cwsam_geo.io.product_xml import read_xml
 from cwsam_geo.io.sentinel1 import AzimuthBlock, Noise, SigmaNought, TableFiles, Vectors
 
 _OLD_LIST = "noiseVectorList"
-"""Where noise is before IPF 2.9."""
+"""Element with the noise vectors in products of processors before IPF 2.9."""
 
 _MOST_VECTORS = 1000
 _MOST_POINTS = 20_000
 _MOST_TEXT = 1 << 20
+"""Vectors, grid points and characters up to which an element is read, far above real products."""
+
 _LEAST_AMPLITUDE = 1e-6
+"""Least calibration value. Real ones are in the hundreds; the limit refuses zeros."""
+
 _LEAST_NOISE = 1e-4
-"""Noise below -40 dB of sigma nought cannot be Sentinel-1's, whose floor lies at -22 to -30 dB:
-processors before the middle of 2015 gave it in other units."""
+"""Least mean noise, as sigma nought (-40 dB); a weaker one is not subtracted.
+
+The noise of Sentinel-1 is -22 to -30 dB. Processors before mid-2015 wrote it in other units.
+"""
 
 _MOST_NOISE = 0.3
-"""Nor above -5 dB: some of WV were 30 dB too high in 2018, and would make all pixels dark."""
+"""Largest mean noise, as sigma nought (-5 dB); a stronger one is not subtracted.
+
+Some WV products of 2018 have noise that is 30 dB too high, which would make all pixels dark.
+"""
 
 
 def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought:
-    """The calibration of a measurement file.
-
-    Args:
-        files: Its tables.
-        height: Rows of the measurement file.
-        width: Its columns.
+    """Reads the calibration of a measurement file with ``height`` x ``width`` pixels.
 
     Raises:
-        SceneError: A table is damaged, or does not fit the raster; the message names the file.
+        SceneError: A table is damaged or does not fit the raster. The message names the file.
     """
+    # Calibration
     shape = height, width
     try:
         root = read_xml(files.calibration)
@@ -49,6 +54,7 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     except SceneError as error:
         advice = "pass --units amplitude to read its digital numbers as they are"
         raise _unusable(files.calibration, "calibration table", error, advice) from None
+    # Thermal noise
     if files.noise is None:
         return SigmaNought(amplitude, None, "the product has no noise table")
     try:
@@ -57,12 +63,13 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     except SceneError as error:
         advice = "delete this file to go on without removal of thermal noise"
         raise _unusable(files.noise, "noise table", error, advice) from None
+    # Noise that cannot be right, or is removed already, is not subtracted.
     level = noise.vectors.values.mean() / amplitude.values.mean() ** 2
     why = ""
     if level < _LEAST_NOISE:
-        why = "the noise table is empty or in units of before 2015"
+        why = "the noise table is empty or in units from before mid-2015"
     elif level > _MOST_NOISE:
-        why = "the noise table has more than Sentinel-1 can have"
+        why = "the noise table has more noise than Sentinel-1 can have"
     elif files.annotation is not None and _denoised(files.annotation):
         why = "its processor removed it already"
     return SigmaNought(amplitude, None if why else noise, why, noisy_borders=old)
@@ -71,22 +78,24 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
 def _denoised(annotation: str) -> bool:
     """Whether a product's annotation says that its processor removed thermal noise."""
     try:
-        told = read_xml(annotation).findtext(
+        flag = read_xml(annotation).findtext(
             "imageAnnotation/processingInformation/thermalNoiseCorrectionPerformed"
         )
     except SceneError:
-        return False  # It is needed for nothing else here, and none of the usual processors does.
-    return (told or "").strip().lower() == "true"
+        # A damaged annotation is no reason to fail: nothing else here needs it, and the usual
+        # processors do not remove the noise.
+        return False
+    return (flag or "").strip().lower() == "true"
 
 
 def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
-    """The geolocation grid of a product, as GDAL gives it: longitude, latitude and height.
+    """Reads the geolocation grid of a product: longitude, latitude, height, as GDAL gives them.
 
     Args:
-        annotation: ``annotation/NAME.xml``.
+        annotation: ``annotation/NAME.xml`` of the product.
 
     Raises:
-        SceneError: It is damaged; the message names it.
+        SceneError: The annotation is damaged. The message names the file.
     """
     try:
         grid = read_xml(annotation).find("geolocationGrid")
@@ -94,11 +103,11 @@ def control_points(annotation: str) -> tuple[GroundControlPoint, ...]:
             raise SceneError("has no geolocationGrid")
         points = _members(grid, "geolocationGridPointList", "geolocationGridPoint", _MOST_POINTS)
         tags = ("line", "pixel", "longitude", "latitude", "height")
-        found = [[_number(point, tag) for tag in tags] for point in points]
+        rows = [[_number(point, tag) for tag in tags] for point in points]
     except SceneError as error:
         advice = "delete this file to map the scene without control points"
         raise _unusable(annotation, "geolocation grid", error, advice) from None
-    return tuple(GroundControlPoint(*values, id=str(i)) for i, values in enumerate(found, 1))
+    return tuple(GroundControlPoint(*values, id=str(i)) for i, values in enumerate(rows, 1))
 
 
 def _noise(root: Element, shape: tuple[int, int]) -> Noise:
@@ -108,7 +117,8 @@ def _noise(root: Element, shape: tuple[int, int]) -> Noise:
     else:
         along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
         vectors = _vectors(along_range, "noiseRangeLut", shape)
-    # Real ones of WV and of some IW SLC products end inside the raster: their last values hold.
+    # The vectors of WV and of some IW SLC products end inside the raster. Their last values then
+    # hold for the rest, so only vectors that lie wholly outside are an error.
     if vectors.lines[0] >= shape[0] or vectors.lines[-1] < 0:
         raise _misfit(vectors.lines, shape[0], "lines")
     blocks: list[AzimuthBlock] = []
@@ -122,11 +132,11 @@ def _members(root: Element, list_tag: str, tag: str, most: int = _MOST_VECTORS) 
     members = root.find(list_tag)
     if members is None:
         raise SceneError(f"has no {list_tag}")
-    found = members.findall(tag)
-    _check_count(members, len(found), list_tag)
-    if len(found) > most:
-        raise SceneError(f"{list_tag} holds {len(found):,} members")
-    return found
+    elements = members.findall(tag)
+    _check_count(members, len(elements), list_tag)
+    if len(elements) > most:
+        raise SceneError(f"{list_tag} holds {len(elements):,} members, more than {most:,}")
+    return elements
 
 
 def _vectors(
@@ -135,10 +145,10 @@ def _vectors(
     """Vectors along range, interpolated to every column.
 
     Args:
-        elements: One a line.
-        tag: Of the values.
+        elements: One element per line of the table.
+        tag: Child element that holds the values.
         shape: Height and width of the raster.
-        least: Least value that is allowed.
+        least: Smallest allowed value.
     """
     width = shape[1]
     lines = np.array([_number(element, "line") for element in elements])
@@ -146,19 +156,19 @@ def _vectors(
     values = np.empty((len(elements), width), np.float32)
     for row, line, element in zip(values, lines, elements, strict=True):
         where = f" of line {line:g}"
-        pixels, given = _numbers(element, "pixel", where), _numbers(element, tag, where)
-        if len(pixels) != len(given):
-            raise SceneError(f"{len(pixels)} pixels, but {len(given)} values of {tag}{where}")
+        pixels, samples = _numbers(element, "pixel", where), _numbers(element, tag, where)
+        if len(pixels) != len(samples):
+            raise SceneError(f"{len(pixels)} pixels, but {len(samples)} values of {tag}{where}")
         _check_covers(pixels, width, f"pixels{where}")
-        if pixels[-1] > 1.25 * width:  # of a larger raster than this
+        if pixels[-1] > 1.25 * width:  # the table of a larger raster
             raise _misfit(pixels, width, f"pixels{where}")
-        _check_values(given, tag + where, least)
-        row[:] = np.interp(np.arange(width), pixels, given)
+        _check_values(samples, tag + where, least)
+        row[:] = np.interp(np.arange(width), pixels, samples)
     return Vectors(lines, values)
 
 
 def _block(element: Element, shape: tuple[int, int]) -> AzimuthBlock:
-    """A block along azimuth; without limits (SLC) it is the whole raster."""
+    """Reads a block along azimuth; one without limits (SLC) covers the whole raster."""
     height, width = shape
     top = int(_number(element, "firstAzimuthLine", 0))
     left = int(_number(element, "firstRangeSample", 0))
@@ -175,7 +185,7 @@ def _block(element: Element, shape: tuple[int, int]) -> AzimuthBlock:
 
 
 def _numbers(element: Element, tag: str, where: str) -> NDArray[np.float64]:
-    """The numbers in a member, as many as it says."""
+    """The numbers in a child element; a ``count`` attribute must agree with them."""
     member = element.find(tag)
     text = (member.text if member is not None else None) or ""
     if member is None or len(text) > _MOST_TEXT:
@@ -188,10 +198,10 @@ def _numbers(element: Element, tag: str, where: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _number(element: Element, tag: str, otherwise: float | None = None) -> float:
+def _number(element: Element, tag: str, default: float | None = None) -> float:
     text = element.findtext(tag)
-    if text is None and otherwise is not None:
-        return otherwise
+    if text is None and default is not None:
+        return default
     try:
         number = float(text or "")
     except ValueError:
@@ -201,37 +211,38 @@ def _number(element: Element, tag: str, otherwise: float | None = None) -> float
     return number
 
 
-def _check_count(element: Element, found: int, what: str) -> None:
-    told = element.get("count")
-    if told is not None and told.strip() != str(found):
-        raise SceneError(f"{what} should have {told[:20]} members, but has {found}")
-    if not found:
+def _check_count(element: Element, actual: int, what: str) -> None:
+    declared = element.get("count")
+    if declared is not None and declared.strip() != str(actual):
+        raise SceneError(f"{what} should have {declared[:20]} members, but has {actual}")
+    if not actual:
         raise SceneError(f"{what} is empty")
 
 
-def _check_increasing(places: NDArray[np.float64], what: str) -> None:
-    if not np.isfinite(places).all() or (np.diff(places) <= 0).any():
+def _check_increasing(nodes: NDArray[np.float64], what: str) -> None:
+    if not np.isfinite(nodes).all() or (np.diff(nodes) <= 0).any():
         raise SceneError(f"the {what} do not increase")
 
 
-def _check_covers(places: NDArray[np.float64], size: int, what: str) -> None:
-    """Nodes increase and reach over the raster, but for a step between them at either end."""
-    _check_increasing(places, what)
-    step = min(np.diff(places).max(initial=0.0), size / 4)
-    if places[0] > step or places[-1] < size - 1 - step:
-        raise _misfit(places, size, what)
+def _check_covers(nodes: NDArray[np.float64], size: int, what: str) -> None:
+    """Checks that nodes increase and cover the raster, except for one step at either end."""
+    _check_increasing(nodes, what)
+    step = min(np.diff(nodes).max(initial=0.0), size / 4)
+    if nodes[0] > step or nodes[-1] < size - 1 - step:
+        raise _misfit(nodes, size, what)
 
 
-def _misfit(places: NDArray[np.float64], size: int, what: str) -> SceneError:
+def _misfit(nodes: NDArray[np.float64], size: int, what: str) -> SceneError:
     return SceneError(
-        f"the {what} go from {places[0]:g} to {places[-1]:g}, but the raster has {size}"
+        f"the {what} go from {nodes[0]:g} to {nodes[-1]:g}, but the raster has {size}"
     )
 
 
 def _check_values(values: NDArray[np.float64], what: str, least: float) -> None:
-    # Comparisons with NaN are false.
+    # The comparisons are written so that NaN fails them.
     if not (values >= least).all() or not (values < 1e15).all():
-        raise SceneError(f"{what} has values that are no {'positive ' if least else ''}numbers")
+        sign = "positive" if least else "non-negative"
+        raise SceneError(f"{what} has values that are not {sign} numbers")
 
 
 def _unusable(path: str, kind: str, error: SceneError, advice: str) -> SceneError:

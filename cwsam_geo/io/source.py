@@ -1,4 +1,4 @@
-"""Scenes as the pipeline reads them: the Source protocol and what rasterio opens."""
+"""Scenes as the pipeline reads them: the Source protocol, and sources that rasterio opens."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Source(Protocol):
 
     Attributes:
         grid: Shape and georeferencing; ``count`` is the number of selected bands.
-        names: Polarisation of each selected band, upper case, or None where not known.
-        label: What to call the scene in messages and provenance; it holds no secret.
-        hints: Texts of the file that may tell the units of its values.
-        complex: True where the file holds complex values, which are read as intensity.
+        names: Polarisation of each selected band, upper case, or None where unknown.
+        label: The scene's name in messages and provenance, without secrets.
+        hints: Texts of the file that may name the units of its values.
+        complex: True if the file holds complex values, which are read as intensity.
     """
 
     grid: SceneGrid
@@ -56,34 +56,36 @@ class Source(Protocol):
     complex: bool
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Values (N, H, W), float32, and where all N bands are data, (H, W)."""
+        """Values, (N, H, W) float32, and where all N bands have data, (H, W) bool."""
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the files."""
 
 
 class RasterSource:
-    """A scene in one multi-band raster, or in several single-band rasters of one grid.
+    """A scene in one multi-band raster, or in several single-band rasters on one grid.
 
     Made by ``open_source``.
 
     Attributes:
-        grid: Shape and georeferencing, of the first file; ``count`` is the selected bands.
-        names: Polarisation of each selected band, upper case, or None where not known.
+        grid: Shape and georeferencing of the first file; ``count`` is the number of selected
+            bands.
+        names: Polarisation of each selected band, upper case, or None where unknown.
         label: The path or paths, without query strings and passwords.
-        hints: Texts that may tell the units: band units, descriptions, tags, file names.
-        complex: True where the file holds complex values, which are read as intensity.
-        nodata: Stored value of each selected band that means no data, or None.
-        nodata_option: What the user said of nodata.
-        chosen: True where the user chose the bands.
-        numbers: Number of each selected band, from 1, as ``-b`` counts them.
-        tells_nodata: True where the user or the file says what is nodata, if only NaN. An alpha
-            band does not: it tells what warping left empty, and nothing of zeros inside.
-        masked: True where an internal or external mask or an alpha band tells what is data.
-        zero_is_nodata: True where pixels that are 0 in every selected band are nodata; a
-            declared nodata value of 0 then means this too. Set by ``restricted``.
-        tables: Calibration of each selected band, where values are read as sigma nought; empty
-            where they are read as stored. Set by ``calibrated``.
+        hints: Texts that may name the units: file names, band units, descriptions and tags.
+        complex: True if the file holds complex values, which are read as intensity.
+        nodata: Stored nodata value of each selected band, or None.
+        nodata_option: The user's nodata option.
+        chosen: True if the user selected the bands.
+        numbers: Number of each selected band, from 1, as ``-b`` counts.
+        tells_nodata: True if the user or the file declares nodata, be it only NaN, or the file
+            has a mask. An alpha band is not enough: it marks pixels that warping left empty, but
+            zeros inside the image may be nodata all the same.
+        masked: True if an internal or external mask, or an alpha band, marks valid pixels.
+        zero_is_nodata: True if pixels that are 0 in every selected band are nodata. A nodata
+            value of 0 is then applied in the same way. Set by ``restricted``.
+        tables: Calibration of each selected band if values are read as sigma nought; empty if
+            they are read as stored. Set by ``calibrated``.
     """
 
     def __init__(
@@ -112,24 +114,24 @@ class RasterSource:
 
     @property
     def datasets(self) -> tuple[Any, ...]:
-        """The open rasterio datasets, for what only the file itself can tell."""
+        """The open rasterio datasets, for metadata that this class does not hold."""
         return tuple(part.dataset for part in self._parts)
 
     def restricted(self, positions: Sequence[int], zero_is_nodata: bool) -> RasterSource:
-        """The same scene with fewer bands and a decision on zeros.
+        """The same scene with fewer bands, and with zeros as data or as nodata.
 
-        Both share the open files: closing one closes the other.
+        Both sources share the open files: closing one closes the other.
 
         Args:
-            positions: Which of this source's bands to keep, from 0; the file's order stays.
+            positions: Indexes, from 0, of the bands to keep. Their order does not change.
             zero_is_nodata: Whether pixels that are 0 in every kept band are nodata.
         """
         parts, first = [], 0
         for part in self._parts:
-            kept = tuple(b for i, b in enumerate(part.bands, first) if i in positions)
+            bands = tuple(b for i, b in enumerate(part.bands, first) if i in positions)
             first += len(part.bands)
-            if kept:
-                parts.append(replace(part, bands=kept))
+            if bands:
+                parts.append(replace(part, bands=bands))
         numbers = [n for i, n in enumerate(self.numbers) if i in positions]
         fewer = RasterSource(parts, self.nodata_option, self.chosen, numbers)
         fewer.label = self.label
@@ -141,16 +143,18 @@ class RasterSource:
     def calibrated(self) -> RasterSource:
         """The same scene, read as sigma nought (power) by the tables of its Sentinel-1 product.
 
-        Both share the open files. It is this very source where a band has no tables: the file
-        is no product's, or on a server, or the product lacks them (``lacking_table``).
+        Both sources share the open files. The method returns this source itself if a band has no
+        tables: the file is not in a product, is on a server, or the product lacks them
+        (``lacking_table``).
 
         Raises:
-            SceneError: A table is damaged or does not fit; the message names it.
+            SceneError: A table is damaged or does not fit the raster. The message names the file.
         """
-        found = [table_files(part.path) for part in self._parts for _ in part.bands]
-        files = [f for f in found if f is not None]
+        per_band = [table_files(part.path) for part in self._parts for _ in part.bands]
+        files = [f for f in per_band if f is not None]
+        # Digital numbers are integers or complex; real floats have been processed already.
         digital = np.dtype(self.grid.dtype).kind in "iuc"
-        if self.tables or not digital or len(files) < len(found):
+        if self.tables or not digital or len(files) < len(per_band):
             return self
         same = self.restricted(range(self.grid.count), self.zero_is_nodata)
         same.tables = tuple(read_sigma_nought(f, self.grid.height, self.grid.width) for f in files)
@@ -158,26 +162,29 @@ class RasterSource:
 
     @property
     def replaced(self) -> tuple[float, ...]:
-        """Declared nodata values that the user's word makes data."""
-        told = [(b.declared, b.nodata) for part in self._parts for b in part.bands]
-        found = {d for d, nodata in told if d is not None and np.isfinite(d) and d != nodata}
-        return tuple(sorted(found))
+        """Declared nodata values that are read as data because of the user's nodata option."""
+        pairs = [(b.declared, b.nodata) for part in self._parts for b in part.bands]
+        values = {d for d, nodata in pairs if d is not None and np.isfinite(d) and d != nodata}
+        return tuple(sorted(values))
 
     def as_stored(self, value: float) -> float:
-        """The stored value that reads as this one: before scale and offset, as nodata is given."""
+        """The stored value, before scale and offset, of a value that was read.
+
+        Nodata values are compared with stored values.
+        """
         band = self._parts[0].bands[0]
-        # The float32 that was read stands for the shortest decimal that is it.
+        # str gives the shortest decimal that rounds to the float32: 0.1, not 0.10000000149.
         stored = (float(str(np.float32(value))) - band.offset) / (band.scale or 1)
         return stored if self.grid.dtype.startswith("float") else round(stored)
 
     @property
     def calibration(self) -> str | None:
-        """What the values are, in words, where they are read as sigma nought; else None."""
+        """The meaning of the values, in words, if they are read as sigma nought; else None."""
         return describe_tables(self.names, self.tables) if self.tables else None
 
     @property
     def lacking_table(self) -> str | None:
-        """The calibration file that the scene's product should have, and lacks; else None."""
+        """Path of the calibration table that is missing in the scene's product; else None."""
         missing = (missing_table(part.path) for part in self._parts)
         return next((path for path in missing if path), None)
 
@@ -188,13 +195,14 @@ class RasterSource:
             window: A window inside the scene.
 
         Returns:
-            Values, (N, H, W) float32: intensity where the file is complex, scale and offset
-            applied, sigma nought of a calibrated source (0 where all bands hold 0); anything
-            where not valid. Valid, (H, W): True where every band has data,
-            which means a number, not the nodata value, and not masked.
+            Values, (N, H, W) float32, with scale and offset applied: intensity if the file is
+            complex, and sigma nought if the source is calibrated (0 where all bands are 0).
+            Values of invalid pixels are arbitrary.
+            Valid, (H, W) bool: True where the values of all bands are finite, not nodata and not
+            masked.
 
         Raises:
-            SceneError: The file is damaged there, or the network failed.
+            SceneError: The file is damaged, or the network failed.
         """
         if window.empty or window.intersect(self.grid.window) != window:
             raise ValueError(f"{window} is not inside the scene")
@@ -204,14 +212,14 @@ class RasterSource:
             planes, good = self._read_part(part, window)
             valid &= good
             if len(self._parts) == 1:
-                values = planes
+                values = planes  # no copy
                 break
             if first == 0:
                 values = np.empty((self.grid.count, *valid.shape), np.float32)
             values[first : first + len(planes)] = planes
             first += len(planes)
         if self.zero_is_nodata or self.tables:
-            echo = (values != 0).any(axis=0)
+            echo = (values != 0).any(axis=0)  # (H, W); no echo is exactly 0 in every band
             if self.zero_is_nodata:
                 valid &= echo
             if self.tables:
@@ -221,7 +229,7 @@ class RasterSource:
     def _calibrate(
         self, values: NDArray[np.float32], window: Window, echo: NDArray[np.bool_]
     ) -> None:
-        """Digital numbers become sigma nought in place; 0 stays where no band has an echo."""
+        """Converts digital numbers (N, H, W) to sigma nought in place; without an echo 0 stays."""
         for numbers, table in zip(values, self.tables, strict=True):
             table.apply(numbers, window, self.complex)
             np.copyto(numbers, np.float32(0), where=~echo)
@@ -261,22 +269,24 @@ def open_source(
     """Opens a scene.
 
     Args:
-        paths: One raster, or several single-band rasters of one grid that become the bands; each
-            is anything rasterio opens: local, ``/vsicurl/``, ``/vsis3/``, http(s) and s3 URLs. A
-            Sentinel-1 product (``.SAFE`` folder or zip) stands for its measurement files.
-        bidx: Bands to take, from 1, in this order (over all files, where there are several);
-            None takes all but an alpha band.
-        nodata: A value that is nodata, instead of what the files declare; ``"none"`` where
-            nothing is nodata but NaN.
+        paths: One raster, or several single-band rasters on one grid, which become the bands.
+            Each is anything that rasterio opens: a local path, ``/vsicurl/``, ``/vsis3/``, an
+            http(s) or s3 URL. A Sentinel-1 product (``.SAFE`` folder or zip) stands for its
+            measurement files.
+        bidx: Numbers of the bands to read, from 1 and in this order, counted over all files;
+            None for all bands but alpha bands.
+        nodata: Nodata value that replaces the declared ones; ``"none"`` if only NaN is nodata.
 
     Raises:
         SceneError: A file cannot be read, or the files do not fit together.
-        UsageError: ``bidx`` names a band that is not there.
+        UsageError: ``bidx`` names a band that does not exist.
     """
-    given = [paths] if isinstance(paths, str) or not isinstance(paths, Sequence) else list(paths)
-    if not given:
+    locations = (
+        [paths] if isinstance(paths, str) or not isinstance(paths, Sequence) else list(paths)
+    )
+    if not locations:
         raise UsageError("no scene given")
-    files = [file for location in given for file in measurements(location)]
+    files = [file for location in locations for file in measurements(location)]
     with contextlib.ExitStack() as stack:
         datasets = [stack.enter_context(contextlib.closing(open_dataset(f))) for f in files]
         for dataset, path in zip(datasets, files, strict=True):
@@ -284,14 +294,14 @@ def open_source(
         check_grids(datasets, files)
         parts, numbers = selected_parts(datasets, files, bidx, nodata)
         source = RasterSource(parts, nodata, bidx is not None, numbers)
-        source.label = " + ".join(shown(location) for location in given)
+        source.label = " + ".join(shown(location) for location in locations)
         source.grid = _placed(source.grid, parts[0].path)
-        stack.pop_all()
+        stack.pop_all()  # the source now closes the datasets
     return source
 
 
 def _placed(grid: SceneGrid, path: str) -> SceneGrid:
-    """The grid, with the control points of its Sentinel-1 product where the file has no place."""
+    """The grid; if not georeferenced, with the control points of its Sentinel-1 product."""
     annotation = None if grid.georeferenced or grid.rpcs else annotation_file(path)
     if annotation is None:
         return grid

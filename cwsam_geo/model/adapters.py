@@ -1,4 +1,4 @@
-"""What CWSAM adds to SAM's encoder: adapters and the low-frequency prompt."""
+"""CWSAM's additions to SAM's encoder: adapters and the low-frequency prompt."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from torch import Tensor, nn
 
 from cwsam_geo.model import sam
 
+# These values are those of the CWSAM authors' code: their checkpoints load and give equal logits.
 ADAPTER_RATIO = 4
+"""Channels D of a token per channel of an adapter's bottleneck."""
+
 PROMPT_RATIO = 32
+"""Channels D of a token per inner channel of the low-frequency prompt."""
+
 LOW_FREQUENCY_SHARE = 0.25
+"""Share of the spectrum's area that ``low_pass`` keeps."""
 
 
 class Trained(nn.Module):
-    """Base of the modules whose parameters fine-tuning trains; all others stay frozen."""
+    """Base class of modules whose parameters are fine-tuned; all other parameters stay frozen."""
 
 
 class Adapter(Trained):
-    """Bottleneck D -> D/4 -> D with GELU; starts as zero, so that SAM starts unchanged.
+    """Bottleneck D -> D/4 -> D with GELU, as in CWSAM (arXiv 2401.02326).
 
     Args:
         dim: Channels D of a token.
@@ -30,20 +36,21 @@ class Adapter(Trained):
         super().__init__()
         self.down = nn.Linear(dim, dim // ADAPTER_RATIO)
         self.up = nn.Linear(dim // ADAPTER_RATIO, dim)
+        # The output starts as zero, so a fresh adapter leaves SAM unchanged.
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What to add to the tokens, same shape (..., D)."""
+        """Returns the residual to add to the tokens; both have shape (..., D)."""
         added: Tensor = self.up(F.gelu(self.down(tokens)))
         return added
 
 
 def low_pass(images: Tensor) -> Tensor:
-    """The part of an image in its lowest frequencies, a quarter of the spectrum's area.
+    """Keeps the lowest frequencies of an image: a quarter of the spectrum's area.
 
-    A centred square of side sqrt(H * W / 4) of the 2-D spectrum, transformed back; from the CWSAM
-    paper (arXiv 2401.02326), which takes it from Explicit Visual Prompting (arXiv 2303.10883).
+    A centred square of side sqrt(H * W / 4) of the 2-D spectrum is transformed back. The CWSAM
+    paper (arXiv 2401.02326) takes this from Explicit Visual Prompting (arXiv 2303.10883).
 
     Args:
         images: Shape (B, C, H, W), float32.
@@ -54,7 +61,7 @@ def low_pass(images: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     half = int(math.sqrt(height * width * LOW_FREQUENCY_SHARE) // 2)
     spectrum = torch.fft.fft2(images.float())
-    # Of frequencies -half .. half-1 each way, the unshifted spectrum holds two edge strips.
+    # In the unshifted spectrum the kept frequencies -half .. half - 1 are at both ends of an axis.
     keep_rows = _is_low(height, half, images.device)
     keep_columns = _is_low(width, half, images.device)
     spectrum = spectrum * (keep_rows[:, None] & keep_columns[None, :])
@@ -69,14 +76,15 @@ def _is_low(size: int, half: int, device: torch.device) -> Tensor:
 
 
 class LowFrequencyPrompt(Trained):
-    """Low-frequency content of the image and its patch embedding, as a prompt for every block.
+    """Makes a prompt for every block from the image's low frequencies and its patch embedding.
 
     Args:
-        dim: Channels D of a token; the prompt has D/32 inside.
+        dim: Channels D of a token; the inner layers have D/32.
         depth: Number of encoder blocks.
         patch_size: Side of SAM's patch embedding in pixels.
-        scrambled: As the authors' code does it, the linear map reads the (B, h, w, D) memory of
-            the patch embedding as if it were (B, D, h * w), which mixes positions and channels.
+        scrambled: Reproduce the authors' code, which passes the (B, h, w, D) memory of the patch
+            embedding to the linear map as if its shape were (B, D, h * w). This mixes positions
+            and channels.
     """
 
     def __init__(self, dim: int, depth: int, patch_size: int, scrambled: bool) -> None:
@@ -88,15 +96,16 @@ class LowFrequencyPrompt(Trained):
         self.token_embed = nn.Linear(dim, inner)
         self.block_layers = nn.ModuleList(nn.Linear(inner, inner) for _ in range(depth))
         self.shared = nn.Linear(inner, dim)
+        # The prompts start as zero, so they leave SAM unchanged at first.
         nn.init.zeros_(self.shared.weight)
         nn.init.zeros_(self.shared.bias)
 
     def features(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """What the prompts of all blocks are made from.
+        """Computes the features from which the prompts of all blocks are made.
 
         Args:
             images: Shape (B, 3, H, W), float32.
-            tokens: Their patch embedding without positions, shape (B, h, w, D).
+            tokens: Patch embedding of the images, without position embedding; shape (B, h, w, D).
 
         Returns:
             Features, shape (B, h, w, D/32).
@@ -109,6 +118,6 @@ class LowFrequencyPrompt(Trained):
         return features
 
     def forward(self, features: Tensor, block: int) -> Tensor:
-        """The prompt of one block, to add to its input: shape (B, h, w, D)."""
+        """Returns the prompt to add to the input of one block, shape (B, h, w, D)."""
         prompt: Tensor = self.shared(F.gelu(self.block_layers[block](features)))
         return prompt

@@ -1,4 +1,4 @@
-"""CWSAM as a whole: backbones, architecture, and images to logits."""
+"""The complete CWSAM network, its architecture options and its backbone sizes."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from cwsam_geo.model.decoder import TRANSFORMER_HEADS, ClassWiseDecoder
 from cwsam_geo.model.encoder import Encoder
 
 MAX_CLASSES = 255
-"""Class codes are 0 to 254; 255 is nodata."""
+"""Class maps are uint8 with codes 0 to 254; 255 is nodata."""
 
 UPSCALING = 4
-"""How many times finer the logits are than the tokens."""
+"""Logits per token along each axis: SAM's mask decoder upsamples by 4."""
 
 MAX_TILE_SIZE = 8192
-"""Largest tile in pixels; attention over a whole tile makes even half of it impractical."""
+"""Largest side of a tile in pixels; attention over a whole tile makes even half impractical."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """Sizes of an encoder and its decoder.
+    """Sizes of an image encoder and its mask decoder.
 
     Attributes:
         name: Key in ``BACKBONES``, or ``custom``.
         dim: Channels of a token.
         depth: Number of blocks.
         heads: Attention heads of a block.
-        global_blocks: Blocks that attend over the whole tile.
+        global_blocks: Indices of the blocks that attend over the whole tile.
         patch_size: Side of the patch embedding in pixels.
         window: Side of the attention windows of the other blocks, in tokens.
         decoder_dim: Channels of the image embedding and of the decoder.
         decoder_mlp_dim: Inner channels of the decoder's MLPs.
-        tile_size: Side of the tiles it was made for, in pixels.
+        tile_size: Native side of a tile in pixels.
 
     Raises:
-        ModelError: The sizes do not fit together, or are beyond any model of this kind.
+        ModelError: The sizes are inconsistent or out of bounds.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Backbone:
     tile_size: int = 1024
 
     def __post_init__(self) -> None:
-        # Bounds: these numbers also come from files, and decide how much memory is taken.
+        # These numbers also come from files, and they decide how much memory is allocated.
         bounds = {
             "dim": 8192,
             "depth": 256,
@@ -66,11 +66,11 @@ class Backbone:
             "decoder_mlp_dim": 65536,
             "tile_size": MAX_TILE_SIZE,
         }
-        for name, most in bounds.items():
+        for name, upper in bounds.items():
             value = getattr(self, name)
-            if type(value) is not int or not 1 <= value <= most:
-                raise ModelError(f"backbone: {name} is {value!r}, not 1 to {most}")
-        for wrong, what in (
+            if type(value) is not int or not 1 <= value <= upper:
+                raise ModelError(f"backbone: {name} is {value!r}, not 1 to {upper}")
+        for is_wrong, problem in (
             (self.dim % PROMPT_RATIO, f"dim {self.dim} is not a multiple of {PROMPT_RATIO}"),
             (self.dim % self.heads, f"dim {self.dim} is not a multiple of {self.heads} heads"),
             (
@@ -83,11 +83,11 @@ class Backbone:
             ),
             (
                 any(type(i) is not int or not 0 <= i < self.depth for i in self.global_blocks),
-                f"global_blocks {self.global_blocks} of {self.depth} blocks",
+                f"global_blocks {self.global_blocks} are not all from 0 to {self.depth - 1}",
             ),
         ):
-            if wrong:
-                raise ModelError(f"backbone: {what}")
+            if is_wrong:
+                raise ModelError(f"backbone: {problem}")
 
 
 BACKBONES = {
@@ -122,28 +122,28 @@ BACKBONES = {
         ),
     )
 }
-"""The only place with sizes: SAM's three backbones and two for laptops and tests."""
+"""SAM's three backbones and two small ones for laptops and tests; sizes are stated only here."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything that decides the model's tensors and what it computes with them.
+    """Sizes and options that define the model's tensors and its computation.
 
-    The last three options are quirks of the CWSAM authors' code: on for converted checkpoints,
-    whose weights were trained with them, off for models of our own.
+    The last three options reproduce quirks of the CWSAM authors' code. They are on for converted
+    checkpoints, whose weights were trained with them, and off for this project's own models.
 
     Attributes:
-        backbone: Sizes.
         num_classes: K, 2 to 255.
         tile_size: Side of a tile in pixels, a multiple of the patch size.
-        scrambled_prompt: The prompt's linear map of the patch embedding mixes up positions and
-            channels.
-        attend_padding: Where windows reach over the tile's edge, tokens attend to the padding
+        scrambled_prompt: The low-frequency prompt mixes positions and channels of the patch
+            embedding; see ``LowFrequencyPrompt``.
+        attend_padding: Tokens attend to the padding of windows that extend past the tile's edge
             (SAM does this too).
-        classes_fastest: The channels of the class convolution are (D/8, K), not (K, D/8).
+        classes_fastest: The output channels of the class convolution are ordered (D/8, K) instead
+            of (K, D/8).
 
     Raises:
-        ModelError: The sizes do not fit together.
+        ModelError: The sizes are inconsistent or out of bounds.
     """
 
     backbone: Backbone
@@ -169,27 +169,27 @@ class Architecture:
 
     @property
     def stride(self) -> int:
-        """Pixels of the tile for one pixel of the logits."""
+        """Pixels of the tile per logit along each axis."""
         return self.backbone.patch_size // UPSCALING
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Returns the attributes as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
-        """Reads what ``to_dict`` gave.
+        """Reads the output of ``to_dict``.
 
         Raises:
             ModelError: A field is missing, unknown or malformed.
         """
-        known, sizes = {f.name for f in fields(cls)}, {f.name for f in fields(Backbone)}
+        names, size_names = {f.name for f in fields(cls)}, {f.name for f in fields(Backbone)}
         backbone = data.get("backbone") if isinstance(data, Mapping) else None
-        if not isinstance(backbone, Mapping) or set(data) != known or set(backbone) != sizes:
-            given = set(data) if isinstance(data, Mapping) else set()
-            given_sizes = set(backbone) if isinstance(backbone, Mapping) else set()
-            wrong = sorted((given ^ known) | (given_sizes ^ sizes))
-            raise ModelError(f"architecture: unexpected or missing fields {wrong}")
+        if not isinstance(backbone, Mapping) or set(data) != names or set(backbone) != size_names:
+            keys = set(data) if isinstance(data, Mapping) else set()
+            size_keys = set(backbone) if isinstance(backbone, Mapping) else set()
+            mismatches = sorted((keys ^ names) | (size_keys ^ size_names))
+            raise ModelError(f"architecture: unexpected or missing fields {mismatches}")
         for name in ("scrambled_prompt", "attend_padding", "classes_fastest"):
             if not isinstance(data[name], bool):
                 raise ModelError(f"architecture: {name} is {data[name]!r}, not true or false")
@@ -202,11 +202,8 @@ class Architecture:
 class Cwsam(nn.Module):
     """CWSAM: SAM's encoder with adapters and low-frequency prompts, and a class-wise decoder.
 
-    From "ClassWise-SAM-Adapter" (arXiv 2401.02326). Fresh adapters and prompts add nothing, so a
-    model with SAM's weights starts as SAM.
-
-    Args:
-        architecture: Sizes and options.
+    From "ClassWise-SAM-Adapter" (arXiv 2401.02326). Freshly initialised adapters and prompts add
+    zero, so training starts from the embeddings of SAM's encoder.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -216,16 +213,16 @@ class Cwsam(nn.Module):
         self.decoder = ClassWiseDecoder(architecture)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits.
+        """Computes the logits of preprocessed images.
 
         Args:
-            images: Preprocessed, shape (B, 3, T, T) with T the architecture's tile size, float32.
+            images: Shape (B, 3, T, T) with T the architecture's tile size, float32.
 
         Returns:
             Logits, shape (B, K, T / stride, T / stride).
 
         Raises:
-            ModelError: The images have another size.
+            ModelError: The images have another shape.
         """
         size = self.architecture.tile_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
@@ -236,10 +233,11 @@ class Cwsam(nn.Module):
         return logits
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """What fine-tuning trains, by name in ``state_dict``: all of ``Trained`` modules.
+        """Returns the parameters that fine-tuning trains, by their name in ``state_dict``.
 
-        These are the adapters, the low-frequency prompt and the decoder with its no-mask
-        embedding; SAM's encoder and the positional encoding stay as they are.
+        These are the parameters of all ``Trained`` modules: the adapters, the low-frequency
+        prompt and the decoder with its no-mask embedding. SAM's encoder and the positional
+        encoding stay frozen.
         """
         return {
             f"{where}.{name}": parameter
@@ -249,12 +247,12 @@ class Cwsam(nn.Module):
         }
 
     def freeze(self) -> None:
-        """Lets gradients reach ``trainable_parameters`` and nothing else."""
+        """Enables gradients for ``trainable_parameters`` only."""
         self.requires_grad_(False)
         for parameter in self.trainable_parameters().values():
             parameter.requires_grad_(True)
 
     def frozen_tensors(self) -> dict[str, Tensor]:
-        """The rest of ``state_dict``: the weights of the base, shared by all its adapters."""
-        trained = self.trainable_parameters()
-        return {name: t for name, t in self.state_dict().items() if name not in trained}
+        """Returns the rest of ``state_dict``: the base weights that different adapters share."""
+        trainable = self.trainable_parameters()
+        return {name: t for name, t in self.state_dict().items() if name not in trainable}

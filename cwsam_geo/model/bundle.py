@@ -1,4 +1,4 @@
-"""ModelBundle: one safetensors file with weights, architecture, preprocessing and legend."""
+"""Model bundles: one safetensors file with weights, architecture, preprocessing and legend."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from cwsam_geo.model.tensors import (
 from cwsam_geo.preprocess import PreprocessSpec
 
 _METADATA_KEY = "cwsam_geo"
+"""Key of the bundle's header in the metadata of a safetensors file."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,13 @@ class ModelBundle:
     """A model with everything needed to use it.
 
     Attributes:
-        header: All but the tensors.
-        tensors: By name; of a ``full`` bundle all, of ``adapters`` those that are trained. The
-            encoder's positions may be of another tile size than the architecture's.
+        header: Architecture, preprocessing, legend and provenance.
+        tensors: Tensors by name: all of them in a ``full`` bundle, the trained ones in an
+            ``adapters`` bundle. The encoder's positions may be for another tile size than the
+            architecture's; ``build`` interpolates them.
 
     Raises:
-        ModelError: The tensors are not exactly those the header calls for.
+        ModelError: The tensors are not exactly those that the header requires.
     """
 
     header: BundleHeader
@@ -47,11 +49,11 @@ class ModelBundle:
 
     @classmethod
     def from_model(cls, model: Cwsam, header: BundleHeader) -> ModelBundle:
-        """A full bundle of a model, with copies of its tensors on the CPU.
+        """Makes a full bundle from copies of a model's tensors on the CPU.
 
         Args:
             model: The model, on any device.
-            header: What else there is to say; kind ``full``.
+            header: Metadata with kind ``full``.
         """
         return cls(header, {n: t.detach().cpu().clone() for n, t in model.state_dict().items()})
 
@@ -75,7 +77,7 @@ class ModelBundle:
 
     @property
     def provenance(self) -> Mapping[str, Any]:
-        """Data, metrics, licence and so on."""
+        """Training data, metrics, licence and so on."""
         return self.header.provenance
 
     @property
@@ -85,22 +87,22 @@ class ModelBundle:
 
     @property
     def base(self) -> BaseReference | None:
-        """The base an adapters bundle needs; None for a full one."""
+        """The base that an adapters bundle needs; None for a full bundle."""
         return self.header.base
 
     def frozen_sha256(self) -> str:
-        """Hash of the tensors that fine-tuning leaves alone, as adapters refer to their base.
+        """Hash of the frozen tensors, by which adapters identify their base.
 
         Raises:
             ModelError: The bundle holds adapters only.
         """
         if self.kind == "adapters":
             raise ModelError("an adapters bundle holds no base weights")
-        trained = trainable_names(self.architecture)
-        return tensors_sha256({n: t for n, t in self.tensors.items() if n not in trained})
+        trainable = trainable_names(self.architecture)
+        return tensors_sha256({n: t for n, t in self.tensors.items() if n not in trainable})
 
     def build(self) -> Cwsam:
-        """The model, float32 on the CPU, with the positions fitted to its tile size.
+        """Makes the model in float32 on the CPU, with positions interpolated to its tile size.
 
         Raises:
             ModelError: The bundle holds adapters only; see ``with_base``.
@@ -110,45 +112,33 @@ class ModelBundle:
         return assemble(self.tensors, self.architecture)
 
     def with_base(self, frozen: Mapping[str, Tensor]) -> ModelBundle:
-        """The full model of an adapters bundle.
-
-        Args:
-            frozen: The base's frozen tensors.
+        """Combines an adapters bundle with the frozen tensors of its base into a full bundle.
 
         Raises:
-            ModelError: They are not those the adapters were trained on.
+            ModelError: The adapters were trained on other weights, or the bundle is already full.
         """
         base = self.header.base
         if base is None:
             raise ModelError("a full model needs no base")
-        found = tensors_sha256(frozen)
-        if found != base.sha256:
+        sha256 = tensors_sha256(frozen)
+        if sha256 != base.sha256:
             raise ModelError(
                 f"these are not the weights that the adapters were trained on ({base.name}, "
-                f"sha256 {base.sha256[:12]}...; found {found[:12]}...)"
+                f"sha256 {base.sha256[:12]}...; found {sha256[:12]}...)"
             )
-        header = replace(self.header, kind="full", base=None, frozen_sha256=found)
+        header = replace(self.header, kind="full", base=None, frozen_sha256=sha256)
         return ModelBundle(header, {**frozen, **self.tensors})
 
     def adapters_only(self, base: BaseReference) -> ModelBundle:
-        """What fine-tuning trained, without the base.
-
-        Args:
-            base: The base it was trained on.
-        """
+        """Returns a bundle of the trained tensors only, which refers to ``base`` for the rest."""
         names = trainable_names(self.architecture)
         header = replace(self.header, kind="adapters", base=base, frozen_sha256=None)
         return ModelBundle(header, {name: self.tensors[name] for name in names})
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Writes the bundle, whole or not at all.
+        """Writes the bundle, whole or not at all, and returns its path.
 
-        Args:
-            path: Where to; should end in ``.safetensors``.
-            overwrite: Replace a file that is there.
-
-        Returns:
-            The path.
+        The path should end in ``.safetensors``, so that ``find_model`` can find it by name.
 
         Raises:
             UsageError: The file exists and ``overwrite`` is False.
@@ -159,7 +149,7 @@ class ModelBundle:
             header = replace(header, frozen_sha256=self.frozen_sha256())
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
         with atomic_output(path, overwrite) as temporary:
-            # One key only: safetensors writes several in an order that changes from run to run.
+            # A single key: safetensors writes several in an order that varies between runs.
             metadata = {_METADATA_KEY: header.to_json()}
             try:
                 safetensors.torch.save_file(tensors, temporary, metadata)
@@ -171,10 +161,10 @@ class ModelBundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ModelBundle:
-        """Reads a bundle as it stands in the file; ``load_full`` also finds a base.
+        """Reads a bundle as stored in the file; ``load_full`` also finds the base of adapters.
 
         Raises:
-            ModelError: The file is missing, damaged, or no bundle; the message names it.
+            ModelError: The file is missing, damaged, or not a bundle; the message names it.
         """
         header = read_header(path)
         try:
@@ -189,10 +179,10 @@ class ModelBundle:
 
 
 def read_header(path: str | os.PathLike[str]) -> BundleHeader:
-    """All of a bundle but its tensors, without reading those.
+    """Reads a bundle's metadata without its tensors.
 
     Raises:
-        ModelError: The file is missing, damaged, or no bundle; the message names it.
+        ModelError: The file is missing, damaged, or not a bundle; the message names it.
     """
     if not Path(path).is_file():
         raise ModelError(f"{path}: no such file")

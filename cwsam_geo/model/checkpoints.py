@@ -1,4 +1,4 @@
-"""SAM's public checkpoints."""
+"""SAM's public checkpoints: names, addresses and hashes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ class Checkpoint:
     """A checkpoint that can be downloaded.
 
     Attributes:
-        name: What ``cwsam-geo models`` calls it.
+        name: Name in ``cwsam-geo models``.
         backbone: Key in ``BACKBONES``.
-        url: Its public address.
-        size: Bytes.
-        sha256: Of the file, 64 hexadecimal digits.
+        size: Size of the file in bytes.
+        sha256: Hash of the file, 64 hexadecimal digits.
     """
 
     name: str
@@ -29,7 +28,7 @@ class Checkpoint:
 
     @property
     def file_name(self) -> str:
-        """Last part of the address."""
+        """Last part of the URL."""
         return self.url.rpartition("/")[2]
 
 
@@ -59,14 +58,14 @@ CHECKPOINTS = {
         ),
     )
 }
-"""SAM's three checkpoints (Apache-2.0); sizes and hashes as many public records have them."""
+"""SAM's three checkpoints (Apache-2.0). Many public records agree on these sizes and hashes."""
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint of a name, backbone or file name.
+    """Finds a checkpoint by its name, backbone or file name.
 
     Raises:
-        UsageError: There is none; the message lists them.
+        UsageError: There is no such checkpoint; the message lists all names.
     """
     checkpoint = named_checkpoint(name)
     if checkpoint is None:
@@ -75,6 +74,6 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 
 def named_checkpoint(name: str) -> Checkpoint | None:
-    """The checkpoint of a name, backbone or file name, or None."""
-    known = CHECKPOINTS.values()
-    return next((c for c in known if name in (c.name, c.backbone, c.file_name)), None)
+    """Finds a checkpoint by its name, backbone or file name; None if there is no such one."""
+    checkpoints = CHECKPOINTS.values()
+    return next((c for c in checkpoints if name in (c.name, c.backbone, c.file_name)), None)

@@ -1,4 +1,4 @@
-"""Upstream checkpoints to model bundles, every key accounted for."""
+"""Converts upstream checkpoints to model bundles and accounts for every key."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from cwsam_geo.preprocess import PreprocessSpec, amplitude8_spec
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted checkpoint and the account of its keys.
+    """A converted checkpoint, and what became of each of its keys.
 
     Attributes:
         bundle: The model, kind ``full``.
         source: ``cwsam``, or ``sam`` for a base with fresh adapters.
-        kept: Upstream's name to ours.
-        dropped: Reason to upstream's names.
-        fresh: Our names that the checkpoint does not hold and that were initialised.
+        kept: Our name of each converted tensor, by upstream's name.
+        dropped: Upstream's names of the tensors that were left out, by the reason.
+        fresh: Our names of the tensors that the checkpoint lacks and that were initialised.
     """
 
     bundle: ModelBundle
@@ -45,13 +45,13 @@ class Conversion:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What else decides a conversion.
+    """Options of a conversion.
 
     Attributes:
-        tile_size: Side of a tile in pixels, or None for the checkpoint's own.
-        preprocess: What the model takes, or None for 8-bit amplitude with ImageNet statistics.
-        name: Name of the model in its provenance, or None for the file's.
-        seed: Decides the fresh tensors of a SAM base.
+        tile_size: Side of a tile in pixels; None for that of the checkpoint.
+        preprocess: Preprocessing of the model; None for 8-bit amplitude with ImageNet statistics.
+        name: Name of the model in its provenance; None for the file's name.
+        seed: Random seed for the fresh tensors of a SAM base.
     """
 
     tile_size: int | None = None
@@ -63,23 +63,20 @@ class ConvertOptions:
 def convert(
     path: str | os.PathLike[str], legend: Legend, options: ConvertOptions | None = None
 ) -> Conversion:
-    """Makes a bundle of an upstream CWSAM or SAM checkpoint.
+    """Makes a bundle from an upstream CWSAM or SAM checkpoint.
 
-    A CWSAM checkpoint keeps the quirks of its authors' code. A SAM checkpoint becomes a base: SAM's
-    encoder, mask decoder, positional encoding and no-mask embedding, with fresh adapters that add
-    nothing yet and a fresh class head; it keeps attending to padding, as SAM was trained.
+    A CWSAM checkpoint keeps the quirks of its authors' code. A SAM checkpoint becomes a base: it
+    provides the encoder, mask decoder, positional encoding and no-mask embedding, and gets fresh
+    adapters, which add zero at first, and a fresh class head.
 
     Args:
         path: The checkpoint; it is read without running any code in it.
         legend: The classes, in the order of the model's channels.
         options: Tile size, preprocessing and name.
 
-    Returns:
-        The bundle, and what became of every key.
-
     Raises:
-        ModelError: The checkpoint is missing, damaged, or of another model; it has keys that are
-            not known; or its number of classes is not the legend's.
+        ModelError: The checkpoint is missing, damaged, or of another model; it has unknown keys;
+            or its number of classes differs from the legend's.
     """
     options = options or ConvertOptions()
     file = read_checkpoint(path)
@@ -87,10 +84,10 @@ def convert(
     try:
         source = source_of(state)
         architecture = _architecture(state, source, legend, options.tile_size)
-        kept, dropped, fresh = account(state, source, architecture)
+        our_names, dropped, fresh = account(state, source, architecture)
         if file.beside:
             dropped["not weights, but beside them in the file"] = file.beside
-        tensors = {ours: state[theirs] for theirs, ours in kept.items()}
+        tensors = {ours: state[theirs] for theirs, ours in our_names.items()}
         if fresh:
             initial = fresh_tensors(architecture, options.seed)
             tensors |= {name: initial[name] for name in fresh}
@@ -98,32 +95,32 @@ def convert(
         bundle = ModelBundle(header, tensors)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from None
-    return Conversion(
-        bundle, source, kept, {why: tuple(keys) for why, keys in dropped.items()}, tuple(fresh)
-    )
+    dropped_names = {why: tuple(keys) for why, keys in dropped.items()}
+    return Conversion(bundle, source, our_names, dropped_names, tuple(fresh))
 
 
 def fresh_tensors(architecture: Architecture, seed: int) -> dict[str, Tensor]:
-    """All tensors of a newly initialised model, by name; the same for the same seed."""
+    """Returns all tensors of a newly initialised model by name; a seed gives the same tensors."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Cwsam(architecture).state_dict()
 
 
 def sam_frozen_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a SAM checkpoint that fine-tuning leaves alone, by our names.
+    """Reads the tensors of a SAM checkpoint that stay frozen in fine-tuning, with our names.
 
     Raises:
-        ModelError: It is no SAM checkpoint.
+        ModelError: The file is not a SAM checkpoint.
     """
     state = read_checkpoint(path).tensors
     if source_of(state) != "sam":
         raise ModelError(f"{path}: not a checkpoint of SAM")
     backbone = infer_backbone(state)
+    # The frozen tensors do not depend on the number of classes: 2 stands for any.
     architecture = Architecture(backbone, 2, backbone.tile_size)
-    kept, _, _ = account(state, "sam", architecture)
-    trained = trainable_names(architecture)
-    return {ours: state[theirs] for theirs, ours in kept.items() if ours not in trained}
+    our_names, _, _ = account(state, "sam", architecture)
+    trainable = trainable_names(architecture)
+    return {ours: state[theirs] for theirs, ours in our_names.items() if ours not in trainable}
 
 
 def _architecture(
@@ -136,6 +133,7 @@ def _architecture(
         key = "mask_decoder.cls_upscaling.3.bias"
         if key not in state:
             raise ModelError(f"the checkpoint has no tensor {key}")
+        # The class convolution has K groups of D/8 output channels.
         classes = state[key].numel() // (backbone.decoder_dim // MASK_RATIO)
         if classes != len(legend):
             raise ModelError(
@@ -147,6 +145,7 @@ def _architecture(
         num_classes=len(legend),
         tile_size=tile_size or own_size,
         scrambled_prompt=quirks,
+        # SAM itself was trained with attention to padding.
         attend_padding=True,
         classes_fastest=quirks,
     )

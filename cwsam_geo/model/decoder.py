@@ -1,4 +1,4 @@
-"""The class-wise mask decoder: SAM's mask decoder answering with one mask a class."""
+"""The class-wise mask decoder: SAM's mask decoder with one output mask per class."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ from cwsam_geo.model.adapters import Trained
 if TYPE_CHECKING:
     from cwsam_geo.model.build import Architecture
 
+# The sizes of SAM's mask decoder, which its checkpoints need.
 TRANSFORMER_DEPTH = 2
 TRANSFORMER_HEADS = 8
 MASK_TOKENS = 4
 MASK_RATIO = 8
+"""Channels D of the image embedding per channel of the features of a mask."""
 
 
 class ClassWiseDecoder(Trained):
-    """Image embedding to logits of K classes.
+    """Computes the logits of K classes from an image embedding (arXiv 2401.02326).
 
-    SAM's two-way transformer runs with no prompt but the no-mask embedding. What it makes of the
-    embedding and the embedding itself are both upscaled four times by SAM's layers, concatenated,
-    and turned into K groups of D/8 features; a group's product with the vector of the first mask
-    token is the logit of its class.
-
-    Args:
-        architecture: Sizes and options.
+    SAM's two-way transformer runs with the no-mask embedding as its only prompt. SAM's layers
+    upsample its output and its input four times. Both are concatenated and turned into K groups
+    of D/8 features, one group per class. The logit of a class is the dot product of its group
+    with a vector that the hypernetwork makes from the first mask token.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -43,10 +42,10 @@ class ClassWiseDecoder(Trained):
             num_heads=TRANSFORMER_HEADS,
             mlp_dim=architecture.backbone.decoder_mlp_dim,
         )
-        # A buffer, so not trained although it stands in a trained module.
+        # Its random matrix is a buffer, so it is not trained although this module is.
         self.position = sam.PositionEmbeddingRandom(dim // 2)
         self.no_mask_embed = nn.Embedding(1, dim)
-        # The token of SAM's quality score has no head here, but the mask tokens attend to it.
+        # SAM's quality score is not computed, but the mask tokens attend to its token.
         self.iou_token = nn.Embedding(1, dim)
         self.mask_tokens = nn.Embedding(MASK_TOKENS, dim)
         self.upscaling = nn.Sequential(
@@ -66,27 +65,22 @@ class ClassWiseDecoder(Trained):
         )
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Embeddings to logits.
-
-        Args:
-            embedding: Image embedding, shape (B, D, h, w).
-
-        Returns:
-            Logits, shape (B, K, 4h, 4w).
-        """
+        """Maps image embeddings (B, D, h, w) to logits (B, K, 4h, 4w)."""
         batch, _, height, width = embedding.shape
         source = embedding + self.no_mask_embed.weight[0][:, None, None]
-        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        positions = self.position((height, width))
+        tokens = torch.cat([self.iou_token.weight, self.mask_tokens.weight])  # (5, D)
+        positions = self.position((height, width))  # (D, h, w)
         tokens_out, image_out = self.transformer(
             source,
             positions.expand(batch, -1, -1, -1),
             tokens.expand(batch, -1, -1),
         )
-        image_out = image_out.transpose(1, 2).unflatten(2, (height, width))
+        image_out = image_out.transpose(1, 2).unflatten(2, (height, width))  # (B, D, h, w)
         both = torch.cat([self.upscaling(image_out), self.upscaling(source)], 1)
-        features = self.class_upscaling(both)
-        vector = self.hypernetwork(tokens_out[:, 1])
+        # From (B, D/4, 4h, 4w): up to 8h x 8w, then down again by the class convolution.
+        features = self.class_upscaling(both)  # (B, K * D/8, 4h, 4w)
+        # Token 0 is that of the quality score, token 1 that of the first mask.
+        vector = self.hypernetwork(tokens_out[:, 1])  # (B, D/8)
         if self.classes_fastest:
             features = features.unflatten(1, (-1, self.num_classes))
             return torch.einsum("bd,bdkhw->bkhw", vector, features)

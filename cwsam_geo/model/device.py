@@ -1,4 +1,4 @@
-"""Devices, precisions, and what fits into memory."""
+"""Devices, precisions, and batch sizes that fit into memory."""
 
 from __future__ import annotations
 
@@ -11,25 +11,33 @@ from cwsam_geo.model.build import Architecture
 from cwsam_geo.model.encoder import MLP_RATIO
 
 Precision = Literal["fp32", "bf16", "fp16"]
-"""Number format of the model's arithmetic; weights and logits are float32 in all of them."""
+"""Number format of the model's arithmetic; weights and logits are always float32."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _MAX_CPU_BATCH = 4
+"""Tiles per batch on a CPU."""
+
 _MAX_CUDA_BATCH = 64
-# More pixels at once only delay what comes back: 16 of SAM's tiles are 65,000 tokens.
+"""Tiles per batch on CUDA."""
+
 _MAX_CUDA_PIXELS = 16 << 20
+"""Pixels per batch on CUDA: 16 of SAM's tiles, 65,000 tokens. More only delay the results."""
+
 _CUDA_SHARE = 0.5
+"""Share of the free memory that a batch may use; the rest allows for errors of the estimate."""
+
 _CUDA_CONTEXT = 1 << 30
+"""Bytes of free memory left to CUDA itself."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of a name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    """Returns the device named ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` is CUDA where it works, else MPS where it works, else the CPU.
+    ``auto`` is CUDA if available, else MPS if available, else the CPU.
 
     Raises:
-        UsageError: There is no such device here.
+        UsageError: This machine has no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -38,6 +46,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
+        # Not a name that torch knows: the last check below refuses this stand-in.
         device = torch.device("meta")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -54,18 +63,13 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device, fast: bool = False) -> Precision:
-    """The precision of a name: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+    """Returns the precision named ``auto``, ``fp32``, ``bf16`` or ``fp16``.
 
-    ``auto`` is bf16 on CUDA (fp16 on GPUs without it), fp32 elsewhere. For the fast network it is
-    bf16 on processors that multiply bf16 too, where that was measured to be 1.7 times faster.
-
-    Args:
-        name: What the user wants.
-        device: Where to compute.
-        fast: Whether it is for the fast network, which only predicts.
+    ``auto`` is bf16 on CUDA (fp16 on GPUs without bf16) and fp32 elsewhere. For the fast network,
+    which only predicts, it is bf16 also on CPUs with bf16 products: 1.7 times faster there.
 
     Raises:
-        UsageError: The name is not known, or the device cannot do it.
+        UsageError: The name is unknown, or the device does not support the precision.
     """
     if name == "auto":
         if device.type == "cpu" and fast:
@@ -78,80 +82,81 @@ def resolve_precision(name: str, device: torch.device, fast: bool = False) -> Pr
     if name == "fp16" and device.type == "cpu":
         raise UsageError("--precision fp16: is for GPUs; use bf16 or fp32 on the CPU")
     if name == "bf16" and device.type == "cuda" and not _has_bf16(device):
-        raise UsageError(f"--precision bf16: {device} has none; use fp16 or fp32")
+        raise UsageError(f"--precision bf16: {device} does not support it; use fp16 or fp32")
     return name
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether this processor has instructions for products in bf16 (x86: AVX-512 or AMX)."""
-    # Older torch does not tell.
-    known = [
+    """Whether this CPU has instructions for products in bf16 (x86: AVX-512 or AMX)."""
+    # Older versions of torch lack these private functions: then assume no support.
+    checks = [
         getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
     ]
-    return any(bool(supported()) for supported in known if supported is not None)
+    return any(bool(is_supported()) for is_supported in checks if is_supported is not None)
 
 
 def check_compile(device: torch.device) -> None:
-    """Checks that torch.compile pays on a device.
+    """Checks that torch.compile makes sense on a device.
 
     Raises:
-        UsageError: It takes minutes there and gains nothing.
+        UsageError: The device is not CUDA: compiling would take minutes and gain nothing.
     """
     if device.type != "cuda":
         raise UsageError(f"--compile: is for CUDA devices; on {device} it gains nothing")
 
 
 def _has_bf16(device: torch.device) -> bool:
+    # Ampere (compute capability 8.0) is the first generation with bf16 arithmetic.
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
-    """A number of tiles to compute at once: about one large tile on a CPU, what fits on CUDA.
+    """Chooses the number of tiles per batch.
 
-    On CUDA half of the memory that is free is counted on; where even that turns out too much, the
-    pipeline halves the batch. The bounds have not been tuned on a GPU yet.
-
-    Args:
-        architecture: Of the model.
-        device: Where it computes.
+    On a CPU a batch has about 512 x 512 pixels, but at least one tile and at most four. On CUDA it
+    is what fits into half of the free memory; if memory still runs out, the pipeline halves the
+    batch. The bounds have not been tuned on a GPU yet.
     """
     size = architecture.tile_size
     if device.type != "cuda":
         return min(max((512 // size) ** 2, 1), _MAX_CPU_BATCH)
     free, _ = torch.cuda.mem_get_info(device)
     usable = max(0, free - _CUDA_CONTEXT) * _CUDA_SHARE
-    most = min(_MAX_CUDA_BATCH, _MAX_CUDA_PIXELS // size**2)
-    return max(min(int(usable // fused_tile_bytes(architecture)), most), 1)
+    limit = min(_MAX_CUDA_BATCH, _MAX_CUDA_PIXELS // size**2)
+    return max(min(int(usable // fused_tile_bytes(architecture)), limit), 1)
 
 
 def tile_bytes(architecture: Architecture) -> int:
-    """About how much memory a tile takes at its peak, in bytes, without gradients.
+    """Estimates the plain network's peak memory per tile in bytes, without gradients.
 
-    The larger of a global block's attention (biases of all pairs, twice) and of the decoder's
-    class convolution (K groups of D/8 features at the logits' resolution, twice).
+    The peak is in a global block's attention, in the decoder's class convolution or in its input.
     """
     backbone = architecture.backbone
     tokens = architecture.grid_size**2
+    # Position biases of all pairs of tokens, twice.
     attention = 2 * backbone.heads * tokens * tokens
     logits = (architecture.tile_size // architecture.stride) ** 2
+    # K groups of D/8 features at the resolution of the logits, twice.
     features = 2 * architecture.num_classes * backbone.decoder_dim // 8 * logits
+    # D/4 channels at twice the resolution of the logits, three times.
     upscaled = 3 * backbone.decoder_dim // 4 * 4 * logits
     return 4 * max(attention, features, upscaled)
 
 
 def fused_tile_bytes(architecture: Architecture) -> int:
-    """About how much memory a tile takes in the fast network on a GPU, in bytes, in float32.
+    """Estimates the fast network's peak memory per tile on a GPU, in bytes, in float32.
 
-    The larger of a global block's attention (qkv twice, queries and keys with their positions,
-    products with the positions), its MLP, and the decoder's last layers (their input at twice the
-    logits' resolution, K groups of D/8 features twice). On a CPU torch's profiler gave 244 MB for
-    this network with vit_b and 10 classes, scores left out as fused kernels do; bf16 takes half.
+    The peak is in a global block's attention, in its MLP or in the decoder's last layers. torch's
+    profiler measured 244 MB on a CPU with vit_b and 10 classes, without the attention scores,
+    which fused kernels do not store. bf16 takes half.
     """
     backbone = architecture.backbone
     tokens, width = architecture.grid_size**2, backbone.decoder_dim // 8
-    by_head = 2 * (backbone.dim // backbone.heads + 2 * architecture.grid_size)
-    attention = 6 * backbone.dim + backbone.heads * (by_head + 4 * architecture.grid_size)
+    # Per token: qkv twice, queries and keys with position channels, products with the positions.
+    per_head = 2 * (backbone.dim // backbone.heads + 2 * architecture.grid_size)
+    attention = 6 * backbone.dim + backbone.heads * (per_head + 4 * architecture.grid_size)
     mlp = 2 * (MLP_RATIO * backbone.dim + backbone.dim // 4) + 4 * backbone.dim
+    # Input at twice the resolution of the logits, and K groups of D/8 features twice.
     logits = (architecture.tile_size // architecture.stride) ** 2
     decoder = logits * (4 * 2 * width + 2 * architecture.num_classes * width)
     return 4 * max(tokens * attention, tokens * mlp, decoder)

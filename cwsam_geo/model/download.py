@@ -1,4 +1,4 @@
-"""Downloading a checkpoint: resumable, verified, whole or not at all."""
+"""Downloads a checkpoint: resumable, verified, whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ from cwsam_geo.io.atomic import real_file
 from cwsam_geo.model.checkpoints import Checkpoint
 
 _CHUNK = 1 << 20
+"""Bytes read at once."""
+
 _LOST = (urllib.error.URLError, ConnectionError, TimeoutError, HTTPException, ssl.SSLError)
+"""Exceptions that mean a lost connection, after which the download is resumed."""
 
 Progress = Callable[[int, int], None]
-"""Called with the bytes that are there and the bytes in all."""
+"""Called with the number of bytes present and the total number of bytes."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How often a lost connection is taken up again.
+    """How often and how soon a download is retried after a lost connection.
 
     Attributes:
-        attempts: Attempts in all without a byte of progress.
-        pause_s: Seconds before the second one; doubled each time.
-        timeout_s: Seconds without an answer until a connection counts as lost.
+        attempts: Consecutive attempts without a new byte before giving up.
+        pause_s: Seconds before the second attempt; doubled before each further one.
+        timeout_s: Seconds without an answer before a connection counts as lost.
     """
 
     attempts: int = 5
@@ -64,24 +67,18 @@ def download(
     on_progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Downloads a checkpoint, or finishes a download that was cut off.
+    """Downloads a checkpoint, or resumes an interrupted download.
 
-    What has arrived stands in ``NAME.part`` beside the target until size and hash are right.
-
-    Args:
-        checkpoint: Which.
-        folder: Where to; made if it is not there.
-        overwrite: Replace a file of that name that is not the checkpoint.
-        on_progress: Told how far it is.
-        patience: With lost connections.
+    The data is collected in ``NAME.part`` beside the target until size and hash are right. Nothing
+    is downloaded if the target is already the checkpoint. The folder is created if necessary.
 
     Returns:
-        The file; nothing is downloaded if it is there already.
+        The path of the checkpoint.
 
     Raises:
-        UsageError: Another file of that name is there and ``overwrite`` is False.
-        OutputError: The folder cannot be written to, or the disk has too little room.
-        ModelError: The server has no such file or another one, or the connection was lost.
+        UsageError: Another file has the target's name and ``overwrite`` is False.
+        OutputError: The folder cannot be written to, or the disk has too little space.
+        ModelError: The server lacks the file or has another one, or the connection was lost.
     """
     _check_address(checkpoint.url)
     try:
@@ -95,7 +92,7 @@ def download(
         return target
     if target.exists() and not overwrite:
         raise UsageError(
-            f"{target}: is there, but is not {checkpoint.name} (size or hash differ); pass "
+            f"{target}: exists, but is not {checkpoint.name} (size or hash differ); pass "
             "--overwrite to replace it"
         )
     real = real_file(target)
@@ -113,7 +110,8 @@ class _Download:
         self.on_progress, self.patience = on_progress, patience
 
     def run(self) -> None:
-        """Leaves the whole, verified file in ``part``."""
+        """Downloads to ``part`` until the file is complete, and verifies it."""
+        # A partial file that is too long cannot be the beginning of the checkpoint.
         if self._present() > self.checkpoint.size:
             self.part.unlink()
         self._check_room()
@@ -137,6 +135,7 @@ class _Download:
         return self.part.stat().st_size if self.part.is_file() else 0
 
     def _check_room(self) -> None:
+        # Checked first: otherwise the disk would be full after gigabytes of download.
         missing = self.checkpoint.size - self._present()
         free = shutil.disk_usage(self.part.parent).free
         if free < missing:
@@ -158,16 +157,17 @@ class _Download:
                 self._copy(response, file, start)
 
     def _agreed_start(self, response: HTTPResponse, start: int) -> int:
-        """Where the server begins: it may not know ranges. Refuses a file of another size."""
+        """Returns the offset at which the response starts, and refuses a file of another size."""
         length = response.headers.get("Content-Length", "")
         total = int(length) if length.isdigit() else None
         if response.status == 206:
-            # "bytes 100-199/200"
+            # For example "bytes 100-199/200".
             span, _, whole = response.headers.get("Content-Range", "").partition("/")
             if not span.startswith(f"bytes {start}-"):
-                raise ModelError(f"{self.checkpoint.url}: the server answered with another range")
+                raise ModelError(f"{self.checkpoint.url}: the server sent another byte range")
             total = int(whole) if whole.isdigit() else None
         else:
+            # The server does not support ranges: it sends the file from its beginning.
             start = 0
         if total is not None and total != self.checkpoint.size:
             raise ModelError(
@@ -188,10 +188,11 @@ class _Download:
             self.on_progress(present, size)
 
     def _refused(self, error: urllib.error.HTTPError) -> None:
-        """Decides about an HTTP error: raises for good, or returns to try again."""
+        """Raises if an HTTP error is permanent; returns if another attempt makes sense."""
         if error.code == 416 and self._present():
-            # What is there is not the beginning of the server's file.
+            # The range is invalid, so the partial file does not belong to the server's file.
             self.part.unlink()
+        # 408 and 429 (timeout, too many requests) are temporary, as are the server's own errors.
         elif error.code < 500 and error.code not in (408, 429):
             raise ModelError(
                 f"{self.checkpoint.url}: the server answered HTTP {error.code} {error.reason}"
@@ -205,12 +206,12 @@ class _Download:
 
     def _verify(self) -> None:
         with self.part.open("rb") as file:
-            found = _hashed(file).hexdigest()
-        if found != self.checkpoint.sha256:
+            sha256 = _hashed(file).hexdigest()
+        if sha256 != self.checkpoint.sha256:
             self.part.unlink()
             raise ModelError(
-                f"{self.checkpoint.url}: what arrived has sha256 {found[:12]}..., not "
-                f"{self.checkpoint.sha256[:12]}...; it was thrown away, try again"
+                f"{self.checkpoint.url}: the downloaded file has sha256 {sha256[:12]}..., not "
+                f"{self.checkpoint.sha256[:12]}...; it was deleted, try again"
             )
 
 
@@ -225,11 +226,11 @@ def _check_address(url: str) -> None:
     parts = urllib.parse.urlsplit(url)
     is_local = parts.hostname in {"localhost", "127.0.0.1", "::1"}
     if parts.scheme != "https" and not (parts.scheme == "http" and is_local):
-        raise ModelError(f"{url}: only https addresses are downloaded from")
+        raise ModelError(f"{url}: only https addresses are allowed")
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but not out of https."""
+    """Follows redirects to https addresses only."""
 
     def redirect_request(
         self,

@@ -17,18 +17,24 @@ if TYPE_CHECKING:
     from cwsam_geo.model.build import Architecture
 
 LAYER_NORM_EPS = 1e-6
+"""SAM's value, instead of torch's 1e-5."""
+
 MLP_RATIO = 4
+"""Hidden channels of a block's MLP per channel of a token, as in SAM."""
+
 POSITION_STD = 0.02
+"""Standard deviation of a new position embedding, as usual for vision transformers."""
+
 MLP_ADAPTER_SCALE = 0.5
+"""Factor of the MLP adapter's output in the CWSAM authors' code."""
 
 
 class Attention(nn.Module):
-    """SAM's self-attention with decomposed relative positions, on a square of tokens.
+    """SAM's self-attention with decomposed relative positions (MViTv2, arXiv 2112.01526).
 
     Args:
         dim: Channels D of a token.
-        heads: Number of heads.
-        size: Side of the square in tokens.
+        size: Side of the square of tokens that attend to each other.
     """
 
     def __init__(self, dim: int, heads: int, size: int) -> None:
@@ -40,21 +46,22 @@ class Attention(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, dim // heads))
 
     def forward(self, tokens: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Tokens attend to each other.
+        """Lets all tokens attend to each other.
 
-        The score of two tokens is q.k/sqrt(d) + q.R_h[y, y'] + q.R_w[x, x'].
+        The score of a query at (y, x) and a key at (y', x') is
+        q.k / sqrt(d) + q.R_h[y - y'] + q.R_w[x - x'], with d channels per head.
 
         Args:
             tokens: Shape (B, h, w, D).
-            is_token: False where a position is padding that nobody shall attend to, shape
-                (B, h * w); None where all count.
+            is_token: False at padding, to which no token may attend; shape (B, h * w). None
+                allows attention to all positions.
 
         Returns:
             Shape (B, h, w, D).
         """
         batch, height, width, dim = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, height * width, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, h * w, d)
         bias = self._positions(q, height, width)
         if is_token is not None:
             bias = bias.masked_fill(~is_token[:, None, None, :], -math.inf)
@@ -64,20 +71,20 @@ class Attention(nn.Module):
         return projected
 
     def _positions(self, q: Tensor, height: int, width: int) -> Tensor:
-        """The scores' share of the relative positions, shape (B, heads, h * w, h * w)."""
+        """Returns the relative positions' part of the scores, shape (B, heads, h * w, h * w)."""
         grid = q.reshape(*q.shape[:2], height, width, -1)
         rows = sam.get_rel_pos(height, height, self.rel_pos_h)
         columns = sam.get_rel_pos(width, width, self.rel_pos_w)
         by_row = torch.einsum("bnhwc,hkc->bnhwk", grid, rows)
         by_column = torch.einsum("bnhwc,wkc->bnhwk", grid, columns)
+        # (B, heads, h, w, h, 1) + (B, heads, h, w, 1, w)
         return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
 
 
 class Block(nn.Module):
-    """A transformer block of SAM with an adapter after attention and one beside the MLP.
+    """A transformer block of SAM with an adapter after attention and one parallel to the MLP.
 
     Args:
-        architecture: Sizes and options.
         window: Side of the attention windows in tokens, or 0 for attention over the whole tile.
     """
 
@@ -95,7 +102,7 @@ class Block(nn.Module):
         self.mlp_adapter = Adapter(dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens to tokens, shape (B, h, w, D)."""
+        """Maps tokens to tokens, shape (B, h, w, D)."""
         attended = self._attend(self.norm1(tokens))
         tokens = tokens + attended + self.attention_adapter(attended)
         normed = self.norm2(tokens)
@@ -110,6 +117,7 @@ class Block(nn.Module):
         windows, padded = sam.window_partition(tokens, self.window)
         is_token = None
         if padded != size and not self.attend_padding:
+            # Partition a map of ones like the tokens: it is zero where padding was added.
             ones = tokens.new_ones(len(tokens), *size, 1)
             is_token = sam.window_partition(ones, self.window)[0].flatten(1) > 0
         attended = self.attn(windows, is_token)
@@ -117,14 +125,11 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image to image embedding.
-
-    Args:
-        architecture: Sizes and options.
+    """Computes image embeddings.
 
     Attributes:
         checkpointing: Recompute each block in the backward pass instead of keeping its
-            activations: less memory for more time.
+            activations. This takes less memory and more time.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -152,15 +157,16 @@ class Encoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to embeddings.
+        """Computes the embeddings of preprocessed images.
 
         Args:
-            images: Preprocessed, shape (B, 3, H, W), float32.
+            images: Shape (B, 3, H, W), float32.
 
         Returns:
             Shape (B, decoder dim, H / patch size, W / patch size).
         """
-        tokens = self.patch_embed(images)
+        tokens = self.patch_embed(images)  # (B, h, w, D)
+        # The prompt uses the patch embedding before positions are added.
         features = self.prompt.features(images, tokens)
         tokens = tokens + self.pos_embed
         for i, block in enumerate(self.blocks):

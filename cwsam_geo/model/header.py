@@ -1,4 +1,4 @@
-"""What a model bundle says beside its tensors: BundleHeader."""
+"""The metadata of a model bundle: everything but its tensors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from cwsam_geo.model.tensors import expected_shapes, trainable_names
 from cwsam_geo.preprocess import PreprocessSpec
 
 Kind = Literal["full", "adapters"]
-"""All tensors, or only those that fine-tuning trains."""
+"""Whether a bundle holds all tensors or only those that fine-tuning trains."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FORMAT_VERSION = 1
+"""Version of the metadata's layout; bundles with another version are refused."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class BaseReference:
     Attributes:
         sha256: ``frozen_sha256`` of the base.
         name: Its file name, such as ``sam_vit_b_01ec64.pth``.
-        hint: Where it was when the adapters were trained: a path, or an address.
+        hint: Path or URL of the base when the adapters were trained.
 
     Raises:
-        ModelError: One of them is no text.
+        ModelError: An attribute is not a string.
     """
 
     sha256: str
@@ -45,20 +46,19 @@ class BaseReference:
 
 @dataclass(frozen=True)
 class BundleHeader:
-    """All of a bundle but its tensors.
+    """Everything in a bundle but its tensors.
 
     Attributes:
-        kind: ``full`` or ``adapters``.
-        architecture: Sizes and options.
         preprocess: From a scene's bands to the model's input.
         legend: The classes, in the order of the model's channels.
-        provenance: Free-form, for JSON: data, metrics, licence and so on; ``trained`` says
-            whether the adapters have been, ``created_by`` which version wrote the bundle.
-        base: The base an adapters bundle needs; None for a full one.
+        provenance: Free-form JSON values: training data, metrics, licence and so on. ``trained``
+            is required and says whether the adapters have been trained; ``created_by`` names the
+            version that wrote the bundle.
+        base: The base that an adapters bundle needs; None for a full bundle.
         frozen_sha256: Hash of the frozen tensors of a full bundle; None for adapters.
 
     Raises:
-        ModelError: The parts do not fit together.
+        ModelError: The attributes are inconsistent.
     """
 
     kind: Kind
@@ -88,13 +88,13 @@ class BundleHeader:
             raise ModelError("model bundle: provenance must say whether it is trained")
 
     def tensor_names(self) -> frozenset[str]:
-        """Names of the tensors that the bundle must hold."""
+        """Returns the names of the tensors that the bundle must hold."""
         if self.kind == "adapters":
             return trainable_names(self.architecture)
         return frozenset(expected_shapes(self.architecture))
 
     def to_json(self) -> str:
-        """The metadata as JSON text."""
+        """Returns the metadata as JSON text."""
         return json.dumps(
             {
                 "format_version": FORMAT_VERSION,
@@ -111,12 +111,13 @@ class BundleHeader:
 
     @classmethod
     def from_json(cls, text: str) -> BundleHeader:
-        """Reads what ``to_json`` gave.
+        """Reads the output of ``to_json``.
 
         Raises:
-            ModelError: It is malformed, or of a format version that is not known.
+            ModelError: The text is malformed or has an unknown format version.
         """
         data = _parsed(text)
+        # The version comes first: another one may have other fields.
         version = data.pop("format_version", None)
         if version != FORMAT_VERSION:
             raise ModelError(

@@ -15,52 +15,53 @@ from cwsam_geo.ops import Decision, PendingDecision
 
 
 class TorchOps:
-    """``cwsam_geo.ops.Ops`` on torch tensors; only decided bytes come back to the CPU.
+    """Implements ``cwsam_geo.ops.Ops`` for the tensors of one device.
 
-    Args:
-        device: Where the tensors are.
+    Logits stay on the device; only the bytes of a decision are copied to the CPU.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def zeros(self, shape: Sequence[int]) -> Tensor:
-        """Zeros, float32, on the device."""
+        """Returns zeros, float32, on the device."""
         return torch.zeros(tuple(shape), dtype=torch.float32, device=self.device)
 
     def constant(self, values: NDArray[np.float32]) -> Tensor:
-        """The values as a tensor on the device."""
+        """Returns the values as a tensor on the device."""
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
     def upsample(self, logits: Tensor, stride: int) -> Tensor:
-        """(K, h, w) to (K, h * stride, w * stride), bilinear, ``align_corners=False``."""
+        """Interpolates (K, h, w) to (K, h * stride, w * stride), bilinear between centres."""
         size = (logits.shape[1] * stride, logits.shape[2] * stride)
         return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
 
     def decide(self, logits: Tensor, confidence: bool, probabilities: bool) -> PendingDecision:
-        """Winning channels and probabilities of logits (K, h, w).
+        """Finds the winning channel of every pixel and, on request, probabilities.
 
         Args:
-            logits: Raw values.
-            confidence: Also give the winner's probability.
-            probabilities: Also give every class's.
+            logits: Raw values, shape (K, h, w).
+            confidence: Also give the probability of the winning class.
+            probabilities: Also give the probability of every class.
 
         Returns:
-            Gives channels, and probabilities in per cent where asked for, all uint8 on the CPU.
+            A function that returns channels and probabilities in per cent, uint8 on the CPU.
         """
-        # max gives the winner five times faster than argmax does on a CPU.
+        # On a CPU max finds the winner five times faster than argmax.
         best, channels = logits.max(0)
         codes = _fetched_bytes(channels)
         if not (confidence or probabilities):
             return lambda: Decision(codes.numpy())
+        # Softmax: subtracting the maximum avoids overflow.
         shares = (logits - best).exp()
         total = shares.sum(0)
         each = (100 * shares / total).round().to(torch.uint8) if probabilities else None
-        # The winner's own share is exp(0). Divided anew it may be rounded the other way.
+        # The winner's share is exp(0) = 1. Its probability comes from ``each`` where that exists,
+        # because 100 / total may be rounded differently.
         winner = (100 / total).round() if each is None else each.amax(0)
-        sure = _fetched_bytes(winner) if confidence else None
-        all_of_them = None if each is None else _fetched_bytes(each)
-        return lambda: Decision(codes.numpy(), _read(sure), _read(all_of_them))
+        winner_bytes = _fetched_bytes(winner) if confidence else None
+        class_bytes = None if each is None else _fetched_bytes(each)
+        return lambda: Decision(codes.numpy(), _read(winner_bytes), _read(class_bytes))
 
 
 def _fetched_bytes(values: Tensor) -> Fetched:

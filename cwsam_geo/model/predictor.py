@@ -1,4 +1,4 @@
-"""Models made ready for use: from a bundle, a device and a precision to a callable on tiles."""
+"""Loads a model bundle on a device and maps tiles to logits with it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,36 @@ from cwsam_geo.preprocess import ImageStack, PreprocessSpec, SceneBands, TileSta
 
 _AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+"""Axes to mirror for each view of test-time augmentation; the first view is the tile itself."""
+
 _ACCELERATED = ("cpu", "cuda")
+"""Types of device that the fast network supports."""
 
 Network = Literal["both", "plain", "fast"]
-"""Which network computes: ``plain`` is the yardstick and has gradients, ``fast`` gives the same
-numbers sooner and holds its own weights, ``both`` is plain with gradients and fast without."""
+"""Which network computes.
+
+``plain`` is the reference and supports gradients. ``fast`` gives the same numbers faster and has
+its own copy of the weights. ``both`` uses ``plain`` where gradients are enabled and ``fast``
+elsewhere.
+"""
 
 
 class LoadedModel(nn.Module):
-    """A model on a device: preprocessed images to float32 logits.
+    """A model on a device, which maps preprocessed images to float32 logits.
 
     Args:
         bundle: A full bundle.
-        device: Where to compute.
         precision: Number format of the arithmetic.
-        network: Which network to keep.
-        compile: Let torch.compile rewrite the fast network; see ``accelerate``.
+        network: Which networks to keep; devices without the fast network get the plain one.
+        compile: Compile the fast network with torch.compile; see ``accelerate``.
 
     Attributes:
         cwsam: The plain network, or None where only the fast one is kept.
-        device: Where it computes.
-        architecture: Its sizes and options.
-        preprocess: From a scene's bands to its input.
-        legend: Its classes, in the order of its channels.
-        provenance: Its data, metrics, licence and so on.
+        preprocess: From a scene's bands to the model's input.
+        legend: The classes, in the order of the model's channels.
+        provenance: Training data, metrics, licence and so on.
         precision: Number format of the arithmetic.
-        compiled: Whether torch.compile rewrites it, once for each size of batch.
+        compiled: Whether torch.compile is used; it compiles anew for each batch size.
     """
 
     def __init__(
@@ -71,7 +75,8 @@ class LoadedModel(nn.Module):
         self.cwsam: Cwsam | None = bundle.build().to(device)
         self._network = network if device.type in _ACCELERATED else "plain"
         self.compiled = compile and self._network != "plain"
-        # Not a submodule: its weights are the plain network's, in another layout.
+        # A tuple (state of the plain weights, network) hides the fast network from nn.Module: its
+        # weights repeat those of the plain network and must not appear in ``state_dict``.
         self._fast: tuple[object, nn.Module] | None = None
         if self._network != "plain" and device.type == "cpu":
             tune_allocator()
@@ -81,17 +86,19 @@ class LoadedModel(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits; differentiable where gradients are on and the plain network is kept.
+        """Computes the logits of preprocessed images.
+
+        The result is differentiable where gradients are enabled and the plain network is kept.
 
         Args:
-            images: Preprocessed, shape (B, 3, T, T) with T the model's tile size, float32.
+            images: Shape (B, 3, T, T) with T the model's tile size, float32.
 
         Returns:
-            Logits, shape (B, K, T / stride, T / stride), float32; the stride is 4 with SAM's
+            Logits, shape (B, K, T / stride, T / stride), float32. The stride is 4 with SAM's
             backbones.
 
         Raises:
-            ModelError: The images have another size.
+            ModelError: The images have another shape.
         """
         if self.cwsam is None or (self._network == "both" and not torch.is_grad_enabled()):
             fast: Tensor = self._accelerated()(images)
@@ -102,10 +109,11 @@ class LoadedModel(nn.Module):
         return logits.float()
 
     def _accelerated(self) -> nn.Module:
-        """The fast network; made again when the plain one's weights have changed since."""
+        """Returns the fast network, rebuilt if the plain network's weights have changed."""
         if self.cwsam is None:
             assert self._fast is not None
             return self._fast[1]
+        # torch counts in-place changes in a tensor's version, except in inference mode.
         weights = self.cwsam.state_dict().values()
         state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in weights)
         if self._fast is None or self._fast[0] != state:
@@ -119,14 +127,15 @@ def load_model(
     precision: str = "fp32",
     network: Network = "both",
 ) -> LoadedModel:
-    """Loads a model bundle, ready for use.
+    """Loads a model bundle.
 
     Args:
-        path_or_name: A bundle's path, or the name of one that is installed or downloaded.
+        path_or_name: Path of a bundle, or name of an installed or downloaded one.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        network: ``both``: fast without gradients (``torch.no_grad``), plain and differentiable
-            with them; ``fast`` or ``plain``: only that one, for half the memory.
+        network: ``both`` uses the plain, differentiable network where gradients are enabled, and
+            the fast one elsewhere (``torch.no_grad``). ``fast`` or ``plain`` keeps only one
+            network, for half the memory.
 
     Returns:
         A module whose ``forward`` takes preprocessed images (B, 3, T, T), float32, and returns
@@ -134,34 +143,31 @@ def load_model(
 
     Raises:
         ModelError: The bundle, or the base of an adapters bundle, is missing or damaged.
-        UsageError: There is no such device or precision here.
+        UsageError: The device or the precision is not available on this machine.
     """
-    where = resolve_device(device)
+    torch_device = resolve_device(device)
     bundle = load_full(path_or_name)
-    resolved = resolve_precision(precision, where, fast=network == "fast")
-    return LoadedModel(bundle, where, resolved, network)
+    number_format = resolve_precision(precision, torch_device, fast=network == "fast")
+    return LoadedModel(bundle, torch_device, number_format, network)
 
 
 class TorchPredictor:
-    """Tiles to logits, as ``map_scene`` calls it.
+    """Maps tiles to logits for ``map_scene``; implements ``cwsam_geo.ops.Predictor``.
 
-    On CUDA it returns as soon as the device has its orders: raw tiles are uploaded beside the
-    computing, and logits that are not finite are noticed when the device has come to them, at the
-    latest by ``finish``. Elsewhere the CPU preprocesses (numpy does it as fast as torch does), and
-    everything is done when a call returns.
+    On CUDA a call returns once its work is queued. Raw tiles are uploaded while the device computes
+    and are preprocessed there. Logits that are not finite are reported by a later call, or by
+    ``finish`` at the latest. On other devices the CPU preprocesses tiles (numpy is as fast as torch
+    there), and the logits are complete when a call returns.
 
     Args:
-        model: A loaded model.
-        tta: Average the logits over the tile and its three mirror images.
+        tta: Test-time augmentation: average the logits of the tile and its three mirror images.
 
     Attributes:
-        model: The model.
         tile_size: Side of a tile in pixels.
-        stride: Pixels of the tile for one of the logits.
+        stride: Pixels of the tile per logit along each axis.
         num_classes: K.
-        device: Where it computes.
         precision: Number format of the arithmetic.
-        ops: Arithmetic on its logits.
+        ops: Arithmetic on the logits.
     """
 
     def __init__(self, model: LoadedModel, tta: bool = False) -> None:
@@ -178,30 +184,25 @@ class TorchPredictor:
         self._watch = Stopwatch(model.device)
 
     def stack(self, spec: PreprocessSpec, scene: SceneBands, size: int) -> TileStack:
-        """Room for the raw tiles of a batch.
-
-        Args:
-            spec: The model's preprocessing.
-            scene: How the tiles' bands answer to the model's.
-            size: Tiles, at most.
-        """
+        """Makes a stack for up to ``size`` tiles of a scene."""
         if self.device.type != "cuda":
             return ImageStack(spec, scene, size)
-        # A compiled network is written anew for each size of batch.
+        # torch.compile compiles anew for each batch size, so a compiled network gets one size.
         return RawStack(spec, scene, size, self.device, fixed=self.model.compiled)
 
     def __call__(self, tiles: NDArray[np.float32] | RawTiles) -> Tensor:
-        """Logits of a batch.
+        """Computes the logits of a batch.
 
         Args:
-            tiles: Raw ones, or preprocessed ones of shape (B, 3, T, T), float32.
+            tiles: Raw tiles, or preprocessed tiles of shape (B, 3, T, T), float32.
 
         Returns:
             Logits, shape (B, K, T / stride, T / stride), float32, on the device.
 
         Raises:
-            MemoryError: The device's memory does not suffice for a batch of this size.
-            ModelError: Numbers grew beyond the precision; a class would come out of nothing.
+            MemoryError: The device has too little memory for a batch of this size.
+            ModelError: Logits of this or an earlier batch are not finite, so their classes would
+                be meaningless.
         """
         try:
             with self._watch.running():
@@ -212,19 +213,19 @@ class TorchPredictor:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler: the error's traceback would keep the batch's tensors alive.
+        # Outside the handler, because the error's traceback keeps the tensors of the batch alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         raise MemoryError(f"out of memory on {self.device} with {len(tiles)} tiles at once")
 
     def finish(self) -> float:
-        """Waits until all is computed.
+        """Waits until all batches are computed.
 
         Returns:
-            Seconds that the device has computed logits.
+            Seconds that the device spent computing logits.
 
         Raises:
-            ModelError: See ``__call__``; for any batch so far.
+            ModelError: Logits of any batch are not finite.
         """
         self._check(wait=True)
         return self._watch.seconds()
@@ -232,7 +233,7 @@ class TorchPredictor:
     def _check(self, wait: bool) -> None:
         if not self._finite.passed(wait):
             raise ModelError(
-                f"the model's numbers are beyond {self.precision}; use --precision fp32 (or bf16)"
+                f"the model's values overflow {self.precision}; use --precision fp32 (or bf16)"
             )
 
     @torch.inference_mode()
@@ -242,9 +243,11 @@ class TorchPredictor:
         else:
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
         total: Tensor | None = None
+        # Mirror the tiles, compute, and mirror the logits back.
         for axes in self._flips:
             logits = self.model(images.flip(axes)).flip(axes) if axes else self.model(images)
             total = logits if total is None else total.add_(logits)
         assert total is not None
+        # Drop the logits of tiles that only fill up a batch of fixed size.
         total = total[: len(tiles)]
         return total if len(self._flips) == 1 else total.div_(len(self._flips))

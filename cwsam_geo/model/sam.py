@@ -1,8 +1,8 @@
 """SAM's own building blocks, taken from the installed segment-anything.
 
-``import segment_anything`` runs an ``__init__`` that needs torchvision, which CWSAM does not. The
-``modeling`` subpackage needs torch only, so it is loaded on its own under a private name; a user's
-``import segment_anything`` is neither needed nor disturbed.
+``import segment_anything`` imports torchvision, which CWSAM does not need. The ``modeling``
+subpackage needs torch only, so it is loaded on its own under a private name. This does not
+interfere with a user's ``import segment_anything``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _load_modeling() -> ModuleType:
         return sys.modules[_PRIVATE]
     try:
         package = importlib.util.find_spec("segment_anything")
-    except ValueError:
+    except ValueError:  # a module of that name without a spec is loaded already
         package = None
     folders = [Path(f) for f in (package.submodule_search_locations or [])] if package else []
     inits = [f / "modeling" / "__init__.py" for f in folders]
@@ -40,6 +40,7 @@ def _load_modeling() -> ModuleType:
     if spec is None or spec.loader is None:
         raise ModelError(_MISSING)
     module = importlib.util.module_from_spec(spec)
+    # Registered before it runs, because its relative imports look it up there.
     sys.modules[_PRIVATE] = module
     try:
         spec.loader.exec_module(module)
@@ -63,16 +64,19 @@ MLPBlock: Callable[..., nn.Module] = _common.MLPBlock
 PatchEmbed: Callable[..., nn.Module] = _encoder.PatchEmbed
 """Image (B, C, H, W) to tokens (B, h, w, D)."""
 MLP: Callable[..., nn.Module] = _decoder.MLP
-"""Linear layers with ReLU between them: the mask decoder's hypernetwork."""
+"""Linear layers with ReLU between them; the mask decoder's hypernetwork is one."""
 TwoWayTransformer: Callable[..., nn.Module] = _transformer.TwoWayTransformer
-"""Image embedding, its positional encoding and tokens to tokens and image tokens."""
+"""Maps image embedding, its positional encoding and tokens to tokens and image tokens."""
 PositionEmbeddingRandom: Callable[..., nn.Module] = _prompt.PositionEmbeddingRandom
-"""Random Fourier features of a grid (h, w): (D, h, w)."""
+"""Random Fourier features, shape (D, h, w), of a grid (h, w)."""
 get_rel_pos: Callable[[int, int, Tensor], Tensor] = _encoder.get_rel_pos
-"""Relative positions (q, k, D) out of a table (2 * size - 1, D)."""
+"""Looks up relative positions (q, k, D) in a table (2 * size - 1, D)."""
 window_partition: Callable[[Tensor, int], tuple[Tensor, tuple[int, int]]]
 window_partition = _encoder.window_partition
-"""Tokens (B, h, w, D) to padded windows (B * windows, size, size, D), and the padded shape."""
+"""Pads tokens (B, h, w, D) and cuts them into windows (B * windows, size, size, D).
+
+It also returns the padded height and width.
+"""
 window_unpartition: Callable[[Tensor, int, tuple[int, int], tuple[int, int]], Tensor]
 window_unpartition = _encoder.window_unpartition
-"""The way back: windows to tokens (B, h, w, D) without padding."""
+"""Puts windows together again to tokens (B, h, w, D) without padding."""

@@ -1,4 +1,4 @@
-"""Where models are kept, and finding them: bundles by name, and the base of adapters."""
+"""Finds models: bundles by name, and the base weights of adapters."""
 
 from __future__ import annotations
 
@@ -20,75 +20,69 @@ SUFFIX = ".safetensors"
 
 
 def packaged_weights() -> Path:
-    """Folder of the models that are installed with the package."""
+    """Returns the folder of the models that are installed with the package."""
     return Path(__file__).parents[1] / "weights"
 
 
 def checkout_weights() -> Path | None:
-    """``weights/`` of the checkout that this package runs from, or None if it is installed."""
+    """Returns ``weights/`` of the checkout that the package runs from; None if installed."""
     root = Path(__file__).parents[2]
     return root / "weights" if (root / "pyproject.toml").is_file() else None
 
 
 def user_weights() -> Path:
-    """The user's folder for models: ``cwsam-geo`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    """Returns the user's model folder: ``cwsam-geo`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "cwsam-geo"
 
 
 def weight_folders() -> list[Path]:
-    """The folders that models are looked for in, in this order."""
+    """Returns the existing folders that are searched for models, in order of search."""
     checkout = checkout_weights()
     folders = [packaged_weights(), *([checkout] if checkout else []), user_weights()]
     return [folder for folder in folders if folder.is_dir()]
 
 
 def known_models() -> dict[str, Path]:
-    """Bundles in ``weight_folders``, by name; of two with one name the first found."""
-    known: dict[str, Path] = {}
+    """Returns the bundles in ``weight_folders`` by name; the first of a name counts."""
+    bundles: dict[str, Path] = {}
     for folder in weight_folders():
         for path in sorted(folder.glob(f"*{SUFFIX}")):
-            known.setdefault(path.stem, path)
-    return known
+            bundles.setdefault(path.stem, path)
+    return bundles
 
 
 def find_model(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a model.
-
-    Args:
-        name_or_path: A path, or the name of a bundle in one of ``weight_folders``.
+    """Finds the file of a model by its path, or by its name in ``weight_folders``.
 
     Raises:
-        ModelError: There is none; the message lists those that are known.
+        ModelError: There is no such model; the message lists the names of all models.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
     text = os.fspath(name_or_path)
-    known = known_models()
+    bundles = known_models()
     name = text.removesuffix(SUFFIX)
-    if name in known:
-        return known[name]
+    if name in bundles:
+        return bundles[name]
     if path.is_dir():
         raise ModelError(f"{text}: a folder, not a model; give the .safetensors file in it")
-    listed = ", ".join(sorted(known)) or "none"
+    known = ", ".join(sorted(bundles)) or "none"
     base = named_checkpoint(text)
     if base is not None:
         raise ModelError(
             f"{text}: is a checkpoint of SAM, a base that knows no classes; fine-tune it "
-            f"(cwsam-geo finetune --init {base.name}), or map with a model (known: {listed})"
+            f"(cwsam-geo finetune --init {base.name}), or map with a model (known: {known})"
         )
-    raise ModelError(f"{text}: no such model file, and no model of that name (known: {listed})")
+    raise ModelError(f"{text}: no such model file, and no model of that name (known: {known})")
 
 
 def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
-    """A bundle with all its tensors: for adapters, the base is found and checked.
+    """Loads a bundle with all its tensors; for adapters, finds and checks the base.
 
-    The base is looked for beside the adapters, in ``weight_folders``, and where it was when the
-    adapters were trained; as a full bundle or as SAM's own checkpoint.
-
-    Args:
-        name_or_path: See ``find_model``.
+    The base may be a full bundle or SAM's own checkpoint. It is searched for beside the adapters,
+    in ``weight_folders``, and at its path when the adapters were trained.
 
     Raises:
         ModelError: The model or its base is missing or damaged; the message says what to get.
@@ -101,7 +95,7 @@ def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
     if base is None:
         return bundle
     for candidate in _candidates(path, base):
-        # A candidate that cannot be read, or is another base, just happens to lie there.
+        # Any file in these folders is tried: unreadable ones and other bases are skipped.
         with contextlib.suppress(ModelError):
             return bundle.with_base(_frozen_tensors(candidate, base))
     raise ModelError(_no_base(path, base))
@@ -110,38 +104,40 @@ def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
 def _candidates(adapters: Path, base: BaseReference) -> Iterator[Path]:
     folders = [adapters.parent, *weight_folders()]
     hint = Path(base.hint)
-    places = [folder / base.name for folder in folders] if base.name else []
+    # The most likely paths first: by name, at the recorded path, then any bundle.
+    paths = [folder / base.name for folder in folders] if base.name else []
     if base.hint:
-        places += [hint, adapters.parent / hint]
+        paths += [hint, adapters.parent / hint]
     for folder in folders:
-        places += sorted(folder.glob(f"*{SUFFIX}"))
+        paths += sorted(folder.glob(f"*{SUFFIX}"))
     seen: set[Path] = set()
-    for place in places:
-        if place not in seen and place.is_file() and place != adapters:
-            seen.add(place)
-            yield place
+    for path in paths:
+        if path not in seen and path.is_file() and path != adapters:
+            seen.add(path)
+            yield path
 
 
 def _frozen_tensors(path: Path, base: BaseReference) -> Mapping[str, Tensor]:
     if path.suffix != SUFFIX:
         return sam_frozen_tensors(path)
+    # The header holds the hash, so the tensors of other bases need not be read.
     if read_header(path).frozen_sha256 != base.sha256:
         raise ModelError(f"{path}: another base")
     bundle = ModelBundle.load(path)
-    trained = trainable_names(bundle.architecture)
-    return {name: t for name, t in bundle.tensors.items() if name not in trained}
+    trainable = trainable_names(bundle.architecture)
+    return {name: t for name, t in bundle.tensors.items() if name not in trainable}
 
 
 def _no_base(path: Path, base: BaseReference) -> str:
     official = next((c for c in CHECKPOINTS.values() if c.file_name == base.name), None)
-    get = (
+    advice = (
         f"run: cwsam-geo models download {official.name}"
         if official
         else f"put {base.name} beside it"
     )
     return (
         f"{path}: holds adapters only; their base {base.name} (sha256 {base.sha256[:12]}...) is "
-        f"neither beside them nor in {_places()}; {get}"
+        f"neither beside them nor in {_places()}; {advice}"
     )
 
 

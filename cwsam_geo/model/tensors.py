@@ -1,4 +1,4 @@
-"""A model's tensors by name: what must be there, fitting positions to a tile, hashing."""
+"""A model's tensors by name: checks, interpolation of positions to a tile size, hash."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from cwsam_geo.model.build import Architecture, Cwsam
 
 Shape = tuple[int, ...]
 _SHOWN = 5
+"""Names that an error message lists at most."""
 
 
 def skeleton(architecture: Architecture) -> Cwsam:
-    """The model without memory for its tensors (on torch's ``meta`` device)."""
+    """Makes a model without memory for its tensors (on torch's ``meta`` device)."""
     with torch.device("meta"):
         return Cwsam(architecture)
 
@@ -31,33 +32,28 @@ def _shapes(architecture: Architecture) -> tuple[dict[str, Shape], frozenset[str
 
 
 def expected_shapes(architecture: Architecture) -> dict[str, Shape]:
-    """Shape of every tensor of the model, by name."""
+    """Returns the shapes of all tensors of a model, by name."""
     return dict(_shapes(architecture)[0])
 
 
 def trainable_names(architecture: Architecture) -> frozenset[str]:
-    """Names of the tensors that fine-tuning trains."""
+    """Returns the names of the tensors that fine-tuning trains."""
     return _shapes(architecture)[1]
 
 
 def check_tensors(
     tensors: Mapping[str, Tensor], architecture: Architecture, names: Iterable[str]
 ) -> None:
-    """Makes sure that exactly the named tensors are there, in the architecture's shapes.
+    """Checks that exactly the tensors ``names`` are present, in the architecture's shapes.
 
-    Positions of the encoder may be of another tile size: ``fit_positions`` fits them.
-
-    Args:
-        tensors: By name.
-        architecture: Of the model they are for.
-        names: Which of the model's tensors there must be.
+    The encoder's positions may be for another tile size; ``fit_positions`` interpolates them.
 
     Raises:
-        ModelError: Tensors are missing, unexpected, of a wrong shape or not of real numbers; the
+        ModelError: Tensors are missing, unexpected, of a wrong shape or not floating-point; the
             message names them.
     """
-    shapes, wanted = expected_shapes(architecture), set(names)
-    missing, unexpected = sorted(wanted - set(tensors)), sorted(set(tensors) - wanted)
+    shapes, required = expected_shapes(architecture), set(names)
+    missing, unexpected = sorted(required - set(tensors)), sorted(set(tensors) - required)
     if missing or unexpected:
         parts = [
             f"{what} {_some(keys)}"
@@ -65,25 +61,25 @@ def check_tensors(
             if keys
         ]
         raise ModelError(f"tensors do not match the architecture: {'; '.join(parts)}")
-    wrong = [
+    misfits = [
         f"{name} is {list(tensors[name].shape)}, not {list(shapes[name])}"
-        for name in sorted(wanted)
+        for name in sorted(required)
         if not _fits(name, tuple(tensors[name].shape), shapes[name], architecture)
     ]
-    if wrong:
-        raise ModelError(f"tensors of a wrong shape: {_some(wrong)}")
-    integers = [name for name in sorted(wanted) if not tensors[name].dtype.is_floating_point]
+    if misfits:
+        raise ModelError(f"tensors of a wrong shape: {_some(misfits)}")
+    integers = [name for name in sorted(required) if not tensors[name].dtype.is_floating_point]
     if integers:
         raise ModelError(f"tensors that are not of floating-point numbers: {_some(integers)}")
 
 
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Makes sure that no tensor holds NaN or infinity, as after a training that diverged.
+    """Checks that no tensor holds NaN or infinity, as after a training that diverged.
 
-    A model of such tensors would give every pixel the first class.
+    A model with such tensors would assign the first class to every pixel.
 
     Raises:
-        ModelError: The message names the tensors.
+        ModelError: Tensors hold values that are not finite; the message names them.
     """
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -100,13 +96,14 @@ def _fits(name: str, shape: Shape, expected: Shape, architecture: Architecture) 
         return True
     if name not in position_names(architecture) or len(shape) != len(expected):
         return False
+    # The position embedding is (1, h, w, D), a table of relative positions (2 * size - 1, d).
     if len(shape) == 4:
         return shape[0] == 1 and shape[1] == shape[2] >= 1 and shape[3] == expected[3]
     return shape[0] % 2 == 1 and shape[1] == expected[1]
 
 
 def position_names(architecture: Architecture) -> list[str]:
-    """Names of the encoder's tensors whose shape depends on the tile size."""
+    """Returns the names of the encoder's tensors whose shape depends on the tile size."""
     tables = [
         f"encoder.blocks.{i}.attn.rel_pos_{axis}"
         for i in architecture.backbone.global_blocks
@@ -116,16 +113,10 @@ def position_names(architecture: Architecture) -> list[str]:
 
 
 def fit_positions(tensors: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """Interpolates positions made for another tile size: bicubic; linear for relative ones.
-
-    Relative positions are fitted as SAM's ``get_rel_pos`` does it at every call.
-
-    Args:
-        tensors: All tensors of the model, by name.
-        architecture: Of the model they are for.
+    """Interpolates positions that were made for another tile size.
 
     Returns:
-        All tensors; those that fitted are the same objects.
+        All tensors of the model; those with the right shape are the same objects as before.
     """
     shapes, fitted = expected_shapes(architecture), dict(tensors)
     for name in position_names(architecture):
@@ -133,21 +124,19 @@ def fit_positions(tensors: Mapping[str, Tensor], architecture: Architecture) -> 
         if tuple(tensor.shape) == shape:
             continue
         if tensor.ndim == 4:
+            # Position embedding (1, h, w, D): bicubic.
             image = tensor.float().permute(0, 3, 1, 2)
             image = F.interpolate(image, shape[1:3], mode="bicubic", align_corners=False)
             fitted[name] = image.permute(0, 2, 3, 1).contiguous()
         else:
+            # Relative positions (2 * size - 1, d): linear, like SAM's ``get_rel_pos``.
             line = F.interpolate(tensor.float().T[None], shape[0], mode="linear")
             fitted[name] = line[0].T.contiguous()
     return fitted
 
 
 def assemble(tensors: Mapping[str, Tensor], architecture: Architecture) -> Cwsam:
-    """The model with these tensors, in float32, on their device, in evaluation mode.
-
-    Args:
-        tensors: All tensors of the model, by name.
-        architecture: Its sizes and options.
+    """Makes a model from its tensors, in float32, on their device, in evaluation mode.
 
     Raises:
         ModelError: See ``check_tensors``.
@@ -155,19 +144,16 @@ def assemble(tensors: Mapping[str, Tensor], architecture: Architecture) -> Cwsam
     check_tensors(tensors, architecture, expected_shapes(architecture))
     fitted = fit_positions(tensors, architecture)
     model = skeleton(architecture)
-    # A copy: training the model must not change the bundle it was made from.
+    # Copied, so that training the model does not change the bundle it was made from.
     state = {n: t.detach().to(torch.float32, copy=True).contiguous() for n, t in fitted.items()}
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash of tensors that does not depend on the file they stand in.
+    """Computes a hash of tensors that does not depend on the file that holds them.
 
-    Over each tensor in the order of names: name, dtype, shape, and its bytes in row-major order.
-
-    Args:
-        tensors: By name.
+    The hash covers name, dtype, shape and bytes (row-major) of each tensor, in order of names.
 
     Returns:
         SHA-256, 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-"""Raw tiles that a device preprocesses itself: fewer bytes travel, and the CPU has less to do."""
+"""Raw tiles that the GPU preprocesses, which saves transfer and work of the CPU."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cwsam_geo.preprocess import TINY_POWER, PreprocessSpec, SceneBands, Units
 
 
 def preprocess(values: Tensor, valid: Tensor, spec: PreprocessSpec, scene: SceneBands) -> Tensor:
-    """``PreprocessSpec.apply`` on a batch, where the tensors are.
+    """Does what ``PreprocessSpec.apply`` does, for a batch and on the device of the tensors.
 
     Args:
-        values: The scene's bands, shape (B, N, T, T), float32; anything where not valid.
+        values: The scene's bands, shape (B, N, T, T), float32; any value where not valid.
         valid: True where there is data, shape (B, T, T).
-        spec: What the model takes.
-        scene: How the N bands answer to the model's, and their units.
+        spec: The model's preprocessing.
+        scene: Units of the N bands, and which band of the model each of them is.
 
     Returns:
         Normalised channels, shape (B, 3, T, T), float32; 0 where not valid.
@@ -31,6 +31,7 @@ def preprocess(values: Tensor, valid: Tensor, spec: PreprocessSpec, scene: Scene
             bands.append(float("nan") if fill is None else fill)
         else:
             bands.append(_scaled(values[:, position], spec, scene).clamp(low, high))
+    # A channel is a band or the difference of two bands, normalised.
     out = values.new_empty(len(values), 3, *values.shape[2:])
     for i, (first, second) in enumerate(spec.terms):
         out[:, i] = bands[first]
@@ -68,14 +69,14 @@ def _to_db(values: Tensor, units: Units) -> Tensor:
 
 @dataclass(frozen=True)
 class RawTiles:
-    """Some tiles as a scene has them, in memory that a device copies from.
+    """A batch of tiles with a scene's raw values, in host memory that a device copies from.
 
     Attributes:
         values: The scene's bands, shape (B, N, T, T), float32.
         valid: True where there is data, shape (B, T, T).
-        count: How many tiles are meant; the rest fills the batch up and its logits are dropped.
-        spec: What the model takes.
-        scene: What the values are.
+        count: Number of actual tiles; any others fill up the batch, and their logits are dropped.
+        spec: The model's preprocessing.
+        scene: Units of the bands, and which band of the model each of them is.
     """
 
     values: Tensor
@@ -88,23 +89,23 @@ class RawTiles:
         return self.count
 
     def images(self, uploads: Uploads) -> Tensor:
-        """Preprocessed on the device that ``uploads`` copies to, shape (B, 3, T, T)."""
+        """Preprocesses the tiles on the device of ``uploads``; returns shape (B, 3, T, T)."""
         return preprocess(uploads(self.values), uploads(self.valid), self.spec, self.scene)
 
 
 class RawStack:
-    """``TileStack`` of raw tiles, in memory that a device copies from.
+    """Implements ``TileStack`` for raw tiles, in host memory that a device copies from.
 
-    Float32 and one byte of validity travel for each band's pixel and each pixel: sources deliver
-    physical values, whatever a file stores.
+    Each pixel is transferred as one float32 per band and one byte of validity, because sources
+    deliver physical values, whatever number format the file has.
 
     Args:
-        spec: What the model takes.
-        scene: What the tiles' values are.
-        size: Tiles that it takes, at most.
-        device: Where they go.
-        fixed: Every part has as many tiles as asked for, so that the device sees one shape only;
-            what fills it up holds no data.
+        spec: The model's preprocessing.
+        scene: Units of the bands, and which band of the model each of them is.
+        size: Maximum number of tiles.
+        device: The device to which tiles are copied.
+        fixed: Fill up every part with empty tiles to the requested count, so that the device gets
+            batches of one shape only.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class RawStack:
     ) -> None:
         self._spec, self._scene, self._size = spec, scene, size
         self._device, self._fixed = device, fixed
+        # Allocated with the first tile, which tells the number of bands.
         self._values: Tensor | None = None
         side = spec.tile_size
         self._valid = pinned((size, side, side), torch.bool, device)
@@ -126,7 +128,7 @@ class RawStack:
         return self._count
 
     def add(self, values: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Copies a tile: raw values (N, T, T), and where there is data, (T, T)."""
+        """Adds a copy of a tile: raw values (N, T, T) and validity (T, T)."""
         if self._values is None:
             shape = (self._size, *values.shape)
             self._values = pinned(shape, torch.float32, self._device)
@@ -135,7 +137,7 @@ class RawStack:
         self._count += 1
 
     def part(self, start: int, count: int) -> RawTiles:
-        """Tiles from ``start`` on."""
+        """Returns up to ``count`` tiles from index ``start`` on."""
         assert self._values is not None
         end = min(start + count, self._count)
         values, valid = self._values[start:end], self._valid[start:end]

@@ -1,4 +1,4 @@
-"""Between the CPU and a device that computes by itself: nobody waits but where results are read.
+"""Asynchronous transfers between the CPU and CUDA: only reading a result waits for the device.
 
 On a CPU everything here is done at once. The CUDA side has not been run on a GPU yet.
 """
@@ -17,27 +17,23 @@ from torch import Tensor
 
 
 def pinned(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Memory of the CPU from and to which a CUDA device copies by itself.
+    """Makes an empty tensor in pinned host memory, which CUDA copies asynchronously.
 
-    torch's caching allocator hands it out again only when the copies that use it are done. Where
-    no memory can be pinned it is plain memory: copies are slower and wait then.
-
-    Args:
-        shape: Of the tensor.
-        dtype: Of the tensor.
-        device: Which device copies; on others than CUDA it is plain memory.
+    torch's caching allocator reuses the memory only when the copies that use it are complete. For
+    other devices than CUDA the tensor is in ordinary memory.
     """
     if device.type == "cuda":
+        # Where no memory can be pinned, ordinary memory works too: its copies are slower and wait.
         with contextlib.suppress(RuntimeError):
             return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
     return torch.empty(tuple(shape), dtype=dtype)
 
 
 class Fetched:
-    """A tensor on its way to the CPU; it may be read in another thread.
+    """A tensor that is being copied to the CPU; it may be read in another thread.
 
     Args:
-        tensor: On any device; on the CPU it is read where it is, from others it is copied.
+        tensor: A tensor on any device; one on the CPU is not copied.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -47,17 +43,17 @@ class Fetched:
             return
         self._host = pinned(tensor.shape, tensor.dtype, tensor.device)
         self._host.copy_(tensor, non_blocking=True)
-        # Blocking: who waits for it leaves the processor to others.
+        # A blocking event: a thread that waits for it sleeps instead of spinning.
         self._event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         self._event.record(torch.cuda.current_stream(tensor.device))
 
     @property
     def ready(self) -> bool:
-        """Whether it can be read without waiting."""
+        """Whether the tensor can be read without waiting."""
         return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
 
     def numpy(self) -> NDArray[Any]:
-        """The values; waits for the device."""
+        """Waits for the copy and returns the values."""
         if self._event is not None:
             self._event.synchronize()
         array: NDArray[Any] = self._host.numpy()
@@ -65,10 +61,9 @@ class Fetched:
 
 
 class Uploads:
-    """Copies tensors to a device while it computes; what it computes next waits for them.
+    """Copies tensors to a device while it computes, in a stream of their own.
 
-    Args:
-        device: Where to.
+    Work that is queued on the device after a copy waits for the copy.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -78,41 +73,42 @@ class Uploads:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, host: Tensor) -> Tensor:
-        """The tensor on the device; ``host``, from ``pinned``, must not be written any more."""
+        """Copies ``host``, made by ``pinned``, to the device; do not write to ``host`` any more."""
         if self._stream is None:
             return host.to(self._device)
         computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._stream):
-            there = host.to(self._device, non_blocking=True)
+            copy = host.to(self._device, non_blocking=True)
         computing.wait_stream(self._stream)
-        # Its memory belongs to the other stream, which must not reuse it before this one is done.
-        there.record_stream(computing)
-        return there
+        # The copy's memory belongs to the upload stream: it must not be reused while the computing
+        # stream needs it.
+        copy.record_stream(computing)
+        return copy
 
 
 class Answer(Protocol):
-    """What ``LateCheck`` asks of a ``Fetched`` yes or no."""
+    """A boolean that may still be on its way to the CPU, such as a ``Fetched``."""
 
     @property
     def ready(self) -> bool:
-        """Whether it can be read without waiting."""
+        """Whether the value can be read without waiting."""
 
     def numpy(self) -> NDArray[Any]:
-        """Yes or no."""
+        """Waits for the value and returns it."""
 
 
 class LateCheck:
-    """Remembers yes-or-no answers that are still to come, so that nobody waits for each."""
+    """Checks booleans that a device computes, without waiting for each of them."""
 
     def __init__(self) -> None:
         self._answers: deque[Answer] = deque()
 
     def add(self, answer: Answer) -> None:
-        """Takes one more answer, later than those before."""
+        """Adds an answer, which arrives after those added before."""
         self._answers.append(answer)
 
     def passed(self, wait: bool) -> bool:
-        """Whether all answers that have come are yes, with ``wait`` all there are."""
+        """Whether all answers that have arrived are true; ``wait`` waits for the others too."""
         while self._answers and (wait or self._answers[0].ready):
             if not bool(self._answers.popleft().numpy()):
                 return False
@@ -120,11 +116,7 @@ class LateCheck:
 
 
 class Stopwatch:
-    """Seconds that a device computes, measured without waiting for it.
-
-    Args:
-        device: Which one.
-    """
+    """Measures how long a device computes, without waiting for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -133,7 +125,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Counts what is computed inside, unless it fails."""
+        """Measures the work that is queued inside the context, unless it raises."""
         before, begin = time.perf_counter(), self._mark()
         yield
         end = self._mark()
@@ -150,7 +142,7 @@ class Stopwatch:
         return event
 
     def seconds(self) -> float:
-        """All that was counted; waits for the device."""
+        """Waits for the device and returns the seconds measured so far."""
         for begin, end in self._spans:
             end.synchronize()
             self._seconds += begin.elapsed_time(end) / 1000

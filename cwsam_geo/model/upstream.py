@@ -1,4 +1,4 @@
-"""Upstream's checkpoints: their names for our tensors, and what their shapes tell."""
+"""Upstream's checkpoints: their names of our tensors, and sizes inferred from their shapes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cwsam_geo.model.build import BACKBONES, Architecture, Backbone
 from cwsam_geo.model.tensors import expected_shapes
 
 Source = Literal["cwsam", "sam"]
+"""Which code wrote a checkpoint: that of the CWSAM authors or SAM's own."""
 
 _COMMON_NAMES = (
     (r"^decoder\.upscaling\.", "mask_decoder.output_upscaling."),
@@ -43,8 +44,9 @@ _NAMES: dict[Source, tuple[tuple[str, str], ...]] = {
         *_COMMON_NAMES,
     ),
 }
-"""From our names to upstream's."""
+"""Regular expressions for our names, and their replacements by upstream's, applied in order."""
 
+# Regular expressions for upstream tensors that are left out, and the reasons.
 _COMMON_DROPS = (
     (r"mask_decoder\.iou_prediction_head\.", "score of a mask's quality, not used for classes"),
     (r"mask_decoder\.output_hypernetworks_mlps\.[123]\.", "masks 2 to 4, never used for classes"),
@@ -65,16 +67,17 @@ _DROPS: dict[Source, tuple[tuple[str, str], ...]] = {
     ),
 }
 _FRESH = re.compile(r"^encoder\.prompt\.|_adapter\.|^decoder\.class_upscaling\.")
-"""What CWSAM adds to SAM, and a SAM checkpoint cannot hold."""
+"""Our names of the tensors that CWSAM adds to SAM, which no SAM checkpoint holds."""
 
 _SHOWN = 8
+"""Names that an error message lists at most."""
 
 
 def source_of(state: Mapping[str, Tensor]) -> Source:
-    """Whose checkpoint a state dict is.
+    """Returns which code wrote a state dict.
 
     Raises:
-        ModelError: It is neither CWSAM's nor SAM's.
+        ModelError: The state dict is neither CWSAM's nor SAM's.
     """
     if "image_encoder.pos_embed" in state and "image_encoder.patch_embed.proj.weight" in state:
         if f"{_PROMPT}.shared_mlp.weight" in state:
@@ -87,10 +90,10 @@ def source_of(state: Mapping[str, Tensor]) -> Source:
 
 
 def infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
-    """Sizes of an upstream checkpoint, from the shapes of its tensors.
+    """Infers the sizes of an upstream checkpoint from the shapes of its tensors.
 
     Raises:
-        ModelError: Tensors that tell are missing or of an odd shape.
+        ModelError: Necessary tensors are missing or have unexpected shapes.
     """
     try:
         return _infer_backbone(state)
@@ -108,12 +111,14 @@ def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
         for key in state
         if (match := re.match(r"image_encoder\.blocks\.(\d+)\.", key))
     }
+    # A table of relative positions has 2 * side - 1 rows. Its side is the grid in global blocks and
+    # the attention window in the others.
     tables = [state[f"image_encoder.blocks.{i}.attn.rel_pos_h"].shape for i in sorted(blocks)]
     sides = [(rows + 1) // 2 for rows, _ in tables]
     windows = {side for side in sides if side != grid}
     if len(windows) > 1:
         raise ValueError
-    found = Backbone(
+    backbone = Backbone(
         name="custom",
         dim=dim,
         depth=len(blocks),
@@ -125,32 +130,40 @@ def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
         decoder_mlp_dim=state["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
         tile_size=grid * patch_size,
     )
-    for known in BACKBONES.values():
-        if replace(found, name=known.name, tile_size=known.tile_size) == known:
-            return known
-    return found
+    for standard in BACKBONES.values():
+        if replace(backbone, name=standard.name, tile_size=standard.tile_size) == standard:
+            return standard
+    return backbone
 
 
 def account(
     state: Mapping[str, Tensor], source: Source, architecture: Architecture
 ) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
-    """Kept (upstream's name to ours), dropped (reason to upstream's names), and fresh (ours)."""
+    """Matches the tensors of a checkpoint with ours and accounts for every one.
+
+    Returns:
+        Our name of each tensor to convert, by upstream's name; upstream's names of the tensors to
+        leave out, by the reason; and our names of the tensors to initialise.
+
+    Raises:
+        ModelError: The checkpoint lacks tensors or has unknown ones.
+    """
     names = list(expected_shapes(architecture))
     fresh = [n for n in names if source == "sam" and _FRESH.search(n)]
-    kept = {_upstream_name(ours, source): ours for ours in names if ours not in set(fresh)}
-    missing = sorted(set(kept) - set(state))
+    our_names = {_upstream_name(ours, source): ours for ours in names if ours not in set(fresh)}
+    missing = sorted(set(our_names) - set(state))
     if missing:
         raise ModelError(f"the checkpoint lacks {len(missing)} tensors: {_some(missing)}")
     dropped: dict[str, list[str]] = {}
     unknown: list[str] = []
-    for key in sorted(set(state) - set(kept)):
+    for key in sorted(set(state) - set(our_names)):
         why = next((why for rule, why in _DROPS[source] if re.match(rule, key)), None)
         (unknown if why is None else dropped.setdefault(why, [])).append(key)
     if unknown:
         raise ModelError(
             f"the checkpoint has {len(unknown)} tensors that are not known: {_some(unknown)}"
         )
-    return kept, dropped, fresh
+    return our_names, dropped, fresh
 
 
 def _upstream_name(ours: str, source: Source) -> str:

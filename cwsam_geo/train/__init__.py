@@ -1,1 +1,1 @@
-"""Training: labelled scenes to a model bundle."""
+"""Training: turns labelled scenes into a model bundle."""

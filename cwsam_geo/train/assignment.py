@@ -1,4 +1,4 @@
-"""Which blocks are for validation and test: shares by labels, with every class where possible."""
+"""Drawing the blocks for validation and test, with the right share of labels of every class."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from cwsam_geo.train.regions import TEST, TRAIN, VAL
 
 Floats = NDArray[np.float64]
 
+# Number of draws: as many as fit into _WORK operations (each takes about blocks * classes), within
+# these limits.
 _MOST_TRIES = 400
 _LEAST_TRIES = 20
 _WORK = 20_000_000
+
+# Number of blocks below which every second draw takes neighbouring blocks together.
 _COMPACT_BELOW = 64
+
+# Cost of a class that a role lacks. The other costs are shares below 1, so it outweighs them.
 _ABSENT = 10.0
 
 
@@ -26,8 +32,8 @@ class BlockTable:
     Attributes:
         classes: Pixels of each class, shape (N, K), float64.
         labelled: Labelled pixels, shape (N,), float64.
-        places: Plane, column and row of each in its plane's grid, shape (N, 3), int64.
-        loss: Share of a training block that the gap to one neighbour takes, shape (N,).
+        places: Plane of each block, and its column and row in the grid there, shape (N, 3), int64.
+        loss: Share of a training block that the gap to a neighbour takes, shape (N,), float64.
     """
 
     classes: Floats
@@ -42,19 +48,20 @@ class BlockTable:
 def assign_blocks(blocks: BlockTable, val: float, test: float, seed: int) -> NDArray[np.uint8]:
     """Draws the blocks for validation and test.
 
-    Of many random draws the best is taken. A draw is good if every class that lies in several
-    blocks is in training and in validation (and in the test), if the classes' shares are near the
-    wanted ones, and if the gaps take few labels from training. Of few blocks, neighbours are
-    drawn together too, since scattered blocks would leave little between their gaps.
+    Many random draws are made and the best is returned. A draw is good if every class that occurs
+    in enough blocks is in training, in validation and in the test, if each class has nearly the
+    requested shares, and if the gaps take few labels from training. Where there are few blocks,
+    half of the draws take neighbours together: the gaps around scattered blocks would leave
+    little for training.
 
     Args:
-        blocks: The blocks, at least two, and three where there is a test.
+        blocks: The blocks: at least two, or three with a test.
         val: Share of the labels for validation.
-        test: Share of the labels for the test.
-        seed: The same seed gives the same draw.
+        test: Share of the labels for the test; 0 for no test.
+        seed: Seed of the draws.
 
     Returns:
-        The role of each block, shape (N,), uint8.
+        Role of each block, shape (N,), uint8.
     """
     judge = _Judge(blocks, val, test)
     best, lowest = None, np.inf
@@ -70,49 +77,53 @@ def assign_blocks(blocks: BlockTable, val: float, test: float, seed: int) -> NDA
 def _orders(
     blocks: BlockTable, tries: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.int64]]:
+    """Yields random orders of the blocks, each (N,)."""
     n = len(blocks)
     planes = int(blocks.places[:, 0].max()) + 1
     for number in range(tries):
         if n < _COMPACT_BELOW and number % 2:
+            # By distance from a random block; the blocks of other planes come last.
             start = blocks.places[rng.integers(n)]
-            apart = np.hypot(*(blocks.places[:, 1:] - start[1:]).T)
+            distance = np.hypot(*(blocks.places[:, 1:] - start[1:]).T)
             plane = rng.permutation(planes)
-            other = np.where(blocks.places[:, 0] == start[0], -1, plane[blocks.places[:, 0]])
-            yield np.lexsort((apart + rng.uniform(0, 1, n), other))
+            plane_rank = np.where(blocks.places[:, 0] == start[0], -1, plane[blocks.places[:, 0]])
+            yield np.lexsort((distance + rng.uniform(0, 1, n), plane_rank))
         else:
             yield rng.permutation(n)
 
 
 class _Judge:
+    """Turns orders of the blocks into roles and rates them."""
+
     def __init__(self, blocks: BlockTable, val: float, test: float) -> None:
         self._blocks = blocks
         self._shares = {VAL: val, TEST: test} if test else {VAL: val}
         self._totals = blocks.classes.sum(0)
-        here = self._totals > 0
-        several = (blocks.classes > 0).sum(0) > len(self._shares)
-        self._spread, self._here = here & several, here
+        occurs = self._totals > 0
+        in_several = (blocks.classes > 0).sum(0) > len(self._shares)
+        self._spread, self._here = occurs & in_several, occurs
         self._edges = _edges(blocks.places)
         work = len(blocks) * (blocks.classes.shape[1] + 4)
         self.tries = int(np.clip(_WORK // work, _LEAST_TRIES, _MOST_TRIES))
 
     def roles(self, order: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The first blocks of an order for validation, the next for the test."""
+        """Role of each block: the first of the order for validation, the next for the test."""
         roles = np.full(len(order), TRAIN, np.uint8)
         sums = self._blocks.labelled[order].cumsum()
-        start, wanted = 0, 0.0
-        for left, (role, share) in zip(
+        start, target = 0, 0.0
+        for roles_left, (role, share) in zip(
             range(len(self._shares), 0, -1), self._shares.items(), strict=True
         ):
-            wanted += share * sums[-1]
-            stop = int(np.abs(sums - wanted).argmin()) + 1
-            # One block at least for each purpose that follows, training being the last.
-            stop = min(max(stop, start + 1), len(order) - left)
+            target += share * sums[-1]
+            stop = int(np.abs(sums - target).argmin()) + 1
+            # At least one block remains for each role that follows; training is the last.
+            stop = min(max(stop, start + 1), len(order) - roles_left)
             roles[order[start:stop]] = role
             start = stop
         return roles
 
     def cost(self, roles: NDArray[np.uint8]) -> float:
-        """How bad a draw is."""
+        """Cost of a draw, lower is better: absent classes, wrong shares, labels lost to gaps."""
         train = self._totals
         cost = 0.0
         for role, share in self._shares.items():
@@ -123,14 +134,15 @@ class _Judge:
                 shares = part[self._here] / self._totals[self._here]
                 cost += float(np.abs(shares - share).mean())
         cost += _ABSENT * float((self._spread & (train == 0)).sum())
+        # Every border between a training block and another one costs training a gap.
         a, b = roles[self._edges[:, 0]], roles[self._edges[:, 1]]
-        lost = self._edges[(a == TRAIN) & (b != TRAIN), 0]
-        taken = (self._blocks.labelled * self._blocks.loss)[lost].sum()
-        return cost + float(taken / self._blocks.labelled.sum())
+        train_edges = self._edges[(a == TRAIN) & (b != TRAIN), 0]
+        pixels_lost = (self._blocks.labelled * self._blocks.loss)[train_edges].sum()
+        return cost + float(pixels_lost / self._blocks.labelled.sum())
 
 
 def _edges(places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of blocks side by side, in both orders, shape (E, 2)."""
+    """Pairs of blocks that share a side, in both orders, shape (E, 2)."""
     index = {tuple(place): i for i, place in enumerate(places.tolist())}
     steps = ((0, 1), (0, -1), (1, 0), (-1, 0))
     pairs = [

@@ -1,4 +1,4 @@
-"""The model card."""
+"""The model card: a description of a trained model in Markdown."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from cwsam_geo import __version__
 from cwsam_geo.train.report import OVERALL, SCORES, Training
 
 _SCALINGS = {"db": "decibels", "linear": "power", "amplitude8": "8-bit amplitude / 255"}
+# Scenes and partial labels that the card names before it writes "...".
 _LISTED = 20
 
 
 def model_card(training: Training) -> str:
-    """The model card, Markdown.
-
-    Args:
-        training: The run that made the model.
-    """
+    """Returns the model card of a training run as Markdown."""
     parts = (_head, _use, _accuracy, _input, _data, _recipe, _licence)
     return "\n".join(line for part in parts for line in part(training)) + "\n"
 
@@ -54,7 +51,7 @@ def _accuracy(t: Training) -> Iterable[str]:
             f"These areas chose the epoch ({t.best.epoch} of {len(t.history)}, the highest mIoU), "
             "which makes the figures a little too good."
             if t.recipe.keep == "best"
-            else "The last epoch was taken, whatever they say."
+            else "The model is that of the last epoch; these figures did not choose it."
         )
     )
     partial = [" or ".join(names) for names in t.data["partial_labels"]]
@@ -63,8 +60,8 @@ def _accuracy(t: Training) -> Iterable[str]:
         yield ""
         yield (
             f"A pixel whose label is one of several classes ({listed}) counts only where the map "
-            "gives none of them, as the likeliest of them: such labels can lower a class's scores, "
-            "and never raise them."
+            "gives none of them. It then counts as an error of the class among them that the model "
+            "finds likeliest. Such labels can lower a class's scores, but never raise them."
         )
     yield from _scores(t, t.report(t.best.matrix))
     if t.test_matrix is not None:

@@ -1,4 +1,4 @@
-"""Which classes a label stands for, and how many labels lie where in a scene."""
+"""Sets of classes that labels stand for, and counts of labels over the cells of a scene."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from cwsam_geo.legend import Legend
 from cwsam_geo.train.config import ClassMap
 
 CELL = 32
-"""Side in pixels of the cells for which labels are counted."""
+"""Side in pixels of the square cells in which labels are counted."""
 
+# Counters that count_cells may allocate (128 MiB of int64) before it sorts instead.
 _MOST_BINS = 1 << 24
 
 
@@ -23,24 +24,27 @@ _MOST_BINS = 1 << 24
 class ClassSets:
     """The sets of classes that labels can stand for.
 
+    Labels of pixels are stored as row numbers of ``table``.
+
     Attributes:
-        table: Which classes each set allows, shape (S, K), bool. Row 0 is empty: no label. Rows 1
-            to K are the single classes in the legend's order, the rest are partial labels.
+        table: Which classes each set allows, shape (S, K), bool. Row 0 allows no class and means
+            "no label". Rows 1 to K are the single classes in the legend's order. The other rows
+            are partial labels, which allow several classes.
     """
 
     table: NDArray[np.bool_]
 
     @classmethod
     def of(cls, legend: Legend, maps: Iterable[ClassMap | None]) -> ClassSets:
-        """The sets that some maps need.
+        """Collects the sets that the maps of all scenes need.
 
         Raises:
-            UsageError: There are more than 65,535.
+            UsageError: There are more than 65,535 sets, the most that uint16 labels can number.
         """
         k = len(legend)
         sets = [(), *((i,) for i in range(k))]
-        several = {s for m in maps if m is not None for s in m.values() if len(s) > 1}
-        sets += sorted(several, key=lambda s: (len(s), s))
+        partial_sets = {s for m in maps if m is not None for s in m.values() if len(s) > 1}
+        sets += sorted(partial_sets, key=lambda s: (len(s), s))
         if len(sets) > 1 << 16:
             raise UsageError(f"{len(sets)} different lists of classes: at most 65,535")
         table = np.zeros((len(sets), k), np.bool_)
@@ -49,21 +53,21 @@ class ClassSets:
         return cls(table)
 
     def row(self, channels: tuple[int, ...]) -> int:
-        """The row of a set of channels."""
-        wanted = np.zeros(self.table.shape[1], np.bool_)
-        wanted[list(channels)] = True
-        return int(np.flatnonzero((self.table == wanted).all(1))[0])
+        """The row of the table that allows exactly these channels."""
+        allowed = np.zeros(self.table.shape[1], np.bool_)
+        allowed[list(channels)] = True
+        return int(np.flatnonzero((self.table == allowed).all(1))[0])
 
 
 @dataclass(frozen=True)
 class CellCounts:
-    """How many pixels of each set lie in each cell of a scene, the empty ones left out.
+    """Labelled pixels of each cell and class set of a scene, as a sparse table of N entries.
 
     Attributes:
         shape: Rows and columns of cells.
-        cells: Flat index of a cell, shape (N,), int64.
-        sets: Row of the class sets, never 0, shape (N,), int64.
-        pixels: How many, shape (N,), int64.
+        cells: Flat index of the cell of each entry, shape (N,), int64.
+        sets: Row of the class sets of each entry, never 0, shape (N,), int64.
+        pixels: Number of pixels of each entry, above 0, shape (N,), int64.
     """
 
     shape: tuple[int, int]
@@ -72,56 +76,63 @@ class CellCounts:
     pixels: NDArray[np.int64]
 
     def per_set(self, sets: int) -> NDArray[np.int64]:
-        """Pixels of each set in the whole scene, shape (S,)."""
+        """Pixels of each set in the whole scene, shape (S,), int64.
+
+        Args:
+            sets: Number of sets S.
+        """
         return np.bincount(self.sets, self.pixels, minlength=sets).astype(np.int64)
 
     def labelled(self) -> NDArray[np.int64]:
-        """Labelled pixels of each cell, shape ``shape``."""
+        """Labelled pixels of each cell, an int64 array of shape ``shape``."""
         size = self.shape[0] * self.shape[1]
         sums = np.bincount(self.cells, self.pixels, minlength=size)
         return sums.astype(np.int64).reshape(self.shape)
 
 
 def cell_shape(grid: SceneGrid) -> tuple[int, int]:
-    """Rows and columns of cells of a scene."""
+    """Rows and columns of the cells that cover a scene."""
     return -(-grid.height // CELL), -(-grid.width // CELL)
 
 
 def count_cells(labels: NDArray[np.integer], window: Window, shape: tuple[int, int]) -> CellCounts:
-    """Counts the labels of a window by cell and set.
+    """Counts the labels of a window by cell and class set.
 
     Args:
         labels: Rows of the class sets, shape (h, w).
-        window: Its place in the scene.
+        window: The window that ``labels`` covers.
         shape: Rows and columns of the scene's cells.
     """
     first_row, first_col = window.row // CELL, window.col // CELL
     row_cells = np.arange(window.row, window.bottom) // CELL - first_row
     col_cells = np.arange(window.col, window.right) // CELL - first_col
     width = int(col_cells[-1]) + 1
-    # Sorting would take ten times as long as counting.
+    # One key for each pair of cell and set.
     sets = int(labels.max(initial=0)) + 1
     keys = (row_cells[:, None] * width + col_cells) * sets + labels
+    # Sorting (np.unique) takes ten times as long as counting (np.bincount).
     if (int(row_cells[-1]) + 1) * width * sets <= _MOST_BINS:
         sums = np.bincount(keys.reshape(-1))
-        found = np.flatnonzero(sums)
-        pixels = sums[found]
+        present_keys = np.flatnonzero(sums)
+        pixels = sums[present_keys]
     else:
-        found, pixels = np.unique(keys, return_counts=True)
-    kept = found % sets > 0
-    cell, pixels = found[kept] // sets, pixels[kept]
-    place = (cell // width + first_row) * shape[1] + cell % width + first_col
-    return CellCounts(shape, place, found[kept] % sets, pixels.astype(np.int64))
+        present_keys, pixels = np.unique(keys, return_counts=True)
+    # Drop set 0, which means "no label", and number the cells within the scene.
+    is_label = present_keys % sets > 0
+    cell, pixels = present_keys[is_label] // sets, pixels[is_label]
+    scene_cell = (cell // width + first_row) * shape[1] + cell % width + first_col
+    return CellCounts(shape, scene_cell, present_keys[is_label] % sets, pixels.astype(np.int64))
 
 
 def joined(parts: Iterable[CellCounts], shape: tuple[int, int]) -> CellCounts:
-    """The sum of counts of parts of one scene."""
-    every = list(parts)
-    keys = np.concatenate([p.cells << 16 | p.sets for p in every] or [np.zeros(0, np.int64)])
-    pixels = np.concatenate([p.pixels for p in every] or [np.zeros(0, np.int64)])
-    found, place = np.unique(keys, return_inverse=True)
-    sums = np.bincount(place, pixels, minlength=len(found)).astype(np.int64)
-    return CellCounts(shape, found >> 16, found & 0xFFFF, sums)
+    """Adds up the counts of several parts of one scene."""
+    counts = list(parts)
+    # Sets fit into 16 bits (see ClassSets), so cell and set make one integer key.
+    keys = np.concatenate([p.cells << 16 | p.sets for p in counts] or [np.zeros(0, np.int64)])
+    pixels = np.concatenate([p.pixels for p in counts] or [np.zeros(0, np.int64)])
+    unique_keys, key_index = np.unique(keys, return_inverse=True)
+    sums = np.bincount(key_index, pixels, minlength=len(unique_keys)).astype(np.int64)
+    return CellCounts(shape, unique_keys >> 16, unique_keys & 0xFFFF, sums)
 
 
 def _counted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

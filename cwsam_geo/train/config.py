@@ -1,4 +1,4 @@
-"""What a region's model is trained on and how: ``region.yaml`` as a value."""
+"""The contents of ``region.yaml``: what a region's model is trained on, and how."""
 
 from __future__ import annotations
 
@@ -18,28 +18,32 @@ from cwsam_geo.train.recipe import Recipe
 from cwsam_geo.units import UnitsOption
 
 Split = Literal["train", "val", "test"]
+"""Role of a scene."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 Augmentation = Literal["flip", "rot90", "speckle", "gain", "mosaic"]
+"""A way of varying training tiles."""
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 ClassMap = Mapping[str, tuple[int, ...]]
-"""A label's code, name or colour (``#rrggbb`` in lower case), as text, to the channels it may be;
-none for ``ignore``."""
+"""Channels of the classes that each label may mean; none for ``ignore``.
+
+Keys are codes, names or colours (``#rrggbb`` in lower case) as text."""
 
 
 @dataclass(frozen=True)
 class LabelledScene:
-    """A scene, its labels, and what they mean.
+    """A scene, its labels, and how both are read.
 
     Attributes:
-        pair: The files.
+        pair: Files of the scene and of its labels.
         layer: Column and layer of vector labels.
-        map: What each label means; None where labels are the classes' own codes, names or colours.
-        split: What the whole scene is for; None where blocks are drawn.
-        bands: Bands of the scene, from 1, or None for all.
-        units: What its values are.
-        nodata: Its nodata value, or None for what it declares.
+        map: Classes that each label means; None where labels are codes, names or colours of the
+            legend.
+        split: Role of the whole scene; None to divide it by blocks.
+        bands: Bands of the scene, from 1; None for all.
+        units: Units of the scene's values.
+        nodata: Nodata value of the scene; None for the one that it declares.
     """
 
     pair: Pair
@@ -52,22 +56,22 @@ class LabelledScene:
 
     @property
     def name(self) -> str:
-        """What to call it."""
+        """Name of the scene's first file."""
         return Path(self.pair.scene[0]).name
 
 
 @dataclass(frozen=True)
 class TileOptions:
-    """How tiles are cut and varied.
+    """How tiles are drawn and augmented.
 
     Attributes:
         tile_size: Side of a tile in pixels.
         overlap: Pixels that neighbouring validation tiles share; None for an eighth of a tile.
-        augment: What is varied in training. ``mosaic`` puts tiles together from parts of others;
-            it keeps a model from learning which scene it sees rather than what lies there.
-        balance: Share of the training tiles that are drawn class by class, so that rare classes
-            come up as often as common ones; the rest are drawn anywhere.
-        samples: Training tiles of an epoch; None for as many as cover the labels once, at least 32.
+        augment: Augmentations of training tiles. ``mosaic`` puts tiles together from parts of
+            others; a model then cannot learn which scene it sees instead of what lies there.
+        balance: Fraction of training tiles that are drawn class by class, so that rare classes
+            occur as often as common ones; the rest are drawn anywhere.
+        samples: Training tiles in an epoch; None for as many as cover the labels once, at least 32.
 
     Raises:
         UsageError: A value is out of bounds.
@@ -94,7 +98,7 @@ class TileOptions:
 
     @property
     def shared(self) -> int:
-        """The overlap in pixels."""
+        """The overlap in pixels, also where ``overlap`` is None."""
         return self.tile_size // 8 if self.overlap is None else self.overlap
 
 
@@ -103,12 +107,14 @@ class BlockOptions:
     """How scenes without a split are divided.
 
     Attributes:
-        block_size_m: Side of a block on the ground, in metres; None for one tile.
-        block_size_px: The same in pixels, for scenes without a CRS, or instead of metres.
-        fraction: Share of the labels for validation.
-        test_fraction: Share of the labels for the test.
-        gap_px: Pixels between training and the rest; None for a tile's overlap, which is the
-            least.
+        block_size_m: Side of a block on the ground, in metres.
+        block_size_px: Side of a block in pixels, instead of metres or for scenes without a CRS.
+            If neither is given, a block is as large as a tile, or smaller if there would be too
+            few blocks.
+        fraction: Fraction of the labels for validation.
+        test_fraction: Fraction of the labels for the test.
+        gap_px: Pixels between training and blocks for validation and test. It is at least the
+            overlap of tiles, and None means just that.
 
     Raises:
         UsageError: A value is out of bounds.
@@ -142,17 +148,17 @@ class BlockOptions:
 
 @dataclass(frozen=True)
 class InputOptions:
-    """What the model shall take; what is None comes from the training scenes.
+    """Input of the model; whatever is None is taken from the training scenes.
 
     Attributes:
-        bands: Names of the bands, in the scenes' order where those name none.
-        channels: The three channels, each a band or the difference of two.
+        bands: Names of the bands. Scenes without band names have them in this order.
+        channels: The three channels, each a band or the difference of two bands.
         scaling: ``db``, ``linear`` or ``amplitude8``.
         mean: Mean of each channel.
         std: Standard deviation of each channel.
         clip: Lowest and highest scaled value of each band.
-        optional: Bands that a scene to map may lack. They are left out of some of the training
-            tiles, so that the model learns to do without.
+        optional: Bands that a scene may lack in prediction. They are left out of some training
+            tiles, so that the model learns to do without them.
     """
 
     bands: tuple[str, ...] | None = None
@@ -166,12 +172,12 @@ class InputOptions:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it is computed.
+    """Device, precision and processes of a training run.
 
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        workers: Processes that read ahead.
+        workers: Number of processes that load tiles.
     """
 
     device: str = "auto"
@@ -181,19 +187,19 @@ class Machine:
 
 @dataclass(frozen=True)
 class RegionConfig:
-    """Everything a region's file says.
+    """The contents of a region's file.
 
     Attributes:
-        legend: The classes; its ``ignore`` does not count in scores.
+        legend: The classes; the one in its ``ignore`` does not count in scores.
         scenes: The labelled scenes.
-        init: What training starts from.
-        recipe: How it is trained.
-        tiles: How tiles are cut and varied.
+        init: Name or path of the model from which training starts.
+        recipe: Hyperparameters of training.
+        tiles: How tiles are drawn and augmented.
         blocks: How scenes are divided.
-        inputs: What the model shall take.
-        machine: Where it is computed.
-        licence: What the user says of the licence of the weights, or None.
-        label: The file's name, for messages.
+        inputs: Input of the model.
+        machine: Device, precision and processes.
+        licence: Licence of the trained weights as the user states it, or None.
+        label: Path of the file, for messages.
     """
 
     legend: Legend

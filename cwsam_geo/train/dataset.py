@@ -1,4 +1,4 @@
-"""Labelled tiles of big scenes: drawn anew for training, fixed for validation and test."""
+"""Labelled tiles of large scenes: drawn at random for training, fixed for validation and test."""
 
 from __future__ import annotations
 
@@ -20,22 +20,27 @@ Sample = tuple[NDArray[np.float32], NDArray[np.uint16]]
 """A preprocessed image (3, T, T), and for each pixel (T, T) a row of the table of class sets."""
 
 LEAST_SAMPLES = 32
-"""Tiles of an epoch at least, so that small scenes are not validated more than trained on."""
+"""Least number of tiles in an epoch.
+
+On small scenes, epochs of fewer tiles would spend more time on validation than on training.
+"""
 
 LACKING = 0.25
-"""Share of the training tiles that lack the bands which a scene may lack."""
+"""Share of the training tiles without the optional bands: the model learns to do without them."""
 
+# Windows drawn around a labelled cell; the one with the most pixels for training is used.
 _CANDIDATES = 4
 
 
 @dataclass(frozen=True)
 class TrainingLabels:
-    """Where the labels to train on are.
+    """Counts of the labels to train on.
 
     Attributes:
-        cells: Of each scene, its labels of training pixels.
+        cells: Labels of the training pixels, one entry for each scene.
         sets: Which classes each label row allows, shape (S, K), bool.
-        usable: Of each scene and cell, the share of its pixels that are for training.
+        usable: How much of each cell is for training, 0 to 1. One float32 array for each scene,
+            with the shape of its cells.
     """
 
     cells: tuple[CellCounts, ...]
@@ -52,9 +57,9 @@ class TrainingLabels:
 
     @property
     def per_class(self) -> NDArray[np.int64]:
-        """Training pixels whose label is one class, by class, shape (K,).
+        """Training pixels of each class, shape (K,), int64.
 
-        Partial labels are counted with none: which class they are is what nobody knows.
+        Partial labels count for no class, since their class is not known.
         """
         single = self.sets.sum(1) == 1
         return np.asarray(self.per_set[single] @ self.sets[single], np.int64)
@@ -63,15 +68,16 @@ class TrainingLabels:
 class TrainingTiles:
     """Tiles for training: sample ``index`` of epoch ``epoch`` is always the same.
 
-    A part of the samples is drawn class by class, the rest from all labels alike. A tile may
-    reach over pixels that are not for training: these are nodata in its image, and have no label.
+    A share of the samples (``options.balance``) is drawn class by class, the rest uniformly over
+    all labelled pixels. A tile may extend over pixels that are not for training. Those pixels are
+    nodata in its image and have no label.
 
     Args:
-        reader: The scenes.
-        labels: Where the labels are.
-        spec: What the model takes.
+        reader: Reads the scenes and their labels.
+        labels: Counts of the labels, in the order of the reader's scenes.
+        spec: The model's preprocessing.
         options: How tiles are cut and varied.
-        seed: Decides the draws.
+        seed: Seed of all draws.
     """
 
     def __init__(
@@ -85,22 +91,23 @@ class TrainingTiles:
         self._reader, self._spec, self._options, self._seed = reader, spec, options, seed
         self._draw = _Draw(labels, options)
         self._corners = [_summed(usable) for usable in labels.usable]
+        # As many tiles as have the area of all labelled pixels.
         cover = round(int(labels.per_set.sum()) / options.tile_size**2)
         self._length = options.samples or max(LEAST_SAMPLES, cover)
 
     def __len__(self) -> int:
-        """Samples of an epoch: as many as cover the labels once, and 32, unless told otherwise."""
+        """Samples of an epoch: ``options.samples``, or enough to cover the labels, at least 32."""
         return self._length
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """A sample; a function of the seed, the epoch and the index alone.
+        """Returns a sample, which depends on the seed, the epoch and the index alone.
 
         Args:
-            epoch: From 0.
-            index: From 0; it may be beyond the length.
+            epoch: Number of the epoch, from 0.
+            index: Number of the sample, from 0; it may be beyond the length.
 
         Raises:
-            SceneError: The scene is damaged there.
+            SceneError: The scene is damaged within the tile.
         """
         rng = np.random.default_rng([self._seed, epoch, index])
         tile = self._tile(rng)
@@ -110,12 +117,12 @@ class TrainingTiles:
         return tile
 
     def _tile(self, rng: np.random.Generator) -> Sample:
-        """A tile from one place."""
+        """A varied tile that is cut from one place of one scene."""
         scene, window = self.window(rng)
         tile = self._reader.read(scene, window)
         bands = self._reader.scenes[scene].file.bands
         usable = tile.valid & (tile.roles == TRAIN)
-        labels = np.where(usable, tile.labels, 0)
+        labels = np.where(usable, tile.labels, 0)  # (T, T), 0 is no label
         image, (usable, labels) = vary(
             tile.values, (usable, labels), bands.units, self._options.augment, rng
         )
@@ -126,22 +133,25 @@ class TrainingTiles:
         )
 
     def _seen(self, bands: SceneBands, rng: np.random.Generator) -> SceneBands:
-        """The scene's bands; sometimes without those that a scene may lack."""
+        """The scene's bands; for a share of the tiles without the optional ones."""
         fills = self._spec.fill
         if all(fill is None for fill in fills) or rng.random() >= LACKING:
             return bands
+        # A band with a fill value is optional. Position None makes the spec use the fill value.
         pairs = zip(bands.positions, fills, strict=True)
         return replace(bands, positions=tuple(p if f is None else None for p, f in pairs))
 
     def window(self, rng: np.random.Generator) -> tuple[int, Window]:
-        """Draws a scene and a window in it.
+        """Draws a labelled cell, and a window around it with many pixels for training.
 
-        The window holds a labelled cell that was drawn (or lies in it, where tiles are smaller).
-        Of several such windows it is the one with the most pixels for training.
+        Returns:
+            The scene's index and the window. The window contains the cell, or lies in it where
+            tiles are smaller than cells.
         """
         scene, cell_row, cell_col = self._draw.cell(rng)
         grid = self._reader.scenes[scene].file.grid
         tile = self._options.tile_size
+        # Offsets of the window from the cell at which the larger contains the smaller.
         first, last = sorted((CELL - tile, 0))
         best, most = Window(0, 0, tile, tile), -1.0
         for _ in range(_CANDIDATES):
@@ -160,16 +170,17 @@ class TrainingTiles:
 
 
 class FixedTiles:
-    """Tiles for validation or test: every labelled pixel with that role is in exactly one.
+    """Tiles for validation or test, the same in every epoch.
 
-    The tiles are those of ``TilePlan``, as predict lays them; a pixel counts in the tile that
-    settles it. Their images show what is around, whatever it is for.
+    The tiles are those of ``TilePlan``, as in prediction. Every labelled pixel with the role counts
+    in exactly one tile, the one that settles it. The images show all pixels of the scene, as in
+    prediction, whatever the role of these pixels is.
 
     Args:
-        reader: The scenes.
-        cells: Of each scene, its labels of pixels with that role.
-        role: The role.
-        spec: What the model takes.
+        reader: Reads the scenes and their labels.
+        cells: Labels of the pixels with the role, one entry for each of the reader's scenes.
+        role: ``VAL`` or ``TEST`` of ``train.regions``.
+        spec: The model's preprocessing.
         options: How tiles are cut.
     """
 
@@ -193,20 +204,20 @@ class FixedTiles:
         ]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of tiles."""
         return len(self._tiles)
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """A tile; the same in every epoch.
+        """Returns a tile; ``epoch`` makes no difference.
 
         Raises:
-            SceneError: The scene is damaged there.
+            SceneError: The scene is damaged within the tile.
         """
         scene, window, settles = self._tiles[index]
         tile = self._reader.read(scene, window)
-        here = np.zeros(tile.valid.shape, np.bool_)
-        here[settles.within(window).slices] = True
-        labels = np.where(here & (tile.roles == self._role), tile.labels, 0)
+        settled = np.zeros(tile.valid.shape, np.bool_)
+        settled[settles.within(window).slices] = True
+        labels = np.where(settled & (tile.roles == self._role), tile.labels, 0)
         bands = self._reader.scenes[scene].file.bands
         return self._spec.apply(tile.values, tile.valid, bands), labels.astype(np.uint16)
 
@@ -216,32 +227,35 @@ class FixedTiles:
 
 
 class _Draw:
-    """Draws labelled cells, of all labels alike or class by class."""
+    """Draws labelled cells, either uniformly over all labelled pixels or class by class."""
 
     def __init__(self, labels: TrainingLabels, options: TileOptions) -> None:
+        # Entries are pairs of a cell and a class set. The arrays below hold the entries of all
+        # scenes, one after the other, shape (N,).
         self._balance = options.balance
         self._widths = [cells.shape[1] for cells in labels.cells]
         self._scene = np.repeat(np.arange(len(labels.cells)), [len(c.cells) for c in labels.cells])
         self._cell = np.concatenate([c.cells for c in labels.cells])
         sets = np.concatenate([c.sets for c in labels.cells])
         pixels = np.concatenate([c.pixels for c in labels.cells]).astype(np.float64)
+        # Drawing by the cumulative sum gives every entry a chance in proportion to its pixels.
         self._all = pixels.cumsum()
         self._by_class = []
         for k in range(labels.sets.shape[1]):
             allowing = labels.sets[:, k]
-            # Where some labels name the class alone, only these teach what it looks like.
+            # Partial labels are drawn for a class only if no label names the class alone.
             alone = allowing & (labels.sets.sum(1) == 1)
             share = (alone if alone[sets].any() else allowing)[sets].astype(np.float64)
-            there = np.flatnonzero(share > 0)
-            if len(there):
-                self._by_class.append((there, (pixels * share)[there].cumsum()))
+            entries = np.flatnonzero(share > 0)
+            if len(entries):
+                self._by_class.append((entries, (pixels * share)[entries].cumsum()))
 
     def cell(self, rng: np.random.Generator) -> tuple[int, int, int]:
-        """Scene, row and column of a cell."""
+        """Draws a cell: the scene's index, and the cell's row and column."""
         balanced, which, place = rng.random(3)
         if balanced < self._balance:
-            there, sums = self._by_class[int(which * len(self._by_class))]
-            entry = int(there[_drawn(sums, place)])
+            entries, sums = self._by_class[int(which * len(self._by_class))]
+            entry = int(entries[_drawn(sums, place)])
         else:
             entry = _drawn(self._all, place)
         scene = int(self._scene[entry])
@@ -250,24 +264,25 @@ class _Draw:
 
 
 def _drawn(sums: NDArray[np.float64], place: float) -> int:
+    """Index drawn in proportion to the differences of ``sums``; ``place`` is from 0 to 1."""
     return min(int(np.searchsorted(sums, place * sums[-1], "right")), len(sums) - 1)
 
 
 def _placed(start: int, length: int, tile: int) -> int:
-    """Where a tile starts: inside the scene, or around it where the scene is smaller."""
+    """Shifts a tile's start so that the tile lies in the scene, or covers a smaller scene."""
     low, high = sorted((0, length - tile))
     return min(max(start, low), high)
 
 
 def _summed(cells: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Sums of all cells above and left of each corner, shape (rows + 1, cols + 1)."""
+    """Summed-area table: sums of all cells above and left of each corner, (rows + 1, cols + 1)."""
     sums = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1))
     sums[1:, 1:] = cells.astype(np.float64).cumsum(0).cumsum(1)
     return sums
 
 
 def _share(sums: NDArray[np.float64], window: Window) -> float:
-    """Sum over the cells that a window touches."""
+    """Sum over the cells that a window touches, from their summed-area table."""
     rows, cols = sums.shape[0] - 1, sums.shape[1] - 1
     top, bottom = max(0, window.row // CELL), min(rows, -(-window.bottom // CELL))
     left, right = max(0, window.col // CELL), min(cols, -(-window.right // CELL))

@@ -1,4 +1,4 @@
-"""Reading plain values of a YAML file into dataclasses, with errors that name the key."""
+"""Checked values from YAML, with errors that name the key."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import yaml
 from cwsam_geo.errors import UsageError
 
 Reader = Callable[[Any, str], Any]
-"""Takes a value and what to call it; gives what it stands for."""
+"""Converts a value; takes the value and, for messages, where it stands."""
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without duplicate keys, of which plain YAML keeps the last in silence."""
+    """YAML loader that refuses duplicate keys; PyYAML silently keeps the last one."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -26,10 +26,14 @@ class _Loader(yaml.SafeLoader):
 
 
 def load_yaml(text: str, where: str) -> Mapping[str, Any]:
-    """A mapping from YAML text.
+    """Parses a mapping from YAML text.
+
+    Args:
+        text: The YAML text.
+        where: Name of the file, for messages.
 
     Raises:
-        UsageError: It is no YAML, or no mapping, or gives a key twice.
+        UsageError: The text is not YAML or not a mapping, or a key occurs twice.
     """
     try:
         data = yaml.load(text, Loader=_Loader)
@@ -43,10 +47,11 @@ def load_yaml(text: str, where: str) -> Mapping[str, Any]:
 
 
 def check_keys(data: Any, known: Collection[str], where: str) -> Mapping[str, Any]:
-    """The data, if it is a mapping of known keys.
+    """Returns the data if it is a mapping of known keys.
 
     Raises:
-        UsageError: A key is unknown: it is named, with the nearest that there is.
+        UsageError: The data is not a mapping, or a key is unknown. The message names the key and
+            a known key that resembles it.
     """
     if not isinstance(data, Mapping):
         raise UsageError(f"{where}: needs keys ({', '.join(sorted(known))}), got {data!r}")
@@ -59,49 +64,49 @@ def check_keys(data: Any, known: Collection[str], where: str) -> Mapping[str, An
 
 
 def read_fields(data: Any, readers: Mapping[str, Reader], where: str) -> dict[str, Any]:
-    """Values by key, each read by its reader; only the keys that are given.
+    """Reads the values of a mapping, each by the reader of its key; None is an empty mapping.
 
     Raises:
         UsageError: A key is unknown or a value cannot be read.
     """
-    given = check_keys({} if data is None else data, readers, where)
-    return {key: readers[key](value, f"{where}: {key}") for key, value in given.items()}
+    values = check_keys({} if data is None else data, readers, where)
+    return {key: readers[key](value, f"{where}: {key}") for key, value in values.items()}
 
 
 def whole(value: Any, where: str) -> int:
-    """A whole number."""
+    """Reads a whole number."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or value % 1 != 0:  # of inf and nan it is nan
+    if not number or value % 1 != 0:  # inf and nan give nan
         raise UsageError(f"{where}: {value!r} is not a whole number")
     return int(value)
 
 
 def real(value: Any, where: str) -> float:
-    """A number; YAML takes ``2e-4`` for text, we do not."""
+    """Reads a number. YAML parses ``2e-4`` as text, so text is converted too."""
     try:
         if isinstance(value, bool):
-            raise TypeError
+            raise TypeError  # float(True) is 1.0
         return float(value)
     except (TypeError, ValueError):
         raise UsageError(f"{where}: {value!r} is not a number") from None
 
 
 def text(value: Any, where: str) -> str:
-    """Text, or a number written out."""
+    """Reads text; a number becomes text too."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise UsageError(f"{where}: {value!r} is not text")
     return str(value)
 
 
 def flag(value: Any, where: str) -> bool:
-    """``true`` or ``false``."""
+    """Reads ``true`` or ``false``."""
     if not isinstance(value, bool):
         raise UsageError(f"{where}: {value!r} is neither true nor false")
     return value
 
 
 def one_of(*choices: str) -> Reader:
-    """One of some words."""
+    """Makes a reader for one of these words."""
 
     def read(value: Any, where: str) -> str:
         if value not in choices:
@@ -112,12 +117,12 @@ def one_of(*choices: str) -> Reader:
 
 
 def or_auto(read: Reader) -> Reader:
-    """``auto`` (None), or what the reader takes."""
+    """Makes a reader that reads ``auto`` as None and other values with ``read``."""
     return lambda value, where: None if value in (None, "auto") else read(value, where)
 
 
 def list_of(read: Reader) -> Reader:
-    """A list, or a single value for a list of one."""
+    """Makes a reader for a list; a single value counts as a list of one."""
 
     def read_all(value: Any, where: str) -> tuple[Any, ...]:
         items = value if isinstance(value, (list, tuple)) else [value]

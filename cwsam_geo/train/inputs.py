@@ -1,4 +1,4 @@
-"""What a model shall take, from the scenes it is trained on: PreprocessSpec."""
+"""Derives a model's preprocessing (PreprocessSpec) from the scenes it is trained on."""
 
 from __future__ import annotations
 
@@ -18,23 +18,29 @@ from cwsam_geo.train.config import InputOptions
 from cwsam_geo.train.regions import TRAIN, SceneRegions
 from cwsam_geo.train.scene_files import SceneFile
 
+# Clip of a band until its limits are measured: far outside all scaled values.
 _OPEN = (-1e6, 1e6)
+# Percentiles at which a band is clipped, and those that the model keeps to recognise odd scenes.
 _CLIP_PERCENT = (0.5, 99.5)
 _QUANTILES = (5.0, 50.0, 95.0)
+# Least width of a clip in scaled values, for bands with a constant value.
 _NARROWEST = 1e-6
+# Pixels to measure: of all scenes together, about, and of each scene at least.
 _VALUES = 2_000_000
 _LEAST_VALUES = 2000
+# Side in pixels, and greatest number, of the windows that are read of a scene.
 _WINDOW = 256
 _WINDOWS = 256
+# The default channels of scenes with these polarisations among three or more bands.
 _QUAD = ("HH", "HV", "VV")
 
 _Raw = tuple[NDArray[np.float32], SceneBands]
-"""Raw values of some pixels of a scene, shape (N, M), and what its bands are."""
+"""Raw values of M pixels of a scene, shape (N, M), and what its N bands are."""
 
 
 @dataclass(frozen=True)
 class SpecScene:
-    """A scene to take statistics of.
+    """A scene that contributes to the statistics.
 
     Attributes:
         file: How to open it.
@@ -46,16 +52,19 @@ class SpecScene:
 
 
 def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> PreprocessSpec:
-    """Bands, channels and scaling; statistics are still open.
+    """Chooses bands, channels and scaling. The statistics are placeholders.
 
     Args:
-        options: What the user says.
-        first: The first training scene, which decides the rest.
+        options: The user's choices.
+        first: The first training scene; it decides what the user leaves open.
         tile_size: Side of a tile in pixels.
 
+    Returns:
+        A spec for ``measured_spec``, with unlimited clips, means of 0 and deviations of 1.
+
     Raises:
-        UsageError: What the user says does not fit the scene, or it has more than four bands.
-        ModelError: The parts do not fit together.
+        UsageError: The options do not fit the scene, or the scene has more than four bands.
+        ModelError: The spec is not valid, for instance if a channel names an unknown band.
     """
     names = options.bands or _names(first)
     if not 1 <= len(names) <= 4:
@@ -65,13 +74,13 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
     channels = options.channels or _channels(names)
     scaling = options.scaling or ("amplitude8" if _eight_bit(first) else "db")
     n = len(names)
-    for given, what in (
+    for values, what in (
         (options.channels, "channels"),
         (options.mean, "mean"),
         (options.std, "std"),
     ):
-        if given is not None and len(given) != 3:
-            raise UsageError(f"preprocess: {what}: three are needed, not {len(given)}")
+        if values is not None and len(values) != 3:
+            raise UsageError(f"preprocess: {what}: three are needed, not {len(values)}")
     _check_bands(options, names, first.label)
     return PreprocessSpec(
         bands=tuple(names),
@@ -81,7 +90,7 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
         mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),
         tile_size=tile_size,
-        # What stands for a band that a scene lacks is measured later.
+        # A number marks the band as optional; measured_spec replaces it by the band's mean.
         fill=tuple(0.0 if name in options.optional else None for name in names),
     )
 
@@ -98,7 +107,7 @@ def _check_bands(options: InputOptions, names: Sequence[str], label: str) -> Non
         raise UsageError(f"preprocess: clip: {list(clip or ())}: lowest must be below highest")
     unknown = [name for name in options.optional if name not in names]
     if unknown:
-        hint = "" if options.bands else f" of {label}; name all that the model takes with `bands:`"
+        hint = "" if options.bands else f" of {label}; name all bands of the model with `bands:`"
         raise UsageError(
             f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}{hint}"
         )
@@ -109,25 +118,28 @@ def _check_bands(options: InputOptions, names: Sequence[str], label: str) -> Non
 def measured_spec(
     spec: PreprocessSpec, scenes: Sequence[SpecScene], options: InputOptions
 ) -> PreprocessSpec:
-    """The spec with clips, means, deviations and quantiles of the training pixels.
+    """Completes a spec with clips, means, deviations and quantiles of the training pixels.
 
-    Bands are clipped at their 0.5 and 99.5 % quantile (8-bit amplitude at 0 and 255), so that
-    ships and roofs do not stretch the range. The mean of an optional band stands for it where a
-    scene lacks it.
+    Bands are clipped at their 0.5 and 99.5 % quantiles, so that ships and roofs do not stretch the
+    range (8-bit amplitude is clipped at 0 and 255). An optional band is filled with its mean in
+    scenes without the band.
 
     Args:
-        spec: As ``open_spec`` gave it, or what a model takes already.
-        scenes: The training scenes; each has the same say.
-        options: Clips, means and deviations that the user gives win.
+        spec: The result of ``open_spec``, or the preprocessing of a trained model.
+        scenes: The training scenes. Each contributes about the same number of pixels.
+        options: Clips, means and deviations of the user replace the measured ones.
 
     Raises:
         SceneError: No training pixel holds data.
+        UsageError: An optional band is in none of the training scenes.
     """
+    # Raw values of each scene, (N, M).
     quota = max(_LEAST_VALUES, _VALUES // max(len(scenes), 1))
     samples = [(_sample(scene, quota), scene.file.bands) for scene in scenes]
     samples = [(raw, bands) for raw, bands in samples if raw.shape[1]]
     if not samples:
         raise SceneError("no training pixel holds data; check the scenes' nodata and the split")
+    # Scaled values of each band, (M,) in dB, power or amplitude; M differs between bands.
     scaled = [_scaled(spec, samples, band, options) for band in range(len(spec.bands))]
     clip = spec.clip
     if options.clip is not None:
@@ -140,14 +152,16 @@ def measured_spec(
         mean if name in options.optional else old
         for name, mean, old in zip(spec.bands, means, spec.fill, strict=True)
     )
+    # Means and deviations are those of the clipped channels, so the clips must be set before.
     filled = replace(spec, clip=clip, fill=fill)
     channels = _channel_values(filled, samples)
     std = channels.std(1)
-    known = spec.quantiles or (None,) * len(scaled)
-    # Of a band that no scene has, what a model knows already stays.
+    old_quantiles = spec.quantiles or (None,) * len(scaled)
+    # A single value means that no scene has the band (see _scaled). A trained model then keeps its
+    # quantiles of the band.
     quantiles = [
         old if old and len(row) == 1 else np.percentile(row, _QUANTILES).tolist()
-        for row, old in zip(scaled, known, strict=True)
+        for row, old in zip(scaled, old_quantiles, strict=True)
     ]
     return replace(
         filled,
@@ -160,7 +174,7 @@ def measured_spec(
 def _scaled(
     spec: PreprocessSpec, samples: Sequence[_Raw], band: int, options: InputOptions
 ) -> NDArray[np.float32]:
-    """Scaled values of one of the model's bands, from the scenes that have it, shape (M,)."""
+    """Scaled values of a band of the model, from the scenes that have the band, shape (M,)."""
     rows = [
         spec.scaled(raw[position], bands)
         for raw, bands in samples
@@ -170,13 +184,14 @@ def _scaled(
         return np.concatenate(rows)
     if spec.bands[band] in options.optional:
         raise UsageError(f"preprocess: optional: no training scene has {spec.bands[band]}")
-    # A model that goes on knows what fills it.
+    # A trained model has a fill value for the band.
     return np.array([spec.fill[band]], np.float32)
 
 
 def _channel_values(spec: PreprocessSpec, samples: Sequence[_Raw]) -> NDArray[np.float64]:
-    """The model's channels, from the scenes with all bands if there are any, shape (3, M)."""
+    """The model's channels, shape (3, M), from the scenes with all bands if there are any."""
     whole = [sample for sample in samples if None not in sample[1].positions]
+    # spec.apply takes images: the M pixels are an image of one row, (N, 1, M) to (3, 1, M).
     parts = [
         spec.apply(raw[:, np.newaxis], np.ones((1, raw.shape[1]), np.bool_), bands)[:, 0]
         for raw, bands in whole or samples
@@ -185,12 +200,13 @@ def _channel_values(spec: PreprocessSpec, samples: Sequence[_Raw]) -> NDArray[np
 
 
 def _sample(scene: SpecScene, quota: int) -> NDArray[np.float32]:
-    """Raw values of training pixels spread over the scene, shape (N, M), M up to the quota."""
+    """Raw values of training pixels all over the scene, shape (N, M), M about ``quota``."""
     grid = scene.file.grid
     unit = min(_WINDOW, grid.height), min(_WINDOW, grid.width)
     spread = spread_windows(grid, unit, max(1, min(_WINDOWS, 8 * quota // (unit[0] * unit[1]))))
     with scene.file.open() as source:
         values = _values(source, scene.regions, spread)
+        # Where training pixels are rare the spread windows may miss them: read the whole scene.
         if values.shape[1] < min(quota, _LEAST_VALUES):
             values = _values(source, scene.regions, row_windows(grid, 1 << 20))
     return values[:, :: max(1, values.shape[1] // quota)]
@@ -199,6 +215,7 @@ def _sample(scene: SpecScene, quota: int) -> NDArray[np.float32]:
 def _values(
     source: Source, regions: SceneRegions, windows: Iterable[Window]
 ) -> NDArray[np.float32]:
+    """Raw values of the training pixels of some windows, shape (N, M), thinned evenly."""
     parts, size, step = [], 0, 1
     for window in windows:
         used = regions.of(window) == TRAIN
@@ -207,6 +224,7 @@ def _values(
         values, valid = source.read(window)
         parts.append(values[:, valid & used][:, ::step])
         size += parts[-1].shape[1]
+        # Bound the memory: drop every second value, and from here on read only every step-th.
         while size > 2 * _VALUES:
             step *= 2
             parts = [p[:, ::2] for p in parts]
@@ -215,15 +233,17 @@ def _values(
 
 
 def _names(source: RasterSource) -> tuple[str, ...]:
-    known = [n for n in source.names if n]
-    if len(known) == len(source.names) and len(set(known)) == len(known):
-        return tuple(known)
+    """The file's band names; made up where the file does not name every band differently."""
+    names = [n for n in source.names if n]
+    if len(names) == len(source.names) and len(set(names)) == len(names):
+        return tuple(names)
     if len(source.names) == 1:
         return ("gray",)
     return tuple(f"B{i}" for i in range(1, len(source.names) + 1))
 
 
 def _channels(names: Sequence[str]) -> tuple[str, ...]:
+    """The default channels: three bands, or bands and their difference (a ratio in dB)."""
     if len(names) == 1:
         return (names[0],) * 3
     if len(names) == 2:

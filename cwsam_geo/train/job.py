@@ -1,4 +1,4 @@
-"""One training run, from prepared data to the files it leaves."""
+"""One training run, from prepared data to the files that it writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ from cwsam_geo.train.state import (
 from cwsam_geo.train.summary import data_summary
 
 Tell = Callable[[Event], None]
+"""Receives the events of a run."""
+
 Matrix = NDArray[np.int64]
+"""A confusion matrix (K, K); rows are the labels, columns the model."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class FinetuneOptions:
     """How ``finetune`` treats its outputs.
 
     Attributes:
-        overwrite: Replace outputs that are there.
-        resume: Go on with the interrupted run whose checkpoint is there.
+        overwrite: Replace existing outputs.
+        resume: Continue an interrupted run from its checkpoint.
         tensorboard: Write events for TensorBoard.
     """
 
@@ -58,15 +61,15 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """All that is decided before the first step.
+    """A training run whose settings and data are complete.
 
     Attributes:
-        config: The region.
-        start: What training starts from.
+        config: The region's configuration.
+        start: The weights that training starts from.
         data: The region's tiles.
-        processes: This process, and the others if there are any.
-        precision: Number format of the arithmetic.
-        paths: Where everything goes.
+        processes: The processes that train together.
+        precision: Number format of the model's arithmetic.
+        paths: Paths of all outputs.
         options: How outputs are treated.
     """
 
@@ -80,29 +83,32 @@ class Job:
 
     @property
     def kind(self) -> Kind:
-        """What the bundle holds."""
+        """Whether the bundle holds all weights or adapters only."""
         return "full" if self.config.recipe.scope == "full" else "adapters"
 
     @property
     def class_weights(self) -> tuple[float, ...]:
-        """Weight of each class in the loss."""
-        wanted = self.config.recipe.class_weights
-        if wanted == "auto":
+        """Weight of each class in the loss, K values."""
+        requested_weights = self.config.recipe.class_weights
+        if requested_weights == "auto":
             return auto_weights([int(n) for n in self.data.class_pixels])
-        return (1.0,) * len(self.config.legend) if isinstance(wanted, str) else wanted
+        if isinstance(requested_weights, str):
+            return (1.0,) * len(self.config.legend)
+        return requested_weights
 
     def train(self, model: Cwsam, tell: Tell) -> tuple[Training, Mapping[str, Tensor]]:
-        """Trains, from the start or from a checkpoint.
+        """Trains a model from its first epoch, or from the checkpoint.
 
         Args:
-            model: The model of ``start``.
-            tell: Called with events.
+            model: The model that ``start.build`` made.
+            tell: Called with ``start``, ``progress``, ``epoch`` and ``warning`` events.
 
         Returns:
-            The run, and the best epoch's tensors.
+            The finished run, and the tensors of the epoch that is kept.
 
         Raises:
-            CwsamGeoError: The checkpoint does not serve, or training failed.
+            CwsamGeoError: The checkpoint cannot be used, or training failed.
+            MemoryError: A batch does not fit into memory.
         """
         data, first = self.data, self.processes.rank == 0
         loop_data = TrainingData(
@@ -127,11 +133,12 @@ class Job:
             else:
                 state = RunState(self._batch_size(trainer))
                 if first:
-                    # A run that is killed in its first epoch can be resumed like any other.
+                    # Save before the first step, so that a run killed in its first epoch can be
+                    # resumed.
                     save_checkpoint(self.paths.checkpoint, state, settings)
             if first:
-                again = self.options.overwrite or self.options.resume
-                write_split(data.split, data.locations, self.paths.split, again)
+                replaces = self.options.overwrite or self.options.resume
+                write_split(data.split, data.locations, self.paths.split, replaces)
             tell(self._start_event(state))
             try:
                 trainer.run(state)
@@ -142,36 +149,38 @@ class Job:
         best = state.best
         if best is None:
             raise AssertionError("no epoch was trained")
-        tested = None if data.test is None else trainer.score(data.test, best.tensors)
-        return self._account(state, best, tested), best.tensors
+        test_matrix = None if data.test is None else trainer.score(data.test, best.tensors)
+        return self._account(state, best, test_matrix), best.tensors
 
     def _kept(self) -> str:
-        """What is left of a run that is interrupted: what is on the disk, not in memory."""
+        """Message after an interruption: which epoch the checkpoint on the disk holds."""
         epochs = epochs_kept(self.paths.checkpoint)
         if epochs is None:
             return f"{self.paths.checkpoint}: cannot be read; start anew with --overwrite"
         if not epochs:
             return (
-                f"{self.paths.checkpoint}: its first epoch is not done; begin it again with "
+                f"{self.paths.checkpoint}: the first epoch is not finished; start it again with "
                 "--resume"
             )
         return f"{self.paths.checkpoint}: keeps the run up to epoch {epochs}; go on with --resume"
 
     def _batch_size(self, trainer: Trainer) -> int:
-        wanted, device = self.config.recipe.batch_size, self.processes.device
-        if wanted is not None:
-            return wanted
+        """The recipe's batch size, or the largest that suits the device."""
+        requested_size, device = self.config.recipe.batch_size, self.processes.device
+        if requested_size is not None:
+            return requested_size
         if device.type != "cuda":
             return cpu_batch_size(self.config.tiles.tile_size)
         samples = len(self.data.training) // self.processes.world
         own = largest_batch(trainer.stepper.attempt, device, samples)
-        # All processes go by the smallest: a slot for each, added up.
+        # All processes use the smallest of their sizes. Each writes its own into one element; the
+        # sum over the processes then has all of them.
         sizes = torch.zeros(self.processes.world, device=device)
         sizes[self.processes.rank] = own
         return int(self.processes.sum(sizes).min())
 
     def _settings(self) -> dict[str, Any]:
-        """What must be the same for a run to be resumed."""
+        """Everything that must be unchanged for a run to be resumed, by name."""
         config, start = self.config, self.start
         return {
             **{f"train.{k}": v for k, v in asdict(config.recipe).items()},
@@ -205,7 +214,8 @@ class Job:
             "class_weights": [round(w, 4) for w in self.class_weights],
         }
 
-    def _account(self, state: RunState, best: Best, tested: Matrix | None) -> Training:
+    def _account(self, state: RunState, best: Best, test_matrix: Matrix | None) -> Training:
+        """The record of the finished run."""
         config, start = self.config, self.start
         return Training(
             name=self.paths.bundle.stem,
@@ -219,7 +229,7 @@ class Job:
             base=start.base if self.kind == "adapters" else None,
             history=tuple(state.history),
             best=best,
-            test_matrix=tested,
+            test_matrix=test_matrix,
             data=data_summary(config, self.data),
             run={
                 "device": str(self.processes.device),
@@ -231,14 +241,18 @@ class Job:
         )
 
     def write(self, training: Training, tensors: Mapping[str, Tensor]) -> list[Path]:
-        """Writes the report and, last, the bundle; then the checkpoint has served.
+        """Writes the reports and then the bundle, and deletes the checkpoint.
 
         Args:
-            training: The run.
-            tensors: What the bundle holds.
+            training: The finished run.
+            tensors: The tensors for the bundle, by name.
 
         Returns:
-            What was written beside the bundle.
+            The files that were written beside the bundle.
+
+        Raises:
+            UsageError: A file exists and the options do not allow to replace it.
+            OutputError: A file cannot be written.
         """
         paths, options = self.paths, self.options
         files = write_reports(training, paths, options.overwrite or options.resume)
@@ -251,6 +265,7 @@ class Job:
             base=training.base,
         )
         ModelBundle(header, tensors).save(paths.bundle, options.overwrite)
+        # Only a complete bundle makes the checkpoint superfluous.
         paths.checkpoint.unlink(missing_ok=True)
         return [paths.split, *files]
 
@@ -261,6 +276,7 @@ def _licence(start: Start) -> str:
 
 
 def _also(tell: Tell, board: TensorBoard) -> Tell:
+    """Returns a function that passes events on, and the epochs to TensorBoard as well."""
     names = {f.name for f in fields(EpochRecord)}
 
     def both(event: Event) -> None:

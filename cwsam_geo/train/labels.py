@@ -1,4 +1,4 @@
-"""Labels on a scene's grid: checked once as a whole, kept as a raster of class sets."""
+"""Reads label files once, checks them, and stores them as rasters of class sets."""
 
 from __future__ import annotations
 
@@ -29,21 +29,26 @@ from cwsam_geo.tally import windows_over
 from cwsam_geo.train.class_sets import CellCounts, ClassSets, cell_shape, count_cells, joined
 from cwsam_geo.train.config import ClassMap, LabelledScene
 
+# Pixels of a window, about, in which labels are read.
 _WINDOW_PIXELS = 1 << 20
+# Side in pixels of a block of the temporary GeoTIFF.
 _BLOCK = 256
+# Unknown values that a message lists.
 _LISTED = 12
+# More unknown colours than this look like compression artefacts.
 _MANY_COLOURS = 16
+# Values of a window within a range smaller than this are translated by a lookup table.
 _LUT = 1 << 16
 
 
 @dataclass(frozen=True)
 class ScannedLabels:
-    """What the labels of a scene came to.
+    """Summary of the labels of a scene.
 
     Attributes:
-        cells: The counts by cell; empty where the scene has no label.
-        values: Codes, names and colours that occur, as a map writes them.
-        remarks: What the user should know of the file.
+        cells: The counts by cell; without entries if the scene has no label.
+        values: Codes, names and colours that occur, written as in ``map:``.
+        remarks: Sentences about the file for the user.
     """
 
     cells: CellCounts
@@ -63,18 +68,19 @@ def scan_labels(
 
     Args:
         scene: The scene's entry in the configuration.
-        source: The scene, with the bands and the nodata rule of training: where it has no data,
-            there is no label.
+        source: The scene, with the bands and the nodata rule of training. Pixels without data get
+            no label.
         legend: The classes.
-        sets: The class sets.
-        target: GeoTIFF to write, on the scene's pixels; 0 where there is no label.
-        progress: Called with the pixels done.
+        sets: The class sets of the region.
+        target: GeoTIFF to write on the scene's grid; 0 means no label.
+        progress: Called with the number of pixels that were read since the last call.
 
     Raises:
-        UsageError: The labels cannot be laid over the scene, or do not overlap it, or the map
-            names what they cannot hold.
-        LegendError: They hold codes without a class: codes and pixels are listed.
+        UsageError: The labels cannot be placed on the scene or do not overlap it, or ``map:`` has
+            names that such a file cannot hold.
+        LegendError: The labels hold codes without a class. The message lists codes and pixels.
         SceneError: A file cannot be read.
+        OutputError: ``target`` cannot be written.
     """
     location = Geolocation(source.grid, source.label)
     reference = open_reference(scene.pair.labels, location, scene.layer, scene.pair.shared)
@@ -87,6 +93,7 @@ def scan_labels(
     try:
         translator = _Translator(scene.map, legend, sets, reference)
         area = reference.window
+        # A label file that several scenes share need not overlap each of them.
         if area.empty and not scene.pair.shared:
             raise UsageError(
                 f"{reference.label}: the labels do not overlap the scene {source.label}; check "
@@ -103,17 +110,19 @@ def scan_labels(
         raise OutputError(f"{target}: cannot be written ({error}); is the disk full?") from None
     finally:
         reference.close()
+    # Unknown values are an error only now, so that the message can list all of them.
     translator.check()
     return ScannedLabels(joined(counts, shape), translator.values, reference.remarks)
 
 
 def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
-    """Names and colours in maps that no label has, so that they may be misspelt.
+    """Names and colours in maps that occur in no label file, and so may be misspelt.
 
-    A map may be for many scenes: what one of them has is met. Codes are not listed.
+    Scenes with equal maps count together: a name needs to occur in only one of them. Codes are not
+    listed.
 
     Args:
-        scans: The map of each scene, and the labels that occur there.
+        scans: The map of each scene, and the labels that occur in the scene.
     """
     open_names: dict[object, set[str]] = {}
     for meanings, values in scans:
@@ -123,11 +132,7 @@ def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
 
 
 class LabelRaster:
-    """Labels that ``scan_labels`` wrote.
-
-    Args:
-        path: The file.
-    """
+    """Reads the labels that ``scan_labels`` wrote."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         with warnings.catch_warnings():
@@ -135,7 +140,7 @@ class LabelRaster:
             self._dataset = rasterio.open(path)
 
     def read(self, window: Window) -> NDArray[np.uint16]:
-        """Rows of the class sets, (h, w), uint16, of a window inside the scene."""
+        """Rows of the class sets of a window inside the scene, shape (h, w), uint16."""
         labels: NDArray[np.uint16] = self._dataset.read(1, window=_rect(window)).astype(np.uint16)
         return labels
 
@@ -147,15 +152,16 @@ class LabelRaster:
 def _read(
     reference: Reference, translator: _Translator, source: Source, window: Window
 ) -> NDArray[np.uint16]:
-    values, known = reference.read(window)
-    labels = translator.rows(values, known)
+    values, labelled = reference.read(window)
+    labels = translator.rows(values, labelled)
+    # Read the scene, which takes longer, only where there are labels.
     if labels.any():
         labels[~source.read(window)[1]] = 0
     return labels
 
 
 class _Translator:
-    """From a label file's values to rows of the class sets; unknown values are counted."""
+    """Translates a label file's values to rows of the class sets, and counts unknown values."""
 
     def __init__(
         self, meanings: ClassMap | None, legend: Legend, sets: ClassSets, reference: Reference
@@ -164,56 +170,64 @@ class _Translator:
         self._reference = reference
         self._check_map()
         if reference.colors:
-            # Refuses classes that share a colour.
+            # Raises LegendError if two classes share a colour.
             legend.decode_rgb(np.array(legend.entries[0].rgb, np.uint8).reshape(3, 1, 1))
+        # The row of every value so far; -1 for values without a class.
         self._rows: dict[int, int] = {}
         self._unknown: dict[Value, int] = {}
         self._pixels = 0
 
     @property
     def values(self) -> frozenset[str]:
-        """Labels that occur, as a map writes them."""
+        """Labels that occur, written as in ``map:``."""
         return frozenset(str(self._reference.label_of(value)) for value in self._rows)
 
     def _check_map(self) -> None:
-        """Refuses names that no such file holds; they would be dropped without a word."""
+        """Refuses map entries that this kind of file cannot hold, rather than ignore them."""
         reference = self._reference
         for name in self._meanings or ():
             if reference.colors and not is_color(name):
                 raise UsageError(
-                    f"{reference.label}: is a picture, so `map:` says what its colours "
-                    f"('#rrggbb') are, not {name}"
+                    f"{reference.label}: is a picture, so `map:` must list its colours "
+                    f"('#rrggbb'), not {name}"
                 )
             if isinstance(reference, ClassRaster) and not reference.colors and not is_code(name):
                 raise UsageError(
-                    f"{reference.label}: holds codes, so `map:` says what whole numbers are, not "
-                    f"{name}"
+                    f"{reference.label}: holds codes, so `map:` must list whole numbers, not {name}"
                 )
 
-    def rows(self, values: NDArray[np.int32], known: NDArray[np.bool_]) -> NDArray[np.uint16]:
-        """Rows of the class sets, 0 where unknown or not known."""
+    def rows(self, values: NDArray[np.int32], labelled: NDArray[np.bool_]) -> NDArray[np.uint16]:
+        """Rows of the class sets, shape (h, w); 0 where unlabelled or of an unknown value.
+
+        Args:
+            values: Values of the label file, shape (h, w).
+            labelled: Where there is a label, shape (h, w).
+        """
         out = np.zeros(values.shape, np.uint16)
-        picked = values[known]
-        if not picked.size:
+        label_values = values[labelled]
+        if not label_values.size:
             return out
-        self._pixels += picked.size
-        low = int(picked.min())
-        if int(picked.max()) - low < _LUT:
-            counts = np.bincount(picked - low)
+        self._pixels += label_values.size
+        low = int(label_values.min())
+        if int(label_values.max()) - low < _LUT:
+            counts = np.bincount(label_values - low)
             present = np.flatnonzero(counts)
             table = np.zeros(len(counts), np.uint16)
             table[present] = [
                 self._row(v + low, n)
                 for v, n in zip(present.tolist(), counts[present].tolist(), strict=True)
             ]
-            out[known] = table[picked - low]
+            out[labelled] = table[label_values - low]
         else:
-            found, place, numbers = np.unique(picked, return_inverse=True, return_counts=True)
-            rows = [self._row(v, n) for v, n in zip(found.tolist(), numbers.tolist(), strict=True)]
-            out[known] = np.array(rows, np.uint16)[place]
+            present, index, counts = np.unique(
+                label_values, return_inverse=True, return_counts=True
+            )
+            rows = [self._row(v, n) for v, n in zip(present.tolist(), counts.tolist(), strict=True)]
+            out[labelled] = np.array(rows, np.uint16)[index]
         return out
 
     def _row(self, value: int, pixels: int) -> int:
+        """The row of a value; 0 for an unknown value, whose pixels are counted."""
         if value not in self._rows:
             channels = self._channels(self._reference.label_of(value))
             self._rows[value] = -1 if channels is None else self._sets.row(channels)
@@ -224,8 +238,10 @@ class _Translator:
         return max(row, 0)
 
     def _channels(self, label: Value) -> tuple[int, ...] | None:
+        """The channels that a label allows: () if it is ignored, None if it is unknown."""
         if self._meanings is not None and str(label) in self._meanings:
             return self._meanings[str(label)]
+        # A map of codes or names must be complete. A map of colours adds to the legend's colours.
         if self._meanings is not None and not self._reference.colors:
             return None
         for i, entry in enumerate(self._legend.entries):
@@ -235,7 +251,7 @@ class _Translator:
         return None
 
     def check(self) -> None:
-        """Raises LegendError where values had no meaning."""
+        """Raises LegendError if the file has values without a class."""
         if not self._unknown:
             return
         order = sorted(self._unknown.items(), key=lambda item: -item[1])
@@ -243,7 +259,7 @@ class _Translator:
         more = f" and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
         what = "colours" if self._reference.colors else "codes"
         hint = (
-            "so many look like JPEG compression: export the labels losslessly (PNG, GeoTIFF)"
+            "so many colours look like JPEG compression; export the labels as PNG or GeoTIFF"
             if self._reference.colors and len(order) > _MANY_COLOURS
             else "say with `map:` which class each is, or ignore"
         )
@@ -256,7 +272,7 @@ class _Translator:
 
 @contextlib.contextmanager
 def _label_raster(path: Path, grid: SceneGrid, sets: int) -> Iterator[Any]:
-    """A tiled file on the scene's pixels; blocks without a label take no room."""
+    """Creates a tiled GeoTIFF on the scene's grid; blocks without a label take no disk space."""
     with environment(remote=False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

@@ -28,18 +28,19 @@ from cwsam_geo.train.steps import Stepper
 from cwsam_geo.train.validation import validation_matrix
 
 Event = Mapping[str, Any]
+"""A message about the run; ``event`` is its kind, the other keys depend on the kind."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a model is trained and validated on.
+    """The data that a model is trained and validated on.
 
     Attributes:
-        training: Samples that are drawn anew in every epoch.
+        training: Samples that differ between epochs.
         validation: Tiles that are the same in every epoch.
         sets: Which classes each label index allows, shape (S, K), bool.
         ignore: Channels that do not count in validation.
-        class_weights: Weight of each class in the loss.
+        class_weights: Weight of each class in the loss, K values.
     """
 
     training: Samples
@@ -51,14 +52,14 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Place:
-    """Where and how it is computed.
+    """The compute environment of a run, and its checkpoint.
 
     Attributes:
-        processes: This process, and the others if there are any.
-        precision: Number format of the arithmetic.
-        workers: Processes that read samples ahead, for each process that trains.
-        checkpoint: File to keep the run in after every epoch, or None.
-        settings: What must be the same for a run to be resumed, for JSON.
+        processes: The processes that train together.
+        precision: Number format of the model's arithmetic.
+        workers: Worker processes that load samples, for each training process.
+        checkpoint: File that stores the run after every epoch, or None.
+        settings: Everything that must be unchanged for a run to be resumed, for JSON.
     """
 
     processes: Processes
@@ -72,14 +73,14 @@ class Trainer:
     """Trains a model.
 
     Args:
-        model: With everything frozen that is not to be trained.
-        recipe: How.
-        data: On what.
-        place: Where.
-        on_event: Called with mappings whose ``event`` is ``progress`` or ``epoch``.
+        model: The model, with all parameters frozen that are not trained.
+        recipe: The hyperparameters.
+        data: The samples, and how their labels count.
+        place: The compute environment and the checkpoint.
+        on_event: Called with events ``progress`` (after each step) and ``epoch``.
 
     Attributes:
-        stepper: The model in training.
+        stepper: The model with its optimizer.
     """
 
     def __init__(
@@ -96,17 +97,20 @@ class Trainer:
         self.stepper = Stepper(model, loss, recipe, place.processes, place.precision)
 
     def run(self, state: RunState) -> RunState:
-        """Trains until the recipe's epochs are done, or none has been better for its patience.
+        """Trains for the recipe's number of epochs, or until its patience ends.
+
+        The patience ends after ``recipe.patience`` epochs without a better validation mIoU.
 
         Args:
-            state: A new run, or one that was interrupted.
+            state: A new run, or an interrupted one to continue; it is changed in place.
 
         Returns:
-            The same state, at its end.
+            The same state after the last epoch.
 
         Raises:
             ModelError: The loss is not a finite number.
             UsageError: The validation tiles hold no pixel with a label that counts.
+            MemoryError: A batch does not fit into the device's memory.
         """
         frozen = self.stepper.frozen_hash()
         if state.epochs_done:
@@ -122,6 +126,7 @@ class Trainer:
         )
         while state.epochs_done < self._recipe.epochs and not self._is_over(state):
             started = time.perf_counter()
+            # Samples are a function of the epoch, so a resumed run sees those it would have seen.
             keys.epoch = state.epochs_done
             loss = self._train_epoch(state.epochs_done, batches)
             matrix = self._validate(tiles)
@@ -132,14 +137,16 @@ class Trainer:
         return state
 
     def score(self, tiles: Samples, tensors: Mapping[str, Tensor]) -> NDArray[np.int64]:
-        """The confusion matrix of some tensors, such as the best epoch's, on other tiles.
+        """Computes the confusion matrix of a saved model on other tiles.
+
+        The trainer's model has the saved tensors afterwards.
 
         Args:
-            tiles: Labelled tiles.
-            tensors: What was saved of the model, by name.
+            tiles: Labelled tiles, such as the test tiles.
+            tensors: Saved tensors by name, such as those of the best epoch.
 
         Returns:
-            Shape (K, K), int64; rows are the labels.
+            Shape (K, K), int64; rows are the labels, columns the model.
         """
         self.stepper.load(tensors)
         return self._matrix(batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0))
@@ -157,19 +164,20 @@ class Trainer:
         return patience > 0 and state.best is not None and state.epochs_since_best >= patience
 
     def _train_epoch(self, epoch: int, batches: Any) -> float:
-        """One pass; returns the mean loss over all processes."""
+        """Trains on all batches of an epoch; returns the mean loss over all processes."""
         recipe, processes = self._recipe, self._place.processes
         steps = len(batches) // recipe.accumulate
         self.stepper.model.train()
         total = 0.0
         for i, (images, labels) in enumerate(batches):
-            step, last = divmod(i, recipe.accumulate)
-            closes = last + 1 == recipe.accumulate
+            # Gradients of recipe.accumulate batches add up before the optimizer steps.
+            step, position = divmod(i, recipe.accumulate)
+            completes_step = position + 1 == recipe.accumulate
             try:
-                total += self.stepper.backward(images, labels, closes)
+                total += self.stepper.backward(images, labels, completes_step)
             except ModelError as error:
                 raise ModelError(f"epoch {epoch + 1}, step {step + 1}: {error}") from None
-            if closes:
+            if completes_step:
                 rate = learning_rate(epoch * steps + step, recipe.epochs * steps, recipe)
                 self.stepper.step(rate)
                 self._on_event(
@@ -186,6 +194,7 @@ class Trainer:
         return float(processes.sum(mean)) / processes.world
 
     def _matrix(self, tiles: Any) -> NDArray[np.int64]:
+        """The confusion matrix of the current weights, added up over all processes."""
         stepper = self.stepper
         stepper.model.eval()
         own = validation_matrix(
@@ -204,6 +213,7 @@ class Trainer:
     def _record(
         self, state: RunState, loss: float, matrix: NDArray[np.int64], seconds: float
     ) -> None:
+        """Adds an epoch to the state, and keeps its weights if they are the best."""
         scores = Scores.of(matrix, self._data.ignore)
         record = EpochRecord(
             epoch=state.epochs_done + 1,
@@ -214,6 +224,7 @@ class Trainer:
             iou=[_number(v) for v in scores.iou],
             seconds=seconds,
         )
+        # An undefined mIoU (NaN, recorded as None) loses against every number.
         better = all(r.miou is None or scores.miou > r.miou for r in state.history)
         state.history.append(record)
         state.tensors = self.stepper.tensors()
@@ -224,6 +235,7 @@ class Trainer:
         )
 
     def _keep(self, state: RunState) -> None:
+        """Saves the checkpoint, in the first process only; the others wait for it."""
         state.machinery = self.stepper.machinery()
         place = self._place
         if place.checkpoint is not None and place.processes.rank == 0:

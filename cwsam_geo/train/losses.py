@@ -1,4 +1,4 @@
-"""Losses on pixels whose label is one class, or a set of classes of which one is right."""
+"""Segmentation losses, for labels that are one class or a set of possible classes."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from torch import Tensor, nn
 from cwsam_geo.errors import UsageError
 
 WEIGHT_CAP = 10.0
-"""Highest class weight that ``auto_weights`` gives."""
+"""Highest class weight that ``auto_weights`` gives; a rare class must not dominate the loss."""
 
 FOCAL_GAMMA = 2.0
+"""Focusing parameter of the focal loss; the paper's best value."""
 
 ROBUST_POWER = 0.7
+"""The q of the generalized cross-entropy; the paper's value."""
 
+# Added to numerator and denominator of Dice. It keeps the score of absent classes finite.
 _SMOOTH = 1.0
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a loss is made from; shapes with N = all pixels of a batch.
+    """The quantities that losses are computed from.
 
     Attributes:
         log_p: Log-probability of every class, shape (B, K, H, W).
-        single: The channel where a pixel's label is one class, else -1, shape (B, H, W).
-        allowed: True where a pixel may be of the class, shape (B, K, H, W); None where every label
-            is one class or none at all.
+        single: The channel if a pixel's label is one class, else -1, shape (B, H, W).
+        allowed: True where a pixel may be of the class, shape (B, K, H, W); None if the label
+            table has no partial labels.
         weight: Weight of every pixel, 0 where it has no label, shape (B, H, W).
     """
 
@@ -46,7 +49,7 @@ class Terms:
     def log_allowed(self) -> Tensor:
         """Log of the summed probability of the allowed classes, shape (B, H, W).
 
-        Of any finite value where a pixel has no label.
+        The value of a pixel without a label is arbitrary, but finite.
         """
         if self.allowed is None:
             channel = self.single.clamp(min=0)
@@ -55,12 +58,12 @@ class Terms:
 
     @cached_property
     def labelled(self) -> tuple[Tensor, Tensor]:
-        """Probabilities (K, N) and channels (N,) of the pixels whose label is one class."""
-        there = self.single >= 0
-        return self.log_p.transpose(0, 1)[:, there].exp(), self.single[there]
+        """Probabilities (K, N) and channels (N,) of the N pixels whose label is one class."""
+        is_single = self.single >= 0
+        return self.log_p.transpose(0, 1)[:, is_single].exp(), self.single[is_single]
 
     def mean(self, values: Tensor) -> Tensor:
-        """Weighted mean over the labelled pixels; 0 (with a gradient of 0) where there is none."""
+        """Weighted mean over the labelled pixels; 0, with a gradient of 0, if there are none."""
         total = self.weight.sum()
         return (self.weight * values).sum() / total.clamp(min=torch.finfo(total.dtype).tiny)
 
@@ -68,34 +71,34 @@ class Terms:
 def cross_entropy(terms: Terms) -> Tensor:
     """-log of the summed probability of the allowed classes, weighted by class.
 
-    With one allowed class this is the weighted cross-entropy. Partial labels as in Cour et al.
-    (2011, JMLR 12, 1501-1536) and Feng et al. (2020, arXiv 2007.08929).
+    With one allowed class this is the weighted cross-entropy. Partial labels are treated as by
+    Cour et al. (2011, JMLR 12, 1501-1536) and Feng et al. (2020, arXiv 2007.08929).
     """
     return terms.mean(-terms.log_allowed)
 
 
 def focal(terms: Terms) -> Tensor:
-    """Cross-entropy that counts easy pixels less (Lin et al. 2017, arXiv 1708.02002)."""
-    # The sum of probabilities may exceed 1 by rounding.
+    """Focal loss, which gives easy pixels less weight (Lin et al. 2017, arXiv 1708.02002)."""
+    # Rounding can bring the sum of probabilities above 1.
     wrong = (1 - terms.log_allowed.exp()).clamp(min=0)
     return terms.mean(-(wrong**FOCAL_GAMMA) * terms.log_allowed)
 
 
 def generalized_cross_entropy(terms: Terms) -> Tensor:
-    """(1 - p^q) / q: between cross-entropy and absolute error, so wrong labels count less.
+    """Generalized cross-entropy (1 - p^q) / q, which is robust to wrong labels.
 
-    From Zhang & Sabuncu (2018, arXiv 1805.07836), with their q of 0.7, on the summed probability
-    of the allowed classes.
+    Here p is the summed probability of the allowed classes, and q is 0.7. The loss lies between
+    cross-entropy (q = 0) and absolute error (q = 1); see Zhang & Sabuncu (2018, arXiv 1805.07836).
     """
     return terms.mean((1 - (ROBUST_POWER * terms.log_allowed).exp()) / ROBUST_POWER)
 
 
 def dice(terms: Terms) -> Tensor:
-    """1 - soft Dice over the batch, mean of the classes in it (Milletari et al. 2016).
+    """1 - soft Dice over the batch, mean over its classes (Milletari et al. 2016).
 
-    Only pixels whose label is one class take part.
+    Only pixels whose label is one class count.
     """
-    probability, channel = terms.labelled
+    probability, channel = terms.labelled  # (K, N), (N,)
     truth = F.one_hot(channel, len(probability)).T.to(probability.dtype)
     overlap = (probability * truth).sum(1)
     scores = (2 * overlap + _SMOOTH) / (probability.sum(1) + truth.sum(1) + _SMOOTH)
@@ -106,7 +109,8 @@ def dice(terms: Terms) -> Tensor:
 def lovasz(terms: Terms) -> Tensor:
     """Lovasz-softmax: the convex surrogate of 1 - mIoU (Berman et al. 2018, arXiv 1705.08790).
 
-    Over the batch, mean of the classes in it; only pixels whose label is one class take part.
+    It is computed over the batch and averaged over its classes. Only pixels whose label is one
+    class count.
     """
     probability, channel = terms.labelled
     losses = [
@@ -118,9 +122,11 @@ def lovasz(terms: Terms) -> Tensor:
 
 
 def _lovasz_of_class(probability: Tensor, truth: Tensor) -> Tensor:
+    """Lovasz extension of the Jaccard loss of one class, from probability and mask, both (N,)."""
     errors, order = (truth.to(probability.dtype) - probability).abs().sort(descending=True)
     sorted_truth = truth[order].to(probability.dtype)
-    # Jaccard loss of calling the first n pixels wrong, for every n.
+    # jaccard[n] is the Jaccard loss if the n + 1 pixels with the largest errors are wrong. Its
+    # differences are the weights of the errors (the paper's algorithm 1).
     union = sorted_truth.sum() + (1 - sorted_truth).cumsum(0)
     jaccard = 1 - (sorted_truth.sum() - sorted_truth.cumsum(0)) / union
     steps = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
@@ -134,14 +140,14 @@ LOSSES: dict[str, Callable[[Terms], Tensor]] = {
     "dice": dice,
     "lovasz": lovasz,
 }
-"""Losses by name; ``ce+dice`` is the sum of two."""
+"""Losses by name. Names are joined by ``+`` for the sum of losses, as in ``ce+dice``."""
 
 
 def parse_loss(text: str) -> tuple[Callable[[Terms], Tensor], ...]:
-    """The losses of a text such as ``ce`` or ``ce+dice``.
+    """Returns the losses that a text such as ``ce`` or ``ce+dice`` names.
 
     Raises:
-        UsageError: A name is not known, or appears twice.
+        UsageError: A name is unknown or appears twice.
     """
     names = [name.strip() for name in text.split("+")]
     if any(name not in LOSSES for name in names) or len(set(names)) != len(names):
@@ -152,7 +158,7 @@ def parse_loss(text: str) -> tuple[Callable[[Terms], Tensor], ...]:
 
 
 def single_channels(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The channel of each row that allows one class, else -1.
+    """The channel of each row that allows one class, and -1 for other rows, shape (S,), int64.
 
     Args:
         sets: Which classes each label index allows, shape (S, K), bool.
@@ -161,7 +167,7 @@ def single_channels(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def partial_rows(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which rows allow several classes, but not all: those say something.
+    """Which rows are partial labels: they allow several classes but not all, shape (S,), bool.
 
     Args:
         sets: Which classes each label index allows, shape (S, K), bool.
@@ -171,17 +177,17 @@ def partial_rows(sets: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 class SegmentationLoss(nn.Module):
-    """Logits and labels to the loss of a batch.
+    """The loss of a batch, from its logits and label rows.
 
     Args:
         name: One of ``LOSSES``, or several joined by ``+``.
-        sets: Which classes each label index allows, shape (S, K), bool. A row that allows none,
-            or all, says nothing: such pixels do not count.
+        sets: Which classes each label index allows, shape (S, K), bool. Pixels of a row that
+            allows no class, or all classes, do not count.
         weights: Weight of each class, K values. A pixel with several allowed classes has the
             mean of their weights.
 
     Raises:
-        UsageError: The loss is not known, or the weights do not fit the classes.
+        UsageError: The loss is unknown, or the weights do not fit the classes.
     """
 
     def __init__(self, name: str, sets: NDArray[np.bool_], weights: Sequence[float]) -> None:
@@ -190,12 +196,13 @@ class SegmentationLoss(nn.Module):
         classes = sets.shape[1]
         if len(weights) != classes or not all(0 <= w < float("inf") for w in weights):
             raise UsageError(f"class weights {list(weights)}: give {classes} numbers of 0 or more")
-        allowed = sets.sum(1)
-        says = (allowed > 0) & (allowed < classes)
+        allowed = sets.sum(1)  # number of allowed classes of each row, (S,)
+        informative = (allowed > 0) & (allowed < classes)
         self.partial = bool(partial_rows(sets).any())
-        row_weight = np.where(says, sets @ np.asarray(weights) / np.maximum(allowed, 1), 0)
-        # Rows that say nothing allow everything here, so that no logarithm is infinite.
-        self._keep("sets", sets | ~says[:, None])
+        row_weight = np.where(informative, sets @ np.asarray(weights) / np.maximum(allowed, 1), 0)
+        # Rows without information have weight 0. Let them allow all classes, so that their
+        # log-probability is finite: 0 * inf would be NaN.
+        self._keep("sets", sets | ~informative[:, None])
         self._keep("single", single_channels(sets))
         self._keep("row_weight", row_weight.astype(np.float32))
 
@@ -203,19 +210,20 @@ class SegmentationLoss(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)))
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The loss.
+        """Computes the loss.
 
         Args:
-            logits: Shape (B, K, h, w); brought to the labels' resolution bilinearly, as
-                prediction does it.
+            logits: Shape (B, K, h, w). They are upsampled to the labels' resolution bilinearly, as
+                in prediction.
             labels: Indices into the rows of ``sets``, shape (B, H, W), int64.
 
         Returns:
-            A float32 scalar: 0, with gradients of 0, where no pixel has a label.
+            A float32 scalar. It is 0, with gradients of 0, if no pixel has a label.
         """
         fine = upsampled(logits, labels.shape[-2:])
         sets, single = cast(Tensor, self.sets), cast(Tensor, self.single)
         weight = cast(Tensor, self.row_weight)
+        # Indexing with labels (B, H, W) gives (B, H, W), and (B, H, W, K) for sets.
         terms = Terms(
             log_p=fine.log_softmax(1),
             single=single[labels],
@@ -226,7 +234,7 @@ class SegmentationLoss(nn.Module):
 
 
 def upsampled(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (B, K, h, w) in float32 and at another size, bilinear."""
+    """Resizes logits (B, K, h, w) to (B, K, *size) bilinearly, in float32."""
     values = logits.float()
     if tuple(values.shape[-2:]) == tuple(size):
         return values
@@ -234,10 +242,10 @@ def upsampled(logits: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def auto_weights(pixels: Sequence[int]) -> tuple[float, ...]:
-    """Class weights by inverse frequency: 1 for a class of average frequency, at most 10.
+    """Class weights by inverse frequency: 1 for a class of average frequency, and at most 10.
 
     Args:
-        pixels: Training pixels of each class, K values. A class without any has weight 1.
+        pixels: Training pixels of each class, K values. A class without pixels has weight 1.
     """
     present = sum(n > 0 for n in pixels)
     total = sum(pixels)

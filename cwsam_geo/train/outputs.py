@@ -1,4 +1,4 @@
-"""The files that training leaves beside the model."""
+"""The files that training writes beside the model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from cwsam_geo.train.report import Training
 from cwsam_geo.train.state import EpochRecord
 
 SUFFIX = ".safetensors"
+"""File name suffix of model bundles."""
 
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Where everything goes: all names begin with the bundle's.
+    """Paths of all outputs. Their names begin with the bundle's name.
 
     Attributes:
-        bundle: The model bundle, ``region.safetensors``; it appears last.
+        bundle: The model bundle, ``region.safetensors``; it is written last.
         card: Model card, ``region.md``.
         metrics: Scores and history, ``region_metrics.json``.
         curves: Learning curves, ``region_curves.png``.
         confusion: Confusion matrix, ``region_confusion.png``.
         split: Training and validation areas, ``region_split.geojson``.
-        checkpoint: The run so far, ``region_checkpoint.pt``; there from the start, and gone once
-            the bundle is there.
+        checkpoint: The run so far, ``region_checkpoint.pt``; it exists from the first step until
+            the bundle is written.
         events: Folder of TensorBoard events, ``region_events``.
     """
 
@@ -48,10 +49,10 @@ class OutputPaths:
 
     @classmethod
     def beside(cls, output: str | os.PathLike[str]) -> OutputPaths:
-        """The paths that belong to a bundle's.
+        """The paths of the outputs that belong to a bundle.
 
         Raises:
-            UsageError: The bundle is not called ``*.safetensors``.
+            UsageError: The bundle's name does not end in ``.safetensors``.
         """
         bundle = Path(output)
         if bundle.suffix != SUFFIX:
@@ -72,41 +73,44 @@ class OutputPaths:
         )
 
     def check(self, overwrite: bool, resume: bool, tensorboard: bool) -> None:
-        """Makes sure, before hours of work, that all can be put in place.
+        """Checks before training that all outputs can be written.
+
+        With ``overwrite`` and ``tensorboard`` it also deletes the events of an earlier run.
 
         Args:
-            overwrite: Whether files that are there are replaced.
-            resume: Whether an interrupted run goes on; it may have written all but the bundle.
+            overwrite: Whether existing files are replaced.
+            resume: Whether an interrupted run is continued.
             tensorboard: Whether events will be written.
 
         Raises:
-            UsageError: A file exists and ``overwrite`` is False, or an interrupted run's
-                checkpoint is there and it is neither resumed nor overwritten, or is not there and
-                shall be resumed.
+            UsageError: A file exists and is neither overwritten nor part of the run to resume, or
+                there is no checkpoint to resume from.
             OutputError: The folder is missing or cannot be written to.
         """
         check_output(self.bundle, overwrite)
-        again = overwrite or resume
+        # An interrupted run may have written everything except the bundle.
+        replaces = overwrite or resume
         reports = (self.card, self.metrics, self.curves, self.confusion, self.split)
         if resume and not self.checkpoint.is_file():
-            there = [path for path in reports if path.exists() and not overwrite]
-            hint = f", with --overwrite, since {there[0]} is there" if there else ""
+            existing = [path for path in reports if path.exists() and not overwrite]
+            hint = f", with --overwrite, since {existing[0]} is there" if existing else ""
             raise UsageError(
                 f"{self.checkpoint}: no checkpoint to resume from; leave out --resume to start"
                 f"{hint}"
             )
-        if self.checkpoint.exists() and not again:
+        if self.checkpoint.exists() and not replaces:
             raise UsageError(
                 f"{self.checkpoint}: a run was interrupted here; pass --resume to go on with it, "
                 "or --overwrite to start anew"
             )
         for path in reports:
-            check_output(path, again)
-        if tensorboard and not again and self.events.exists():
+            check_output(path, replaces)
+        if tensorboard and not replaces and self.events.exists():
             raise UsageError(f"{self.events}: exists already; pass --overwrite to replace it")
+        # TensorBoard shows all event files of a folder as one run, so old ones must go.
         if tensorboard and overwrite and not resume:
-            for old in self.events.glob("events.out.tfevents.*"):
-                old.unlink()
+            for old_events in self.events.glob("events.out.tfevents.*"):
+                old_events.unlink()
 
 
 def can_draw() -> bool:
@@ -115,15 +119,10 @@ def can_draw() -> bool:
 
 
 def write_reports(training: Training, paths: OutputPaths, overwrite: bool) -> list[Path]:
-    """Writes model card, metrics and, where matplotlib is installed, the pictures.
-
-    Args:
-        training: The run.
-        paths: Where to.
-        overwrite: Replace files that are there.
+    """Writes the model card, the metrics and, if matplotlib is installed, the pictures.
 
     Returns:
-        What was written.
+        The paths of the files that were written.
 
     Raises:
         UsageError: A file exists and ``overwrite`` is False.
@@ -149,13 +148,13 @@ def draw_curves(
     legend: Legend,
     overwrite: bool = False,
 ) -> None:
-    """Draws training loss, and validation mIoU and IoU of each class, over the epochs.
+    """Draws the training loss, and validation mIoU and IoU of each class, over the epochs.
 
     Args:
-        path: The PNG.
-        history: One record an epoch.
-        legend: The classes; their lines have their colours.
-        overwrite: Replace a file that is there.
+        path: The PNG to write.
+        history: One record for each epoch.
+        legend: The classes; each line has the colour of its class.
+        overwrite: Replace an existing file.
 
     Raises:
         UsageError: matplotlib is not installed, or the file exists.
@@ -164,13 +163,13 @@ def draw_curves(
     figure = new_figure(9.0, 4.0)
     left, right = figure.subplots(1, 2)
     epochs = [r.epoch for r in history]
-    # A single epoch would not show as a line.
+    # Short histories get markers: a single epoch would not be visible as a line.
     style: dict[str, Any] = {"marker": "o", "markersize": 3} if len(epochs) < 30 else {}
     left.plot(epochs, [r.loss for r in history], color="black", **style)
     left.set(xlabel="epoch", ylabel="training loss")
     for i, entry in enumerate(legend.entries):
         values = [_plotted(r.iou[i]) for r in history]
-        name = entry.name.replace("$", r"\$")
+        name = entry.name.replace("$", r"\$")  # matplotlib reads $...$ as mathematics
         right.plot(epochs, values, color=entry.color, linewidth=1, label=name, **style)
     miou = [_plotted(r.miou) for r in history]
     right.plot(epochs, miou, color="black", linewidth=2, label="mIoU", **style)
@@ -196,8 +195,8 @@ class TensorBoard:
     """Writes events for TensorBoard.
 
     Args:
-        folder: Where to; made if it is not there.
-        names: Class names.
+        folder: Folder of the event files; it is created if it does not exist.
+        names: Names of the classes.
 
     Raises:
         UsageError: tensorboard is not installed.
@@ -215,7 +214,7 @@ class TensorBoard:
         self._writer: Any = SummaryWriter(str(folder))
 
     def add(self, record: EpochRecord) -> None:
-        """Writes an epoch's figures."""
+        """Writes the loss, the learning rate and the scores of an epoch."""
         values = {"train/loss": record.loss, "train/lr": record.lr}
         if record.miou is not None:
             values["validation/miou"] = record.miou
@@ -229,5 +228,5 @@ class TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the event file."""
         self._writer.close()

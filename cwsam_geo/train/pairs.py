@@ -1,4 +1,4 @@
-"""Scenes and their labels by pattern: a folder of a thousand pairs in two lines."""
+"""Finding scenes and their labels by file name patterns."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.io.opening import is_remote
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# Scenes that an error message lists at most.
 _LISTED = 4
 
 
@@ -21,9 +22,9 @@ class Pair:
     """One scene and its labels.
 
     Attributes:
-        scene: Its file, or files of one band each.
-        labels: The labels' file.
-        shared: True where other scenes have the same labels' file.
+        scene: File of the scene, or its files of one band each.
+        labels: File of the labels.
+        shared: The labels are those of another scene too.
     """
 
     scene: tuple[str, ...]
@@ -32,54 +33,58 @@ class Pair:
 
 
 def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> list[Pair]:
-    """The pairs that patterns name.
+    """Finds all pairs of files that match patterns.
 
-    ``*`` and ``?`` match as in a shell. ``{name}`` matches a part of a file's name and stands for
-    the same text in the other paths; there may be several, of any names.
+    ``*`` and ``?`` match as in a shell. A placeholder such as ``{name}`` matches a part of a file
+    name in the scene's first pattern and stands for the same text in the other patterns. There
+    may be several placeholders with any names.
 
     Args:
         scene: Pattern of the scene's file, or patterns of its single-band files.
         labels: Pattern of the labels' file.
-        folder: Where relative paths start.
-        where: What names them, for messages.
+        folder: Folder to which relative patterns refer.
+        where: Name of the entry in messages.
 
     Returns:
-        The pairs, in the order of their names.
+        The pairs, sorted by the path of the scene.
 
     Raises:
-        UsageError: Nothing matches, a scene's other files are missing, or a pattern is unclear.
+        UsageError: No scene matches, another file of a scene is missing or ambiguous, or a
+            placeholder is not in the scene's first pattern.
     """
     first, *others = (_absolute(pattern, folder) for pattern in scene)
     labels = _absolute(labels, folder)
-    known = set(_PLACEHOLDER.findall(first))
+    placeholders = set(_PLACEHOLDER.findall(first))
     for pattern in (*others, labels):
-        unknown = set(_PLACEHOLDER.findall(pattern)) - known
+        unknown = set(_PLACEHOLDER.findall(pattern)) - placeholders
         if unknown:
             raise UsageError(
                 f"{where}: {{{sorted(unknown)[0]}}} of {pattern} is not in {scene[0]}, so it "
                 "stands for nothing"
             )
+    # A path without wildcards gets a clearer message than a pattern without matches.
     for pattern in (first, *others, labels):
         plain = not _PLACEHOLDER.search(pattern) and not _wild(pattern)
         if plain and not _is_there(pattern):
             key = "labels" if pattern == labels else "scene"
             raise UsageError(f"{where}: {pattern}: no such file; check `{key}`")
-    found = list(_matches(first))
-    if not found:
+    matches = list(_matches(first))
+    if not matches:
         raise UsageError(f"{where}: no scene matches {first}")
-    pairs, missing = [], []
-    for path, texts in found:
+    pairs, incomplete = [], []
+    for path, texts in matches:
         rest = [_files(pattern, texts) for pattern in (*others, labels)]
-        lacking = [why for files, why in rest if len(files) != 1]
-        if lacking:
-            missing.append(f"{path} ({'; '.join(lacking)})")
+        problems = [why for files, why in rest if len(files) != 1]
+        if problems:
+            incomplete.append(f"{path} ({'; '.join(problems)})")
         else:
             files = [files[0] for files, _ in rest]
             pairs.append(Pair((path, *files[:-1]), files[-1]))
-    if missing:
-        listed = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
+    if incomplete:
+        listed = ", ".join(incomplete[:_LISTED]) + (", ..." if len(incomplete) > _LISTED else "")
         raise UsageError(
-            f"{where}: {len(missing)} of {len(found)} scenes lack a file, or have several: {listed}"
+            f"{where}: {len(incomplete)} of {len(matches)} scenes lack a file, or have several: "
+            f"{listed}"
         )
     shared = len({pair.labels for pair in pairs}) < len(pairs)
     return [Pair(p.scene, p.labels, shared) for p in pairs]
@@ -88,12 +93,12 @@ def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> l
 def _absolute(pattern: str, folder: Path) -> str:
     if is_remote(pattern) or pattern.startswith("/vsi"):
         return pattern
-    # Without resolving links: file names tell polarisations.
+    # Links are not resolved: the name of the link may be the one that tells the polarisation.
     return os.path.normpath(folder / Path(pattern).expanduser())
 
 
 def _matches(pattern: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """Files of a pattern, with the text of each placeholder."""
+    """Files that match a pattern, each with the texts of its placeholders."""
     names = _PLACEHOLDER.findall(pattern)
     if not names and not _wild(pattern):
         yield pattern, {}
@@ -106,17 +111,17 @@ def _matches(pattern: str) -> Iterator[tuple[str, Mapping[str, str]]]:
 
 
 def _files(pattern: str, texts: Mapping[str, str]) -> tuple[list[str], str]:
-    """The files of a pattern with its placeholders filled, and what to say where it is not one."""
+    """Files that match a pattern with these placeholders, and what is wrong unless it is one."""
     plain = _PLACEHOLDER.sub(lambda m: texts[m[1]], pattern)
     if not _wild(pattern):
         return [plain] if _is_there(plain) else [], f"no {plain}"
     filled = _PLACEHOLDER.sub(lambda m: glob.escape(texts[m[1]]), _shell(pattern, keep=True))
-    found = glob.glob(filled)
-    return found, f"{len(found)} files match {plain}" if found else f"nothing matches {plain}"
+    files = glob.glob(filled)
+    return files, f"{len(files)} files match {plain}" if files else f"nothing matches {plain}"
 
 
 def _is_there(path: str) -> bool:
-    # Only GDAL knows what lies at an address or inside an archive.
+    # Only GDAL can look at a URL or inside an archive: such paths are checked when opened.
     return is_remote(path) or path.startswith("/vsi") or os.path.exists(path)
 
 
@@ -125,12 +130,13 @@ def _wild(pattern: str) -> bool:
 
 
 def _shell(pattern: str, keep: bool = False) -> str:
-    """The pattern for ``glob``: brackets are brackets, placeholders match any text."""
+    """The pattern for ``glob``: brackets are literal, and placeholders match any text."""
     escaped = pattern.replace("[", "[[]")
     return escaped if keep else _PLACEHOLDER.sub("*", escaped)
 
 
 def _expression(pattern: str) -> str:
+    """The pattern as a regular expression with a named group for each placeholder."""
     parts, seen = [], set()
     for token in re.split(r"(\{\w+\}|\*\*|\*|\?)", pattern):
         name = _PLACEHOLDER.fullmatch(token)

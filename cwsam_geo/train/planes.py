@@ -1,4 +1,4 @@
-"""Planes on which blocks are drawn: scenes that lie near each other share one."""
+"""Planes on which blocks are laid out: scenes near each other share one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from cwsam_geo.io.geolocation import Geolocation, transformed
 
 Floats = NDArray[np.float64]
 
+# Margin around a scene in degrees (about 11 km); scenes whose margins meet share a plane.
 _NEAR_DEGREES = 0.1
+
+# Largest relative error of areas in a CRS that is used for blocks. UTM is within 0.002.
 _TRUE_TO_SCALE = 0.02
 _DEGREES = CRS.from_epsg(4326)
 
@@ -27,11 +30,11 @@ class Plane:
     """A plane with coordinates in metres, or in pixels of a scene that has no CRS.
 
     Attributes:
-        crs: Its CRS; None for a scene's pixels.
-        unit: Metres of one unit of the CRS; 1 for pixels.
-        members: Indices of its scenes.
-        bounds: Left, bottom, right, top of the scenes on it.
-        pixel: Side of a pixel of the first scene, in its units.
+        crs: CRS of the plane; None for the pixel coordinates of a scene.
+        unit: Length of one unit in metres; 1 for pixels.
+        members: Indices of the scenes on the plane.
+        bounds: Left, bottom, right and top of these scenes, in units.
+        pixel: Side of a pixel of the first of these scenes, in units.
     """
 
     crs: CRS | None
@@ -41,7 +44,7 @@ class Plane:
     pixel: float
 
     def of_pixels(self, location: Geolocation, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Coordinates on the plane of a scene's pixel coordinates."""
+        """Transforms pixel coordinates of a scene to the plane."""
         if self.crs is None:
             return cols, rows
         return transformed(*location.to_map(cols, rows), location.crs, self.crs)
@@ -54,13 +57,13 @@ class Plane:
         return float(np.hypot(x[1:] - x[0], y[1:] - y[0]).max())
 
     def to_pixels(self, location: Geolocation, shapes: NDArray[Any]) -> NDArray[Any]:
-        """Geometries of the plane in a scene's pixel coordinates."""
+        """Transforms geometries on the plane to pixel coordinates of a scene."""
         if self.crs is None:
             return shapes
         return location.shapes_to_pixels(shapes, self.crs, location.label)
 
     def footprint(self, location: Geolocation) -> Any:
-        """The outline of a scene on the plane, a polygon."""
+        """Outline of a scene on the plane, a polygon."""
         if self.crs is None:
             return shapely.box(0, 0, location.grid.width, location.grid.height)
         x, y = transformed(*location.outline(), location.crs, self.crs)
@@ -68,13 +71,10 @@ class Plane:
 
 
 def planes_of(locations: Sequence[Geolocation]) -> list[Plane]:
-    """Groups scenes that overlap or nearly touch, each group on a plane of its own.
+    """Groups scenes that overlap or nearly touch and gives each group a plane.
 
-    Two scenes of one place must agree on which ground is for validation, whatever their grids and
-    CRSs are. Scenes without a CRS could be anywhere: each is alone.
-
-    Args:
-        locations: The scenes.
+    Scenes of one place must agree on which ground is for validation, even if their grids or CRSs
+    differ. A scene without a CRS could lie anywhere, so it gets a plane of its own.
     """
     placed = [i for i, loc in enumerate(locations) if loc.crs is not None]
     boxes = [shapely.box(*locations[i].bounds_in(_DEGREES)).buffer(_NEAR_DEGREES) for i in placed]
@@ -84,7 +84,7 @@ def planes_of(locations: Sequence[Geolocation]) -> list[Plane]:
 
 
 def _connected(indices: Sequence[int], boxes: Sequence[Any]) -> list[list[int]]:
-    """Connected components of boxes that intersect."""
+    """Groups the indices of boxes that intersect, directly or by way of others (union-find)."""
     group = list(range(len(boxes)))
 
     def root(i: int) -> int:
@@ -96,10 +96,10 @@ def _connected(indices: Sequence[int], boxes: Sequence[Any]) -> list[list[int]]:
     if boxes:
         for a, b in shapely.STRtree(boxes).query(boxes, predicate="intersects").T.tolist():
             group[max(root(a), root(b))] = min(root(a), root(b))
-    found: dict[int, list[int]] = {}
+    indices_by_root: dict[int, list[int]] = {}
     for i in range(len(boxes)):
-        found.setdefault(root(i), []).append(indices[i])
-    return list(found.values())
+        indices_by_root.setdefault(root(i), []).append(indices[i])
+    return list(indices_by_root.values())
 
 
 def _georeferenced(locations: Sequence[Geolocation], members: Sequence[int]) -> Plane:
@@ -111,6 +111,7 @@ def _georeferenced(locations: Sequence[Geolocation], members: Sequence[int]) -> 
         )
     )
     first = locations[0]
+    # Width of the first scene's middle pixel on the plane
     middle = first.grid.width / 2 + np.arange(2.0), first.grid.height / 2 + np.zeros(2)
     px, py = transformed(*first.to_map(*middle), first.crs, crs)
     return Plane(
@@ -128,7 +129,11 @@ def _of_pixels(location: Geolocation, index: int) -> Plane:
 
 
 def _plane_crs(locations: Sequence[Geolocation]) -> tuple[CRS, float]:
-    """The scenes' own CRS, for blocks along their pixels; where it does not serve, one made."""
+    """CRS of a plane, and metres of one unit.
+
+    It is the CRS of the scenes if they share a projected one with nearly true areas, so that blocks
+    run along pixels. Otherwise it is a local equal-area projection.
+    """
     boxes = [shapely.box(*loc.bounds_in(_DEGREES)) for loc in locations]
     west, south, east, north = shapely.total_bounds(np.array(boxes))
     lon, lat = (west + east) / 2, (south + north) / 2
@@ -137,5 +142,7 @@ def _plane_crs(locations: Sequence[Geolocation]) -> tuple[CRS, float]:
         factors = pyproj.Proj(common.to_wkt()).get_factors(lon, lat)
         if abs(factors.areal_scale - 1) <= _TRUE_TO_SCALE:
             return common, float(common.linear_units_factor[1])
-    made = CRS.from_proj4(f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m")
-    return made, 1.0
+    equal_area = CRS.from_proj4(
+        f"+proj=laea +lat_0={lat:.6f} +lon_0={lon:.6f} +datum=WGS84 +units=m"
+    )
+    return equal_area, 1.0

@@ -1,4 +1,4 @@
-"""From a region's configuration to tiles: scenes planned, labels checked, ground divided."""
+"""Prepares a region's data: reads labels, splits the scenes, measures inputs, makes tiles."""
 
 from __future__ import annotations
 
@@ -34,28 +34,31 @@ from cwsam_geo.train.split import SpatialSplit, SplitScene, draw_split
 Tell = Callable[[str], None]
 """Called with a sentence for the user."""
 
+# Pixels of a window, about, in which stored labels are read; side of their blocks, see labels.py.
 _WINDOW_PIXELS = 1 << 20
 _BLOCK = 256
+# Scenes and names that a remark lists before it writes "...".
 _LISTED = 5
 
 ByRole = dict[int, CellCounts]
+"""Labels of a scene, counted for each role (training, validation, test) of the pixels."""
 
 
 @dataclass(frozen=True)
 class RegionData:
-    """All that training needs of a region's data.
+    """A region's data, ready for training.
 
     Attributes:
         training: Tiles to train on.
         validation: Tiles to validate on.
-        test: Tiles to test on, or None.
+        test: Tiles to test on, or None if no pixel is for the test.
         sets: Which classes each label row allows, shape (S, K), bool.
         ignore: Channels that do not count in scores.
         class_pixels: Training pixels of each class, shape (K,), int64.
-        spec: What the model takes, with statistics of the training pixels.
-        split: Who is for what.
-        locations: The scenes' grids, in the order of ``split.names``.
-        pairs: The scenes' files, in the same order.
+        spec: The model's preprocessing, with statistics of the training pixels.
+        split: The role of each pixel of each scene.
+        locations: Georeferencing of the scenes, in the order of ``split.names``.
+        pairs: Files of the scenes and their labels, in the same order.
     """
 
     training: TrainingTiles
@@ -71,7 +74,7 @@ class RegionData:
 
     @property
     def partial(self) -> list[list[int]]:
-        """Channels of each label that is one of several classes, but not of all."""
+        """Channels of each partial label, which allows several classes but not all."""
         return [np.flatnonzero(row).tolist() for row in self.sets[partial_rows(self.sets)]]
 
 
@@ -79,15 +82,15 @@ class RegionData:
 def region_data(
     config: RegionConfig, base: PreprocessSpec | None = None, tell: Tell = lambda _: None
 ) -> Iterator[RegionData]:
-    """Reads all labels once, divides the ground and measures the scenes.
+    """Reads all labels once, splits the scenes into roles and measures their values.
 
-    The labels are kept, on the scenes' pixels, in a temporary folder until the block ends.
+    The labels are stored, on the scenes' grids, in a temporary folder until the ``with`` block
+    ends.
 
     Args:
-        config: The region.
-        base: What the model that training starts from takes, where that shall stay; None to
-            decide and measure it anew.
-        tell: Called with remarks as they come up.
+        config: The region's configuration.
+        base: Preprocessing of a trained model to keep, or None to derive it from the scenes.
+        tell: Called with each remark for the user.
 
     Raises:
         CwsamGeoError: A scene or its labels cannot be used; the message says why.
@@ -100,8 +103,8 @@ def region_data(
         locations = tuple(Geolocation(s.file.grid, s.file.label) for s in scanned)
         split = draw_split(
             [
-                SplitScene(w, s.cells, s.scene.split)
-                for w, s in zip(locations, scanned, strict=True)
+                SplitScene(location, s.cells, s.scene.split)
+                for location, s in zip(locations, scanned, strict=True)
             ],
             sets.table,
             config.blocks,
@@ -143,7 +146,7 @@ def region_data(
 
 @dataclass(frozen=True)
 class _Scanned:
-    """A scene with labels."""
+    """A scene with labels, the raster that stores them, and their counts."""
 
     scene: LabelledScene
     file: SceneFile
@@ -152,6 +155,7 @@ class _Scanned:
 
 
 def _open_spec(config: RegionConfig) -> PreprocessSpec:
+    """A spec without statistics, as the first scene with training pixels suggests."""
     training = [s for s in config.scenes if s.split in (None, "train")]
     if not training:
         raise UsageError(f"{config.label}: no scene is for training; give one `split: train`")
@@ -163,6 +167,7 @@ def _open_spec(config: RegionConfig) -> PreprocessSpec:
 def _scan(
     config: RegionConfig, spec: PreprocessSpec, sets: ClassSets, folder: Path, tell: Tell
 ) -> list[_Scanned]:
+    """Plans the reading of each scene and stores its labels; drops scenes without labels."""
     scanned, empty = [], []
     scans: list[ScannedLabels] = []
     for number, scene in enumerate(config.scenes):
@@ -171,6 +176,7 @@ def _scan(
             reading = plan_reading(source, spec, scene.units)
             scans.append(scan_labels(scene, reading.source, config.legend, sets, target))
             cells = scans[-1].cells
+            # Training processes open the scene again, so store how instead of the open file.
             file = SceneFile(
                 paths=scene.pair.scene,
                 selected=scene.bands,
@@ -202,12 +208,13 @@ def _scan(
 
 
 def _remarks(scenes: Sequence[LabelledScene], scans: Sequence[ScannedLabels]) -> Iterator[str]:
-    """What to know of the labels; of a file that several scenes share, once."""
-    told: set[str] = set()
+    """Remarks on the label files and on unused names in maps."""
+    # Scenes may share a label file; its remarks are given once.
+    reported_files: set[str] = set()
     for scene, scan in zip(scenes, scans, strict=True):
-        if scene.pair.labels not in told:
+        if scene.pair.labels not in reported_files:
             yield from scan.remarks
-        told.add(scene.pair.labels)
+        reported_files.add(scene.pair.labels)
     names = unmet((scene.map or {}, scan.values) for scene, scan in zip(scenes, scans, strict=True))
     if names:
         listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
@@ -215,11 +222,12 @@ def _remarks(scenes: Sequence[LabelledScene], scans: Sequence[ScannedLabels]) ->
 
 
 def _by_role(scene: _Scanned, regions: SceneRegions) -> ByRole:
-    """The scene's labels by what their pixels are for."""
+    """Counts the scene's labels separately for each role of its pixels."""
     shape = scene.cells.shape
+    # A scene without blocks has one role, and all its labels are counted already.
     if not len(regions.shapes):
-        nothing = joined([], shape)
-        return {r: scene.cells if r == regions.rest else nothing for r in (TRAIN, VAL, TEST)}
+        no_labels = joined([], shape)
+        return {r: scene.cells if r == regions.rest else no_labels for r in (TRAIN, VAL, TEST)}
     parts: dict[int, list[CellCounts]] = {TRAIN: [], VAL: [], TEST: []}
     labels = LabelRaster(scene.labels)
     try:
@@ -234,6 +242,7 @@ def _by_role(scene: _Scanned, regions: SceneRegions) -> ByRole:
 
 
 def _labelled_area(scene: _Scanned) -> Window:
+    """The smallest window of whole cells that contains all labels."""
     rows, cols = np.divmod(scene.cells.cells, scene.cells.shape[1])
     top, left = int(rows.min()), int(cols.min())
     height, width = int(rows.max()) + 1 - top, int(cols.max()) + 1 - left
@@ -242,9 +251,10 @@ def _labelled_area(scene: _Scanned) -> Window:
 
 
 def _usable(shape: tuple[int, int], regions: SceneRegions) -> NDArray[np.float32]:
-    """1 for the cells whose centre is for training, else 0, shape ``shape``."""
-    small = replace(regions, shapes=shapely.transform(regions.shapes, lambda p: p / CELL))
-    roles = small.of(Window(0, 0, *shape))
+    """1 for the cells whose centre is for training, else 0; float32 of shape ``shape``."""
+    # With blocks in units of cells instead of pixels, one "pixel" is one cell.
+    cell_regions = replace(regions, shapes=shapely.transform(regions.shapes, lambda p: p / CELL))
+    roles = cell_regions.of(Window(0, 0, *shape))
     return np.asarray(roles == TRAIN, np.float32)
 
 
@@ -254,7 +264,9 @@ def _measured(
     pairs: Sequence[tuple[_Scanned, SceneRegions]],
     config: RegionConfig,
 ) -> PreprocessSpec:
+    """The spec with statistics of the training pixels."""
     scenes = [SpecScene(s.file, regions) for s, regions in pairs if regions.rest == TRAIN]
     measured = measured_spec(spec, scenes, config.inputs)
-    # A model that goes on keeps the scale that its weights know.
+    # The weights of a trained model fit its means, deviations and clips. Only the quantiles, which
+    # serve to warn of unusual scenes, are those of the new data.
     return measured if base is None else replace(spec, quantiles=measured.quantiles)

@@ -1,4 +1,4 @@
-"""One process, or several under ``torchrun``; the latter through Lightning Fabric."""
+"""Training in one process, or in several under ``torchrun`` through Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -16,34 +16,33 @@ from cwsam_geo.model.device import resolve_device
 
 
 class Processes(Protocol):
-    """The processes that train one model together."""
+    """The processes that train one model together, as seen from one of them."""
 
     rank: int
-    """Which of them this is, from 0."""
+    """Number of this process, from 0."""
     world: int
-    """How many there are."""
+    """Number of processes."""
     device: torch.device
-    """Where this one computes."""
+    """Device of this process."""
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, whose gradients all processes then share."""
+        """Returns the model as a module that averages gradients over the processes."""
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum of everyone's values."""
+        """Returns the sum of the values of all processes, in each of them."""
 
     def wait(self) -> None:
-        """Returns once all have come here."""
+        """Returns once all processes have called this."""
 
     def local_gradients(self, model: nn.Module, local: bool) -> AbstractContextManager[Any]:
-        """Where ``local``, gradients are not shared yet: more batches follow before the step."""
+        """A context for the backward pass; if ``local``, it does not exchange gradients.
+
+        Used while gradients of several batches accumulate before a step.
+        """
 
 
 class OneProcess:
-    """No other process.
-
-    Args:
-        device: Where to compute.
-    """
+    """Training in a single process; every operation leaves its argument as it is."""
 
     rank = 0
     world = 1
@@ -52,18 +51,18 @@ class OneProcess:
         self.device = device
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model itself."""
+        """Returns the model itself."""
         return model
 
     def sum(self, values: Tensor) -> Tensor:
-        """The values themselves."""
+        """Returns the values themselves."""
         return values
 
     def wait(self) -> None:
-        """Nothing to wait for."""
+        """Returns at once."""
 
     def local_gradients(self, model: nn.Module, local: bool) -> AbstractContextManager[Any]:
-        """Gradients are local anyway."""
+        """A context without effect: gradients are always local."""
         return contextlib.nullcontext()
 
 
@@ -76,7 +75,8 @@ class FabricProcesses:
         local_world: Number of them on this machine.
 
     Raises:
-        UsageError: Lightning Fabric is not installed, or a device is named that all would share.
+        UsageError: Lightning Fabric is not installed, or the device is one that all processes
+            would have to share.
     """
 
     def __init__(self, device: str, world: int, local_world: int) -> None:
@@ -93,7 +93,8 @@ class FabricProcesses:
                 f"--device {device}: under torchrun each process takes its own device; "
                 "use --device cuda or --device cpu"
             )
-        # Precision stays with the loop, so that one process and several compute alike.
+        # The training loop handles mixed precision itself, so that one process and several compute
+        # alike. Fabric must not add its own.
         self._fabric: Any = Fabric(
             accelerator=kind,
             strategy="ddp",
@@ -107,21 +108,21 @@ class FabricProcesses:
         self.device: torch.device = self._fabric.device
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """The model in torch's DistributedDataParallel."""
+        """Returns the model in torch's DistributedDataParallel."""
         wrapped: nn.Module = self._fabric.setup_module(model)
         return wrapped
 
     def sum(self, values: Tensor) -> Tensor:
-        """Adds up over the processes."""
+        """Returns the sum over the processes (all-reduce)."""
         total: Tensor = self._fabric.all_reduce(values, reduce_op="sum")
         return total
 
     def wait(self) -> None:
-        """Returns once all have come here."""
+        """Returns once all processes have called this."""
         self._fabric.barrier()
 
     def local_gradients(self, model: nn.Module, local: bool) -> AbstractContextManager[Any]:
-        """Leaves out the exchange of gradients where ``local``."""
+        """A context that skips the exchange of gradients if ``local``."""
         context: AbstractContextManager[Any] = self._fabric.no_backward_sync(model, enabled=local)
         return context
 
@@ -129,14 +130,15 @@ class FabricProcesses:
 def join_processes(
     device: str, environment: Mapping[str, str] = os.environ
 ) -> OneProcess | FabricProcesses:
-    """What this process is part of, as ``torchrun`` says in the environment.
+    """Joins the processes of a ``torchrun``, or trains alone if there is none.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        environment: Variables.
+        environment: Environment variables. ``torchrun`` sets ``WORLD_SIZE`` and
+            ``LOCAL_WORLD_SIZE``.
 
     Raises:
-        UsageError: The device is not there; see also ``FabricProcesses``.
+        UsageError: The device does not exist; see also ``FabricProcesses``.
     """
     world = int(environment.get("WORLD_SIZE", "1"))
     if world > 1:

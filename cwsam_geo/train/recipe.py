@@ -1,4 +1,4 @@
-"""How a model is trained: Recipe."""
+"""Hyperparameters of training."""
 
 from __future__ import annotations
 
@@ -10,40 +10,45 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.train.losses import parse_loss
 
 Scope = Literal["adapters", "full"]
-"""Train what CWSAM adds to SAM, or everything."""
+"""Which weights are trained: those that CWSAM adds to SAM, or all."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 Keep = Literal["best", "last"]
-"""Which epoch's weights the model has."""
+"""Epoch whose weights become the model."""
 
 KEEPS: tuple[Keep, ...] = get_args(Keep)
 
 ClassWeights = Literal["auto", "none"] | tuple[float, ...]
-"""By inverse frequency, all equal, or one number a class."""
+"""By inverse frequency (``auto``), all equal (``none``), or one number for each class."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained; the defaults are those of the CWSAM paper where it states them.
+    """Hyperparameters of training.
+
+    The defaults are those of the CWSAM paper (arXiv 2401.02326) where it states them.
 
     Attributes:
         epochs: Passes over the training samples.
         lr: Learning rate of AdamW after the warm-up.
-        lr_end: Learning rate of the last step; a cosine leads there.
-        warmup: Share of all steps in which the rate rises linearly from 0.
-        weight_decay: Of AdamW, for matrices and kernels; not for biases, norms and embeddings.
-        clip_norm: Gradients longer than this are shortened to it; 0 for never.
-        batch_size: Tiles of a step and process, or None for what suits the device.
-        accumulate: Batches whose gradients are averaged before a step.
-        loss: A name of ``cwsam_geo.train.losses.LOSSES``, or several joined by ``+``.
-        class_weights: ``auto`` (inverse frequency, capped), ``none``, or one number a class.
-        scope: ``adapters`` or ``full``.
-        checkpointing: Recompute activations in the backward pass: less memory for more time.
+        lr_end: Learning rate of the last step; cosine decay leads there.
+        warmup: Fraction of all steps in which the rate rises linearly from 0.
+        weight_decay: Weight decay of AdamW for matrices and kernels; biases, norms and embeddings
+            have none.
+        clip_norm: Largest norm of the gradient, to which a larger one is scaled; 0 to never clip.
+        batch_size: Tiles for each step and process; None to choose by the device.
+        accumulate: Batches whose gradients are averaged for one step.
+        loss: A name in ``cwsam_geo.train.losses.LOSSES``, or several joined by ``+``.
+        class_weights: ``auto`` (inverse frequency, capped), ``none``, or one number for each class.
+        scope: ``adapters`` to train what CWSAM adds to SAM, or ``full`` to train everything.
+        checkpointing: Recompute activations in the backward pass, which takes less memory and
+            more time.
         patience: Epochs without a better validation mIoU after which training stops; 0 for never.
-        keep: ``best``, the epoch with the highest validation mIoU, or ``last``, where the
-            validation areas are too small, or too unlike what will be mapped, to choose.
-        seed: Decides fresh weights, samples and augmentation.
+        keep: ``best`` for the epoch with the highest validation mIoU. ``last`` for the last one:
+            useful where validation areas are too small to choose by, or too unlike the scenes
+            that will be mapped.
+        seed: Seed of new weights, samples and augmentation.
 
     Raises:
         UsageError: A value is out of bounds.

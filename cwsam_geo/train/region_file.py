@@ -1,4 +1,4 @@
-"""Reading ``region.yaml``: strict on keys and values, relative to its own folder."""
+"""Reading ``region.yaml``: unknown keys and wrong values are errors."""
 
 from __future__ import annotations
 
@@ -39,12 +39,16 @@ from cwsam_geo.train.recipe import KEEPS, SCOPES, Recipe
 from cwsam_geo.units import UNITS_OPTIONS
 
 IGNORE = "ignore"
+"""Word in ``map`` for labels that count as no label."""
 
 DEFAULT_INIT = "sam_vit_b"
+"""Model from which training starts unless ``init`` names another: SAM's weights."""
 
+# Keys of the file, and of each entry of its scenes
 _TOP = ("classes", "ignore", "scenes", "init", "train", "validation", "preprocess", "licence")
 _SCENE = ("scene", "labels", "column", "layer", "map", "split", "bands", "units", "nodata")
 
+# Readers of the values by key. ``train`` has the keys of the first three.
 _RECIPE: Mapping[str, Reader] = {
     "epochs": whole,
     "lr": real,
@@ -88,14 +92,15 @@ _INPUTS: Mapping[str, Reader] = {
 
 
 def load_region(path: str | Path, overrides: Mapping[str, Any] | None = None) -> RegionConfig:
-    """Reads ``region.yaml``; relative paths in it start at its folder.
+    """Reads ``region.yaml``; relative paths in it refer to its folder.
 
     Args:
         path: The file.
-        overrides: Keys that win over the file's; a mapping (``train``) wins key by key.
+        overrides: Values that replace those of the file by key; mappings such as ``train`` are
+            merged key by key.
 
     Raises:
-        UsageError: The file cannot be read, or a key or value is wrong: it is named.
+        UsageError: The file cannot be read, or a key or value is wrong. The message names it.
         LegendError: The classes are malformed.
     """
     try:
@@ -112,20 +117,21 @@ def load_region(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
 
 
 def parse_region(data: Mapping[str, Any], folder: Path, where: str) -> RegionConfig:
-    """What a region's mapping says.
+    """Reads a region from a mapping.
 
     Args:
-        data: Keys as in ``region.yaml``.
-        folder: Where relative paths start.
-        where: What to call it in messages.
+        data: Keys and values as in ``region.yaml``.
+        folder: Folder to which relative paths refer.
+        where: Name of the region in messages.
 
     Raises:
-        UsageError: A key or value is wrong: it is named.
+        UsageError: A key or value is wrong. The message names it.
         LegendError: The classes are malformed.
     """
     try:
         return _parsed(data, folder, where)
     except (UsageError, LegendError) as error:
+        # Errors from elsewhere, such as Recipe's, do not name the file.
         if str(error).startswith(where):
             raise
         raise type(error)(f"{where}: {error}") from None
@@ -133,61 +139,65 @@ def parse_region(data: Mapping[str, Any], folder: Path, where: str) -> RegionCon
 
 def _parsed(data: Mapping[str, Any], folder: Path, where: str) -> RegionConfig:
     check_keys(data, _TOP, where)
-    for needed in ("classes", "scenes"):
-        if needed not in data:
-            raise UsageError(f"{where}: needs the key {needed}")
+    for required in ("classes", "scenes"):
+        if required not in data:
+            raise UsageError(f"{where}: needs the key {required}")
     legend = Legend.from_list(data["classes"], where, data.get("ignore"))
     if len(legend) < 2:
         raise LegendError(
             f"{where}: has one class; a model needs two or more: name the rest as well"
         )
-    said = f"{where}: train"
+    section = f"{where}: train"
     train = check_keys(
         {} if data.get("train") is None else data["train"],
         {*_RECIPE, "class_weights", *_TILES, *_MACHINE},
-        said,
+        section,
     )
-    recipe = _some(train, _RECIPE, said)
+    recipe = _some(train, _RECIPE, section)
     if "class_weights" in train:
-        recipe["class_weights"] = _weights(train["class_weights"], legend, said)
+        recipe["class_weights"] = _weights(train["class_weights"], legend, section)
     return RegionConfig(
         legend=legend,
         scenes=_scenes(data["scenes"], legend, folder, where),
         init=_init(data.get("init", DEFAULT_INIT), folder, where),
         recipe=Recipe(**recipe),
-        tiles=TileOptions(**_some(train, _TILES, said)),
+        tiles=TileOptions(**_some(train, _TILES, section)),
         blocks=BlockOptions(**read_fields(data.get("validation"), _BLOCKS, f"{where}: validation")),
         inputs=InputOptions(**read_fields(data.get("preprocess"), _INPUTS, f"{where}: preprocess")),
-        machine=Machine(**_some(train, _MACHINE, said)),
+        machine=Machine(**_some(train, _MACHINE, section)),
         licence=text(data["licence"], f"{where}: licence") if data.get("licence") else None,
         label=where,
     )
 
 
 def _some(train: Mapping[str, Any], readers: Mapping[str, Reader], where: str) -> dict[str, Any]:
+    """Reads the keys of ``train`` that these readers know."""
     return read_fields({k: v for k, v in train.items() if k in readers}, readers, where)
 
 
 def _init(value: Any, folder: Path, where: str) -> str:
     name = text(value, f"{where}: init")
     beside = folder / name
-    # A file beside the region wins; else it is a name, or a path as predict takes it.
+    # A file beside the region comes first; else it is a model's name or any other path, as for
+    # predict.
     return str(beside) if beside.is_file() else name
 
 
 def _weights(value: Any, legend: Legend, where: str) -> Any:
-    said = f"{where}: class_weights"
+    section = f"{where}: class_weights"
     if isinstance(value, str):
-        return one_of("auto", "none")(value, said)
+        return one_of("auto", "none")(value, section)
     if isinstance(value, Mapping):
-        given = {legend.channel(k): real(v, f"{said}: {k}") for k, v in value.items()}
-        missing = [n for i, n in enumerate(legend.names) if i not in given]
+        weights_by_channel = {
+            legend.channel(k): real(v, f"{section}: {k}") for k, v in value.items()
+        }
+        missing = [n for i, n in enumerate(legend.names) if i not in weights_by_channel]
         if missing:
-            raise UsageError(f"{said}: no weight for {', '.join(missing)}")
-        return tuple(given[i] for i in range(len(legend)))
-    weights = list_of(real)(value, said)
+            raise UsageError(f"{section}: no weight for {', '.join(missing)}")
+        return tuple(weights_by_channel[i] for i in range(len(legend)))
+    weights = list_of(real)(value, section)
     if len(weights) != len(legend):
-        raise UsageError(f"{said}: {len(weights)} weights for {len(legend)} classes")
+        raise UsageError(f"{section}: {len(weights)} weights for {len(legend)} classes")
     return weights
 
 
@@ -196,19 +206,19 @@ def _scenes(data: Any, legend: Legend, folder: Path, where: str) -> tuple[Labell
         raise UsageError(f"{where}: scenes must be a list of {{scene, labels, ...}}")
     scenes: list[LabelledScene] = []
     for number, item in enumerate(data, 1):
-        said = f"{where}: scenes, entry {number}"
-        entry = check_keys(item, _SCENE, said)
-        for needed in ("scene", "labels"):
-            if needed not in entry:
-                raise UsageError(f"{said}: needs the key {needed}")
-        scenes += _entry(entry, legend, folder, said)
+        place = f"{where}: scenes, entry {number}"
+        entry = check_keys(item, _SCENE, place)
+        for required in ("scene", "labels"):
+            if required not in entry:
+                raise UsageError(f"{place}: needs the key {required}")
+        scenes += _entry(entry, legend, folder, place)
     return tuple(scenes)
 
 
 def _entry(
     entry: Mapping[str, Any], legend: Legend, folder: Path, where: str
 ) -> list[LabelledScene]:
-    read = read_fields(
+    fields = read_fields(
         {k: v for k, v in entry.items() if k not in ("map", "nodata")},
         {
             "scene": list_of(text),
@@ -224,16 +234,16 @@ def _entry(
     nodata = entry.get("nodata")
     if nodata is not None and nodata != "none":
         nodata = real(nodata, f"{where}: nodata")
-    pairs = find_pairs(read["scene"], read["labels"], folder, where)
+    pairs = find_pairs(fields["scene"], fields["labels"], folder, where)
     meanings = _class_map(entry["map"], legend, f"{where}: map") if "map" in entry else None
     return [
         LabelledScene(
             pair=pair,
-            layer=Layer(read.get("column"), read.get("layer")),
+            layer=Layer(fields.get("column"), fields.get("layer")),
             map=meanings,
-            split=read.get("split"),
-            bands=read.get("bands"),
-            units=read.get("units", "auto"),
+            split=fields.get("split"),
+            bands=fields.get("bands"),
+            units=fields.get("units", "auto"),
             nodata=nodata,
         )
         for pair in pairs
@@ -256,15 +266,16 @@ def _class_map(data: Any, legend: Legend, where: str) -> ClassMap:
 
 
 def _label_name(key: Any, where: str) -> str:
-    """A code, name or colour as label files are read."""
+    """A label's code, name or colour as text, in the form in which label files are read."""
     if isinstance(key, float) and key.is_integer():
-        key = int(key)
+        key = int(key)  # YAML reads 1.0 as a float
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         raise UsageError(f"{where}: {key!r} is no code, name or colour; write a name in quotes")
     return plain_color(str(key).strip())
 
 
 def _meaning(value: Any, legend: Legend, where: str) -> tuple[int, ...]:
+    """Channels of the classes that a label may be; none for ``ignore``."""
     items = value if isinstance(value, list) else [value]
     if items == [IGNORE]:
         return ()

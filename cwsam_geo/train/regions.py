@@ -1,4 +1,4 @@
-"""Which pixels of a scene are for training, validation and test, and which for nothing."""
+"""Roles of a scene's pixels: training, validation, test or unused."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from cwsam_geo.io.features import burn
 from cwsam_geo.train.config import Split
 
 UNUSED, TRAIN, VAL, TEST = range(4)
-"""Roles of pixels; unused ones lie in the gap between training and the rest."""
+"""Roles of pixels. Unused pixels lie in the gap around blocks for validation and test."""
 
 ROLES: dict[Split, int] = {"train": TRAIN, "val": VAL, "test": TEST}
+"""Role by its name in ``region.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class SceneRegions:
     """The roles of a scene's pixels.
 
     Attributes:
-        rest: Role of what lies in none of the blocks.
-        shapes: Blocks in pixel coordinates, shape (N,); later ones win.
-        roles: Role of each, shape (N,), uint8.
+        rest: Role of pixels outside all shapes.
+        shapes: Polygons in pixel coordinates, shape (N,); where they overlap, the last one counts.
+        roles: Role of the pixels in each shape, shape (N,), uint8.
     """
 
     rest: int
@@ -36,20 +37,21 @@ class SceneRegions:
 
     @classmethod
     def whole(cls, split: Split) -> SceneRegions:
-        """A scene that is all for one purpose."""
+        """A scene whose pixels all have one role."""
         return cls(ROLES[split], np.array([], object), np.array([], np.uint8))
 
     @classmethod
     def with_blocks(
         cls, val: NDArray[Any], test: NDArray[Any], gap: float, only_train: bool = False
     ) -> SceneRegions:
-        """A scene of training with blocks for the rest, and a gap around these.
+        """A training scene with blocks for validation and test, and a gap around them.
 
         Args:
-            val: Blocks for validation, in pixel coordinates.
-            test: Blocks for the test.
-            gap: Pixels between training and the blocks.
-            only_train: The scene is for training alone: its pixels in the blocks are unused.
+            val: Polygons for validation, in pixel coordinates.
+            test: Polygons for the test, in pixel coordinates.
+            gap: Width of the gap in pixels.
+            only_train: The scene is for training only. Blocks of other scenes that it covers are
+                unused.
         """
         blocks = np.concatenate([val, test])
         around = shapely.buffer(blocks, gap, join_style="mitre")
@@ -63,10 +65,11 @@ class SceneRegions:
         return shapely.STRtree(self.shapes)
 
     def of(self, window: Window) -> NDArray[np.uint8]:
-        """Roles of a window's pixels, shape (h, w), uint8; a pixel is where its centre is."""
+        """Roles of the pixels of a window, by their centres, shape (h, w), uint8."""
         box = shapely.box(window.col, window.row, window.right, window.bottom)
-        found = np.sort(self._tree.query(box)) if len(self.shapes) else np.array([], int)
-        if not len(found):
+        hits = np.sort(self._tree.query(box)) if len(self.shapes) else np.array([], int)
+        if not len(hits):
             return np.full((window.height, window.width), self.rest, np.uint8)
-        burned = burn(self.shapes[found], self.roles[found].astype(np.int32) + 1, window)
+        # Burned as role + 1: 0 marks pixels outside all shapes.
+        burned = burn(self.shapes[hits], self.roles[hits].astype(np.int32) + 1, window)
         return np.where(burned > 0, burned - 1, self.rest).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What a training run came to, for JSON and for the bundle."""
+"""The result of a training run, as a value, as JSON and as provenance of the bundle."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ OVERALL = {
     "kappa": "kappa",
     "fwiou": "FWIoU",
 }
-"""Scores of all classes together: their names in ``Scores``, and in print."""
+"""Scores over all classes: their names in ``Scores``, and their names in print."""
 
 SCORES = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
-"""Scores of each class."""
+"""Scores of each class: their names in ``Scores``, and their names in print."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training run that is over.
+    """A finished training run.
 
     Attributes:
-        name: Of the model.
-        legend: Its classes.
+        name: Name of the model.
+        legend: The model's classes.
         ignore: Channels that do not count in the scores.
-        architecture: Its sizes and options.
-        preprocess: From a scene's bands to its input.
-        recipe: How it was trained.
+        architecture: Sizes and options of the model.
+        preprocess: The model's preprocessing of scenes.
+        recipe: The hyperparameters, with the batch size that was used.
         class_weights: Weight of each class in the loss.
-        start: What it was trained from, in words.
-        base: The weights that its adapters need; None for a full model.
-        history: One record an epoch.
-        best: The epoch whose weights are the model's.
-        test_matrix: The model's confusion matrix on the test tiles, or None where there are none.
-        data: What it was trained on, for JSON.
+        start: The weights that training started from, as a sentence.
+        base: The weights that the model's adapters need; None for a full model.
+        history: One record for each epoch.
+        best: The epoch whose weights the model has.
+        test_matrix: The model's confusion matrix on the test tiles, shape (K, K), or None if there
+            are no test tiles.
+        data: Scenes, labels and split, for JSON; see ``train.summary``.
         run: Device, precision, processes and time, for JSON.
-        licence: What can be said of its licence.
+        licence: Text on the licence of the model.
     """
 
     name: str
@@ -72,11 +73,11 @@ class Training:
 
     @property
     def scores(self) -> Scores:
-        """Scores of the best epoch on the validation tiles."""
+        """Scores of the kept epoch on the validation tiles."""
         return Scores.of(self.best.matrix, self.ignore)
 
     def report(self, matrix: NDArray[np.int64]) -> dict[str, Any]:
-        """A confusion matrix and its scores, for JSON; scores without a value are None.
+        """A confusion matrix and its scores, for JSON. Undefined scores are None.
 
         Args:
             matrix: Shape (K, K); rows are the labels, columns the model.
@@ -103,13 +104,13 @@ class Training:
         }
 
     def metrics(self) -> dict[str, Any]:
-        """Scores on the validation tiles, and on the test tiles where there are any."""
-        tested = {} if self.test_matrix is None else {"test": self.report(self.test_matrix)}
+        """Scores on the validation tiles, and on the test tiles if there are any, for JSON."""
+        test = {} if self.test_matrix is None else {"test": self.report(self.test_matrix)}
         validation = {"epoch": self.best.epoch, **self.report(self.best.matrix)}
-        return {"validation": validation, **tested}
+        return {"validation": validation, **test}
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, for JSON."""
+        """The whole run as plain values, for JSON."""
         return {
             "cwsam_geo": __version__,
             "model": self.name,
@@ -123,7 +124,7 @@ class Training:
         }
 
     def provenance(self) -> dict[str, Any]:
-        """What the bundle says of where it comes from."""
+        """The provenance that is stored in the bundle, for JSON."""
         report = self.to_dict()
         return {
             "name": self.name,

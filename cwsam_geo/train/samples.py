@@ -1,4 +1,4 @@
-"""What the loop trains on, and how batches of it come about."""
+"""Samples for the training loop, and their distribution over batches and processes."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ Sample = tuple[NDArray[np.float32], NDArray[np.uint16]]
 """A preprocessed image (3, T, T), and for each pixel (T, T) a row of the table of class sets."""
 
 Key = tuple[int, int]
-"""Epoch and index of a sample."""
+"""Epoch and index of a sample, both from 0."""
 
 
 class Samples(Protocol):
-    """Labelled tiles; the same for the same epoch and index, in whichever process."""
+    """Labelled tiles. The same epoch and index give the same tile, in every process."""
 
     def __len__(self) -> int:
-        """Samples of an epoch."""
+        """Number of samples of an epoch."""
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """A sample.
+        """Returns a sample.
 
         Args:
-            epoch: From 0.
-            index: From 0; training rounds the number of samples up to whole batches.
+            epoch: Number of the epoch, from 0.
+            index: Number of the sample, from 0. It may be beyond the length, because training
+                rounds the number of samples up to whole batches.
         """
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which samples of a batch are this process's.
+    """This process's share of the samples: every ``world``-th, from ``rank`` on.
 
     Attributes:
-        rank: Which process this is.
-        world: How many there are.
+        rank: Number of this process, from 0.
+        world: Number of processes.
     """
 
     rank: int = 0
@@ -48,21 +49,23 @@ class Share:
 
 
 class EpochBatches(Sampler[list[Key]]):
-    """Keys of a process's batches: every process has the same number of full batches.
+    """Keys of a process's training batches.
+
+    Every process has the same number of full batches.
 
     Args:
-        samples: Samples of an epoch, at least; rounded up.
-        batch_size: Samples of a batch and process.
-        multiple: The number of batches is a multiple of this.
-        share: Which process this is.
+        samples: Samples of an epoch over all processes; rounded up to full batches.
+        batch_size: Samples in a batch of one process.
+        multiple: The number of batches is rounded up to a multiple of this.
+        share: This process.
 
     Attributes:
-        epoch: The epoch that the next iteration is for.
+        epoch: The epoch of the next iteration; the training loop sets it.
     """
 
     def __init__(self, samples: int, batch_size: int, multiple: int, share: Share) -> None:
-        together = batch_size * share.world
-        self._batches = -(-samples // (together * multiple)) * multiple
+        global_batch = batch_size * share.world
+        self._batches = -(-samples // (global_batch * multiple)) * multiple
         self._batch_size, self._share = batch_size, share
         self.epoch = 0
 
@@ -77,12 +80,12 @@ class EpochBatches(Sampler[list[Key]]):
 
 
 class TileBatches(Sampler[list[Key]]):
-    """Keys of a process's share of all validation tiles, each tile once.
+    """Keys of a process's validation batches; over all processes each tile comes once.
 
     Args:
-        tiles: How many there are.
-        batch_size: Tiles of a batch, at most.
-        share: Which process this is.
+        tiles: Number of tiles over all processes.
+        batch_size: Largest number of tiles in a batch.
+        share: This process.
     """
 
     def __init__(self, tiles: int, batch_size: int, share: Share) -> None:
@@ -98,6 +101,8 @@ class TileBatches(Sampler[list[Key]]):
 
 
 class _Tensors(Dataset[tuple[Tensor, Tensor]]):
+    """Samples as tensors; torch indexes with int64, so label rows are widened."""
+
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
 
@@ -112,13 +117,13 @@ class _Tensors(Dataset[tuple[Tensor, Tensor]]):
 def batch_loader(
     samples: Samples, batches: Sampler[list[Key]], workers: int, pin: bool = False
 ) -> DataLoader[Any]:
-    """Batches of images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+    """Loads batches of images (B, 3, T, T), float32, and label rows (B, T, T), int64.
 
     Args:
-        samples: Where they come from.
-        batches: The keys of every batch.
-        workers: Processes that read ahead; 0 for none.
-        pin: Keep batches in page-locked memory, for CUDA.
+        samples: The tiles.
+        batches: The keys of each batch.
+        workers: Worker processes that load ahead; 0 to load in this process.
+        pin: Put batches into page-locked memory, for faster copies to a CUDA device.
     """
     return DataLoader(
         _Tensors(samples),
@@ -126,6 +131,6 @@ def batch_loader(
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
-        # Not forked: GDAL's open files and torch's threads do not survive that.
+        # Not "fork": open files of GDAL and threads of torch do not survive it.
         multiprocessing_context="spawn" if workers else None,
     )

@@ -1,4 +1,4 @@
-"""Scenes and label rasters that every process opens for itself, when it needs them."""
+"""Scenes and label rasters that each process opens for itself, on first use."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cwsam_geo.preprocess import SceneBands
 from cwsam_geo.train.labels import LabelRaster
 from cwsam_geo.train.regions import SceneRegions
 
+# Scenes that a process keeps open at a time; each may be several files.
 _OPEN_FILES = 16
 
 
@@ -27,15 +28,16 @@ class SceneFile:
     """How to open a scene for a model.
 
     Attributes:
-        paths: Its files.
-        selected: Bands, from 1, or None for all.
-        nodata: Its nodata value, or None for what it declares.
-        kept: Which of the selected bands the model takes, from 0.
+        paths: One file with all bands, or one file for each band.
+        selected: Selected bands, from 1, or None for all.
+        nodata: The user's nodata value, or None for the one that the file declares.
+        kept: Indices of the bands that the model takes, among the selected ones, from 0.
         zero_is_nodata: Whether pixels that are 0 in every kept band are nodata.
-        bands: How the kept bands answer to the model's.
-        grid: Its grid.
-        label: Its name.
-        calibrated: Whether it is read as sigma nought, by its product's tables.
+        bands: Which kept band is which band of the model.
+        grid: Shape and georeferencing.
+        label: Name for messages.
+        calibrated: Whether values are read as sigma nought, by the tables of the Sentinel-1
+            product.
     """
 
     paths: tuple[str, ...]
@@ -49,10 +51,10 @@ class SceneFile:
     calibrated: bool = False
 
     def open(self) -> RasterSource:
-        """The scene, with the kept bands.
+        """Opens the scene with the kept bands.
 
         Raises:
-            SceneError: It cannot be read, or its product's tables are gone.
+            SceneError: The scene cannot be read, or its calibration tables are gone.
         """
         with contextlib.ExitStack() as stack:
             whole = stack.enter_context(open_source(self.paths, self.selected, self.nodata))
@@ -63,6 +65,7 @@ class SceneFile:
                     raise SceneError(
                         f"{self.label}: its calibration tables are gone; put them back"
                     )
+            # No error: leave the file open for the caller.
             stack.pop_all()
         return source
 
@@ -72,9 +75,9 @@ class TileScene:
     """A scene that tiles are cut from.
 
     Attributes:
-        file: How to open it.
-        labels: Raster of its labels, rows of the class sets.
-        regions: What its pixels are for.
+        file: How to open the scene.
+        labels: Raster of the labels, as rows of the class sets; see ``LabelRaster``.
+        regions: Roles of the pixels.
     """
 
     file: SceneFile
@@ -84,13 +87,13 @@ class TileScene:
 
 @dataclass(frozen=True)
 class RawTile:
-    """A tile as the files have it; what lies outside the scene is not valid.
+    """An unprocessed tile. Pixels outside the scene are not valid.
 
     Attributes:
         values: Raw values, shape (N, T, T), float32.
-        valid: Where there is data, shape (T, T).
+        valid: True is data, shape (T, T), bool.
         labels: Rows of the class sets, 0 where there is no data, shape (T, T), uint16.
-        roles: What pixels are for, 0 outside the scene, shape (T, T), uint8.
+        roles: Roles of the pixels, 0 (unused) outside the scene, shape (T, T), uint8.
     """
 
     values: NDArray[np.float32]
@@ -100,12 +103,9 @@ class RawTile:
 
 
 class SceneReader:
-    """Reads tiles of several scenes; a few files are open at a time.
+    """Reads tiles of several scenes, with at most 16 scenes open at a time.
 
-    It can be sent to other processes, where it opens its files anew.
-
-    Args:
-        scenes: The scenes.
+    A reader can be pickled. In the other process it opens the files again.
     """
 
     def __init__(self, scenes: Sequence[TileScene]) -> None:
@@ -116,14 +116,19 @@ class SceneReader:
         return {"scenes": self.scenes, "_open": OrderedDict()}
 
     def read(self, index: int, window: Window) -> RawTile:
-        """A tile of a scene; it may reach outside.
+        """Reads a tile of a scene.
+
+        Args:
+            index: Index of the scene.
+            window: Pixels of the tile; it may extend beyond the scene.
 
         Raises:
-            SceneError: The scene is damaged there.
+            SceneError: The scene is damaged within the window.
         """
         scene = self.scenes[index]
         inside = window.intersect(scene.file.grid.window)
         shape = window.height, window.width
+        # Outside the scene: values of 1, which have a logarithm, and no data, label or role.
         values = np.ones((len(scene.file.kept), *shape), np.float32)
         valid = np.zeros(shape, np.bool_)
         labels = np.zeros(shape, np.uint16)
@@ -138,6 +143,7 @@ class SceneReader:
         return RawTile(values, valid, labels, roles)
 
     def _files(self, index: int) -> tuple[RasterSource, LabelRaster]:
+        """The open files of a scene. The least recently used scene is closed to make room."""
         if index not in self._open:
             while len(self._open) >= _OPEN_FILES:
                 self._close(self._open.popitem(last=False)[1])

@@ -1,4 +1,4 @@
-"""Spatially separate training, validation and test: blocks with a gap between them."""
+"""Spatial splits into training, validation and test: blocks with a gap around them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cwsam_geo.train.config import BlockOptions, Split
 from cwsam_geo.train.planes import Plane, planes_of
 from cwsam_geo.train.regions import ROLES, TEST, TRAIN, VAL, SceneRegions
 
+# Blocks with labels. While there are fewer, an automatic block size is halved.
 _ENOUGH_BLOCKS = 16
 _NAMES: Mapping[int, str] = {role: name for name, role in ROLES.items()}
 
@@ -29,9 +30,9 @@ class SplitScene:
     """A scene to divide.
 
     Attributes:
-        location: Its grid.
-        cells: Its labels, counted by cell.
-        split: What the whole scene is for; None where blocks are drawn.
+        location: Grid and georeferencing.
+        cells: Counts of the labels in each cell.
+        split: Role of the whole scene; None to divide the scene by blocks.
     """
 
     location: Geolocation
@@ -44,9 +45,9 @@ class Block:
     """A block with labels.
 
     Attributes:
-        plane: Index of its plane.
-        box: Left, bottom, right, top on the plane.
-        role: What it is for.
+        plane: Index of the plane on which it lies.
+        box: Left, bottom, right and top in the plane's coordinates.
+        role: ``TRAIN``, ``VAL`` or ``TEST``.
     """
 
     plane: int
@@ -56,15 +57,15 @@ class Block:
 
 @dataclass(frozen=True)
 class SpatialSplit:
-    """Who is for what.
+    """The role (training, validation, test or unused) of each pixel of each scene.
 
     Attributes:
-        scenes: The roles of each scene's pixels.
-        planes: The planes on which blocks were drawn.
+        scenes: Roles of the pixels of each scene.
+        planes: The planes of the scenes.
         blocks: The blocks with labels.
-        names: The scenes' names.
-        whole: What each scene is for as a whole; None where blocks were drawn.
-        remarks: What the user should know.
+        names: Names of the scenes.
+        whole: Role of each scene as a whole; None for scenes that are divided by blocks.
+        remarks: Sentences for the user, such as on scenes that overlap.
     """
 
     scenes: tuple[SceneRegions, ...]
@@ -84,20 +85,20 @@ def draw_split(
 ) -> SpatialSplit:
     """Divides scenes into training, validation and test.
 
-    Scenes with a split of their own keep it. Over the others a grid of blocks is laid, in
-    ground coordinates, so that scenes of one place agree. The blocks with labels are assigned by
-    ``assign_blocks``. No training pixel lies nearer to a block of validation or test than the gap.
+    Scenes with a ``split`` keep it. The others are divided by a grid of blocks in ground
+    coordinates, so that overlapping scenes agree. ``assign_blocks`` assigns the blocks with
+    labels. Training pixels keep at least the gap from blocks for validation and test.
 
     Args:
         scenes: The scenes.
-        sets: Which classes each label row allows, shape (S, K), bool.
-        options: Size of the blocks and the gap, and shares.
+        sets: Classes that each label may mean, shape (S, K), bool.
+        options: Sizes of the blocks and the gap, and the shares of validation and test.
         tile: Side and overlap of a tile in pixels.
-        seed: Decides the draw; the same arguments give the same split.
+        seed: Seed of the draw; the same arguments give the same split.
 
     Raises:
-        UsageError: The labels lie in too few blocks, or a scene without a CRS has its blocks in
-            metres, or nothing is left for training or validation.
+        UsageError: The labels lie in too few blocks, blocks in metres are configured for a scene
+            without a CRS, or no scene is left for training or validation.
     """
     gap = max(tile[1], options.gap_px or 0)
     planes = planes_of([scene.location for scene in scenes])
@@ -122,7 +123,17 @@ def draw_split(
 
 @dataclass(frozen=True)
 class _Grid:
-    """The grid of blocks on a plane, with the labelled cells in it."""
+    """The grid of blocks on a plane, with the labelled cells in it.
+
+    Attributes:
+        index: Index of the plane.
+        plane: The plane.
+        cols: Columns of blocks.
+        rows: Rows of blocks.
+        size: Requested side of a block, in the plane's units.
+        ids: Block (row * cols + column) of each entry of ``cells``, shape (N,).
+        cells: Label counts of each scene on the plane.
+    """
 
     index: int
     plane: Plane
@@ -147,23 +158,29 @@ def _grids(
     gap: int,
     remarks: list[str],
 ) -> list[_Grid]:
-    """Grids of the wanted block size; of a fitting one where none is wanted."""
-    drawn = {i: p for i, p in enumerate(planes) if any(scenes[m].split is None for m in p.members)}
-    least, label = max(_least_side(plane, scenes) for plane in drawn.values())
+    """Grids of the configured block size, or of one that gives enough blocks."""
+    planes_to_divide = {
+        i: p for i, p in enumerate(planes) if any(scenes[m].split is None for m in p.members)
+    }
+    least, label = max(_least_side(plane, scenes) for plane in planes_to_divide.values())
     side = options.block_size_px or max(tile_size, round(least))
+    # Without a configured size, blocks start at the size of a tile and are halved until there are
+    # enough of them.
     fixed = options.block_size_px is not None or options.block_size_m is not None
     while True:
-        grids = [_grid(i, p, scenes, options.block_size_m, side) for i, p in drawn.items()]
-        found = sum(len(np.unique(grid.ids)) for grid in grids)
+        grids = [
+            _grid(i, p, scenes, options.block_size_m, side) for i, p in planes_to_divide.items()
+        ]
+        count = sum(len(np.unique(grid.ids)) for grid in grids)
         smaller = side // 2
-        if fixed or found >= _ENOUGH_BLOCKS or smaller < max(2 * gap, 2 * CELL, round(least)):
+        if fixed or count >= _ENOUGH_BLOCKS or smaller < max(2 * gap, 2 * CELL, round(least)):
             break
         side = smaller
     needed = 3 if options.test_fraction else 2
-    if found < needed:
+    if count < needed:
         size = f"{options.block_size_m:g} m" if options.block_size_m else f"{side} px"
         raise UsageError(
-            f"the labels lie in {found} block{'s' if found != 1 else ''} of {size}, and "
+            f"the labels lie in {count} block{'s' if count != 1 else ''} of {size}, and "
             f"{needed} are needed: set a smaller validation.block_size_m or block_size_px, or "
             "give scenes their `split:`"
         )
@@ -184,16 +201,19 @@ def _grid(
         )
     size = pixels * plane.pixel if metres is None else metres / plane.unit
     least, label = _least_side(plane, scenes)
+    # Side of a block in pixels of the coarsest scene
     narrowest = CELL * size / (least * plane.pixel)
     if round(narrowest) < CELL:
-        given = f"block_size_px {pixels}" if metres is None else f"block_size_m {metres:g}"
+        option = f"block_size_px {pixels}" if metres is None else f"block_size_m {metres:g}"
         needed = least if metres is None else least * plane.pixel * plane.unit
         raise UsageError(
-            f"{label}: validation.{given} makes blocks of {narrowest:.0f} px, too small to keep "
-            f"the fraction: give {math.ceil(round(needed, 3))} or more"
+            f"{label}: validation.{option} makes blocks of {narrowest:.0f} px, smaller than "
+            f"the cells of {CELL} px in which labels are counted: give "
+            f"{math.ceil(round(needed, 3))} or more"
         )
     left, bottom, right, top = plane.bounds
     cols, rows = max(1, round((right - left) / size)), max(1, round((top - bottom) / size))
+    # Block of each labelled cell, by the cell's centre
     ids, cells = [], []
     for scene in (scenes[m] for m in plane.members if scenes[m].split is None):
         width = scene.cells.shape[1]
@@ -211,9 +231,10 @@ def _grid(
 
 
 def _least_side(plane: Plane, scenes: Sequence[SplitScene]) -> tuple[float, str]:
-    """The least side of a plane's blocks, in its pixels, and the scene that needs it.
+    """Smallest side of blocks on a plane, in its pixels, and the scene that requires it.
 
-    Labels are counted by cell, and a block without a cell's centre would go unnoticed.
+    Labels are counted by cell, and a block counts the cells whose centres it contains. A block
+    smaller than a cell could contain none, although it has labels.
     """
     drawn = [scenes[m].location for m in plane.members if scenes[m].split is None]
     pixel, label = max((plane.pixel_side(location), location.label) for location in drawn)
@@ -228,26 +249,27 @@ def _assigned(
     gap: int,
     seed: int,
 ) -> tuple[Block, ...]:
-    # A partial label counts for each of its classes in equal parts.
+    # A partial label counts in equal parts for its classes: weights of shape (S, K).
     parts = sets / np.maximum(sets.sum(1, keepdims=True), 1)
-    tables, where = [], []
+    tables, boxes = [], []
     for grid in grids:
-        found, place = np.unique(grid.ids, return_inverse=True)
+        block_ids, place = np.unique(grid.ids, return_inverse=True)
         pixels = np.concatenate([c.pixels for c in grid.cells])
         rows = np.concatenate([c.sets for c in grid.cells])
-        counts = np.bincount(place * len(sets) + rows, pixels, minlength=len(found) * len(sets))
-        by_set = counts.reshape(len(found), len(sets))
+        # Pixels of each block and label set, shape (B, S)
+        counts = np.bincount(place * len(sets) + rows, pixels, minlength=len(block_ids) * len(sets))
+        by_set = counts.reshape(len(block_ids), len(sets))
         places = np.column_stack(
-            [np.full(len(found), grid.index), found % grid.cols, found // grid.cols]
+            [np.full(len(block_ids), grid.index), block_ids % grid.cols, block_ids // grid.cols]
         )
-        loss = np.full(len(found), min(1.0, gap * grid.plane.pixel / grid.size))
+        loss = np.full(len(block_ids), min(1.0, gap * grid.plane.pixel / grid.size))
         tables.append(BlockTable(by_set @ parts, by_set.sum(1), places.astype(np.int64), loss))
-        where += [(grid.index, grid.box(int(b))) for b in found]
+        boxes += [(grid.index, grid.box(int(b))) for b in block_ids]
     table = BlockTable(
         *(np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(BlockTable))
     )
     roles = assign_blocks(table, options.fraction, options.test_fraction, seed)
-    return tuple(Block(p, box, int(r)) for (p, box), r in zip(where, roles, strict=True))
+    return tuple(Block(p, box, int(r)) for (p, box), r in zip(boxes, roles, strict=True))
 
 
 def _regions(
@@ -256,9 +278,9 @@ def _regions(
     regions = [SceneRegions.whole(scene.split or "train") for scene in scenes]
     for index, plane in enumerate(planes):
         boxes = {
-            role: shapely.box(*np.array(found).T) if found else np.array([], object)
+            role: shapely.box(*np.array(role_boxes).T) if role_boxes else np.array([], object)
             for role in (VAL, TEST)
-            for found in [[b.box for b in blocks if b.plane == index and b.role == role]]
+            for role_boxes in [[b.box for b in blocks if b.plane == index and b.role == role]]
         }
         for i in plane.members:
             if scenes[i].split not in (None, "train"):
@@ -272,20 +294,21 @@ def _regions(
 
 
 def _near(shapes: NDArray[Any], location: Geolocation, gap: int) -> NDArray[Any]:
-    """The shapes that touch the scene or its gap."""
+    """The shapes that touch the scene or the gap around it."""
     scene = shapely.box(-gap, -gap, location.grid.width + gap, location.grid.height + gap)
     near: NDArray[Any] = shapes[shapely.intersects(shapes, scene)] if len(shapes) else shapes
     return near
 
 
 def _overlaps(scenes: Sequence[SplitScene], planes: Sequence[Plane]) -> list[str]:
-    """Remarks on scenes that were given for validation or test over ground of training."""
+    """Remarks on validation and test scenes that overlap training scenes."""
     remarks = []
     for plane in planes:
         prints = {i: plane.footprint(scenes[i].location) for i in plane.members}
         for a, b in itertools.permutations(plane.members, 2):
             held, used = scenes[a], scenes[b]
             if held.split in ("val", "test") and used.split in (None, "train"):
+                # Scenes that merely adjoin may share a sliver.
                 common = prints[a].intersection(prints[b]).area
                 if common > 1e-3 * min(prints[a].area, prints[b].area):
                     remarks.append(

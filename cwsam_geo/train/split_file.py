@@ -1,4 +1,4 @@
-"""The spatial split as GeoJSON."""
+"""Writes the spatial split as GeoJSON."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from cwsam_geo.train.split import SpatialSplit
 
 _DEGREES = CRS.from_epsg(4326)
 _NAMES = {role: name for name, role in ROLES.items()}
+# Vertices are added so that no part of an edge is longer than 1 / 8 of the longest side of a block:
+# straight edges on the plane are curves in longitude and latitude.
 _EDGE_PARTS = 8
 
 
@@ -28,16 +30,16 @@ def write_split(
     path: str | os.PathLike[str],
     overwrite: bool = False,
 ) -> None:
-    """Writes the blocks, and the scenes that are for one purpose as a whole.
+    """Writes the blocks, and the outlines of scenes that have one role as a whole.
 
-    Coordinates are longitude and latitude, as GeoJSON has it; of scenes without a CRS they are
-    pixels (column, row), and ``pixels_of`` names the scene.
+    Coordinates are longitude and latitude, as GeoJSON requires. For scenes without a CRS they are
+    pixels (column, row), and the property ``pixels_of`` names the scene.
 
     Args:
         split: The split.
-        locations: The scenes' grids.
-        path: The file.
-        overwrite: Replace a file that is there.
+        locations: Georeferencing of the scenes, in the order of ``split.names``.
+        path: The GeoJSON file to write.
+        overwrite: Replace an existing file.
 
     Raises:
         UsageError: See ``check_output``.
@@ -49,7 +51,7 @@ def write_split(
 
 
 def split_features(split: SpatialSplit, locations: Sequence[Geolocation]) -> list[dict[str, Any]]:
-    """The GeoJSON features of a split; see ``write_split``."""
+    """Returns the GeoJSON features of a split; see ``write_split``."""
     features = []
     for block in split.blocks:
         plane = split.planes[block.plane]

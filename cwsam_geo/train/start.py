@@ -1,4 +1,4 @@
-"""What training starts from: fresh weights, SAM's checkpoint, or a model bundle."""
+"""The weights that training starts from: random ones, SAM's checkpoint, or a model bundle."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ from cwsam_geo.model.tensors import assemble, check_tensors, expected_shapes
 from cwsam_geo.preprocess import PreprocessSpec
 from cwsam_geo.train.recipe import Scope
 
+# The class convolution: the only tensors whose shapes depend on the number of classes.
 _HEAD = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
 
 
 @dataclass(frozen=True)
 class Start:
-    """What training starts from.
+    """The weights that training starts from.
 
     Attributes:
-        name: What to call it: a backbone, or a file's name.
-        architecture: Of the model to train.
-        tensors: All its tensors, by name; positions may be of another tile size.
-        base: What the frozen tensors are, for a bundle of adapters; None where they are fresh.
-        preprocess: What a model bundle was trained with; None for other starts.
-        licence: Of the weights, as their source states it, or None.
-        remarks: What was decided, a sentence each.
+        name: The backbone of random weights, or the name of the file.
+        architecture: Sizes and options of the model to train.
+        tensors: All tensors of the model, by name. Position tables may be those of another tile
+            size; ``build`` resizes them.
+        base: Identity of the frozen tensors, for a bundle of adapters; None for random weights.
+        preprocess: Preprocessing of a trained bundle; None for other starts.
+        licence: Licence of the weights, as their source states it, or None.
+        remarks: Sentences for the user about what was decided.
     """
 
     name: str
@@ -47,10 +49,10 @@ class Start:
     remarks: tuple[str, ...]
 
     def build(self, scope: Scope) -> Cwsam:
-        """The model, on the CPU; what the scope does not train needs no gradient.
+        """Makes the model, on the CPU, with gradients for the parameters of the scope only.
 
         Raises:
-            UsageError: The scope is ``adapters``, but the other weights are fresh.
+            UsageError: The scope is ``adapters``, but the frozen weights would be random.
         """
         if scope == "adapters" and self.base is None:
             raise UsageError(
@@ -66,17 +68,17 @@ class Start:
 
 
 def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, seed: int) -> Start:
-    """What ``init`` names.
+    """Finds and reads the weights that ``init`` names.
 
     Args:
-        init: A backbone (fresh weights), a name of SAM's checkpoints, the path of one, or the
+        init: A backbone (random weights), the name or path of one of SAM's checkpoints, or the
             name or path of a model bundle.
         legend: The classes of the model to train.
-        tile_size: Its tiles, in pixels.
-        seed: Decides fresh weights.
+        tile_size: Side of the model's tiles in pixels.
+        seed: Seed of random weights.
 
     Raises:
-        ModelError: It is missing or damaged, or of sizes that do not fit.
+        ModelError: The weights are missing or damaged, or their sizes do not fit.
     """
     name = os.fspath(init)
     if name in BACKBONES:
@@ -94,11 +96,12 @@ def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, see
             )
         return _from_bundle(path, conversion.bundle, legend, tile_size, seed)
     start = _from_bundle(path, load_full(path), legend, tile_size, seed)
-    # Adapters trained on others' adapters need the base of those, not them.
+    # If the start is itself a bundle of adapters, the new adapters need its base, not the bundle.
     return replace(start, base=read_header(path).base or start.base)
 
 
 def _sam_checkpoint(name: str) -> Path:
+    """Finds a checkpoint of SAM, as the original file or as a converted bundle."""
     file_name = CHECKPOINTS[name].file_name
     folders = weight_folders()
     for folder in folders:
@@ -111,6 +114,7 @@ def _sam_checkpoint(name: str) -> Path:
 def _from_bundle(
     path: Path, bundle: ModelBundle, legend: Legend, tile_size: int, seed: int
 ) -> Start:
+    """The start from a full bundle that was read, or converted, from ``path``."""
     official = next((c.url for c in CHECKPOINTS.values() if c.file_name == path.name), None)
     base = BaseReference(bundle.frozen_sha256(), path.name, official or str(path.resolve()))
     architecture = replace(bundle.architecture, num_classes=len(legend), tile_size=tile_size)
@@ -130,26 +134,33 @@ def _from_bundle(
 def _with_classes(
     bundle: ModelBundle, architecture: Architecture, legend: Legend, seed: int
 ) -> tuple[dict[str, Tensor], str]:
-    """The bundle's tensors for other classes: those of the same name keep their weights."""
+    """Fits a bundle's tensors to other classes.
+
+    Returns:
+        The tensors by name, and a remark for the user. Classes of a trained bundle keep their
+        weights if the new legend has their names. The others get random weights.
+    """
     old, new = bundle.legend.names, legend.names
     tensors = dict(bundle.tensors)
     if old == new:
         return tensors, "its classes are the same"
     fresh = fresh_tensors(architecture, seed)
-    kept = [name for name in new if name in old] if bundle.provenance["trained"] else []
+    common = [name for name in new if name in old] if bundle.provenance["trained"] else []
     for key in _HEAD:
+        # Class on the first axis, (K, ...), for both the new and the old number of classes.
         target = _by_class(fresh[key], len(new), architecture)
         source = _by_class(tensors[key].float(), len(old), architecture)
-        for name in kept:
+        for name in common:
             target[new.index(name)] = source[old.index(name)]
         tensors[key] = _joined(target, architecture)
     check_tensors(tensors, architecture, expected_shapes(architecture))
-    told = f"of its classes it keeps {', '.join(kept)}" if kept else "its classes are new"
-    return tensors, told
+    if common:
+        return tensors, f"it keeps the weights of the classes {', '.join(common)}"
+    return tensors, "its classes are new"
 
 
 def _by_class(tensor: Tensor, classes: int, architecture: Architecture) -> Tensor:
-    """The class convolution's weights with the class as the first axis, a copy."""
+    """A copy of the class convolution's weights with the class as the first axis, (K, ...)."""
     rest = tensor.shape[1:]
     if architecture.classes_fastest:
         return tensor.reshape(-1, classes, *rest).transpose(0, 1).clone()
@@ -157,7 +168,7 @@ def _by_class(tensor: Tensor, classes: int, architecture: Architecture) -> Tenso
 
 
 def _joined(tensor: Tensor, architecture: Architecture) -> Tensor:
-    """The way back from ``_by_class``."""
+    """The inverse of ``_by_class``."""
     if architecture.classes_fastest:
         tensor = tensor.transpose(0, 1)
     return tensor.flatten(0, 1).contiguous()

@@ -18,21 +18,24 @@ from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.io.atomic import atomic_output
 
 FORMAT = 1
+"""Version of the checkpoint format; other versions are refused."""
+
+# Keys of a checkpoint.
 _PARTS = frozenset({"format", "settings", "batch_size", "history", "best", "tensors", "machinery"})
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to.
+    """Loss and validation scores of an epoch. Undefined scores are None.
 
     Attributes:
-        epoch: From 1.
+        epoch: Number of the epoch, from 1.
         loss: Mean training loss.
-        lr: Learning rate of its last step.
-        miou: Mean IoU on the validation tiles; None where it has no value.
-        overall_accuracy: Share of the validation pixels that are right; None likewise.
-        iou: IoU of each class, None where it has none.
-        seconds: Time it took.
+        lr: Learning rate of the last step.
+        miou: Mean IoU on the validation tiles.
+        overall_accuracy: Share of the validation pixels with the right class.
+        iou: IoU of each class on the validation tiles, K values.
+        seconds: Duration of training and validation.
     """
 
     epoch: int
@@ -46,13 +49,13 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch that is kept: that with the highest validation mIoU, or the last.
+    """The epoch whose weights are kept: the one with the highest validation mIoU, or the last.
 
     Attributes:
-        epoch: From 1.
-        miou: Its validation mIoU.
-        matrix: Its confusion matrix, shape (K, K), int64; rows reference.
-        tensors: The model's tensors after it, by name, on the CPU: those that are saved.
+        epoch: Number of the epoch, from 1.
+        miou: Validation mIoU; NaN if it is undefined.
+        matrix: Confusion matrix of the validation, shape (K, K), int64; rows are the labels.
+        tensors: The saved tensors of the model after the epoch, by name, on the CPU.
     """
 
     epoch: int
@@ -63,13 +66,13 @@ class Best:
 
 @dataclass
 class RunState:
-    """A run between two epochs.
+    """The state of a run between two epochs.
 
     Attributes:
-        batch_size: Tiles of a step and process.
-        history: One record for every epoch that is done.
-        best: The one that is kept.
-        tensors: The model's tensors, by name, on the CPU; empty before the first epoch.
+        batch_size: Tiles in a batch of one process.
+        history: One record for each finished epoch.
+        best: The epoch whose weights are kept; None before the first epoch.
+        tensors: The saved tensors of the model, by name, on the CPU; empty before the first epoch.
         machinery: States of the optimizer, the loss scaler and the random generators.
     """
 
@@ -81,24 +84,24 @@ class RunState:
 
     @property
     def epochs_done(self) -> int:
-        """Epochs that are done."""
+        """Number of finished epochs."""
         return len(self.history)
 
     @property
     def epochs_since_best(self) -> int:
-        """Epochs since the best one."""
+        """Number of epochs after the best one, or of all epochs if none was kept."""
         return self.epochs_done - self.best.epoch if self.best else self.epochs_done
 
 
 def save_checkpoint(
     path: str | os.PathLike[str], state: RunState, settings: Mapping[str, Any]
 ) -> None:
-    """Writes a checkpoint, whole or not at all, over an older one.
+    """Writes a checkpoint, atomically, over an older one.
 
     Args:
-        path: Where to.
+        path: The checkpoint file to write.
         state: The run.
-        settings: All that must be the same for the run to go on, for JSON.
+        settings: Everything that must be unchanged for a run to be resumed, for JSON.
 
     Raises:
         OutputError: The file cannot be written.
@@ -121,12 +124,12 @@ def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -
     """Reads a checkpoint, without running any code in it.
 
     Args:
-        path: The file.
-        settings: Of the run that is to go on.
+        path: The checkpoint file.
+        settings: Settings of the run that continues; they must equal those of the checkpoint.
 
     Raises:
         UsageError: There is no checkpoint, or it was made with other settings.
-        ModelError: The file is damaged.
+        ModelError: The file is damaged, or has another format version.
     """
     if not Path(path).is_file():
         raise UsageError(f"{path}: no checkpoint to resume from; leave out --resume to start")
@@ -145,30 +148,28 @@ def load_checkpoint(path: str | os.PathLike[str], settings: Mapping[str, Any]) -
         )
     except ModelError:
         raise
-    except Exception as error:  # on damaged files torch raises errors of every kind
+    except Exception as error:  # torch raises errors of many types on damaged files
         raise ModelError(
             f"{path}: not a readable checkpoint ({type(error).__name__}); leave out --resume and "
             "pass --overwrite to start anew"
         ) from None
+    # Through JSON, so that tuples compare equal to the lists of the file.
     _compare(path, made_with, json.loads(json.dumps(settings)))
     return state
 
 
 def epochs_kept(path: str | os.PathLike[str]) -> int | None:
-    """The epochs that a checkpoint on the disk keeps; None where there is none that is readable.
-
-    Args:
-        path: The file.
-    """
+    """Number of epochs in a checkpoint on the disk; None if the checkpoint cannot be read."""
     try:
-        # Mapped, so that hundreds of MB of tensors are not read.
+        # Memory-mapped, so that hundreds of MB of tensors are not read.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return len(content["history"])
-    except Exception:  # on damaged files torch raises errors of every kind
+    except Exception:  # torch raises errors of many types on damaged files
         return None
 
 
 def _compare(path: str | os.PathLike[str], then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises UsageError if settings of the checkpoint differ from those of the run."""
     changed = [key for key in sorted({*then, *now}) if then.get(key) != now.get(key)]
     if not changed:
         return
@@ -178,9 +179,10 @@ def _compare(path: str | os.PathLike[str], then: Mapping[str, Any], now: Mapping
             f"{path}: an older version wrote it without {', '.join(changed)}, so the run might "
             f"not go on as it began; {anew}"
         )
-    told = ", ".join(f"{k} ({_short(then, k)}, now {_short(now, k)})" for k in changed)
+    differences = ", ".join(f"{k} ({_short(then, k)}, now {_short(now, k)})" for k in changed)
     raise UsageError(
-        f"{path}: the run was started with other settings: {told}; give the same ones, or {anew}"
+        f"{path}: the run was started with other settings: {differences}; give the same ones, "
+        f"or {anew}"
     )
 
 

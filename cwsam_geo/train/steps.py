@@ -1,4 +1,4 @@
-"""Steps of training: a model with its loss, optimizer and number format."""
+"""Steps of training: a model with its loss, optimizer and precision."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from cwsam_geo.train.processes import Processes
 from cwsam_geo.train.recipe import Recipe
 
 AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""torch's autocast dtype of each precision; fp32 runs without autocast."""
 
 
 class Stepper:
-    """A model in training.
+    """A model in training, with its optimizer and loss scaler.
 
     Args:
-        model: With everything frozen that is not to be trained.
-        loss: Logits and labels to a loss.
-        recipe: How it is trained.
-        processes: This process, and the others if there are any.
-        precision: Number format of the arithmetic.
+        model: The model, with all parameters frozen that are not trained.
+        loss: The loss of logits and label rows.
+        recipe: The hyperparameters.
+        processes: The processes that train together.
+        precision: Number format of the model's arithmetic.
 
     Attributes:
         model: The model, on its device.
-        device: Where that is.
-        autocast: Number format for torch's autocast; None for float32.
-        names: The tensors that training may change and that are saved.
+        device: Device of the model.
+        autocast: dtype for torch's autocast; None for float32.
+        names: Names of the tensors that training may change and that are saved.
 
     Raises:
-        UsageError: The precision does not serve for training on this device.
+        UsageError: The device cannot train with this precision.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Stepper:
         self._loss = loss.to(self.device)
         self._net = processes.wrap(self.model)
         self._optimizer = make_optimizer(self.model, recipe)
+        # Scales the loss so that small gradients do not vanish in fp16; does nothing otherwise.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
 
     @property
@@ -69,25 +71,26 @@ class Stepper:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def backward(self, images: Tensor, labels: Tensor, shared: bool) -> float:
-        """Adds a batch's gradients.
+        """Computes the loss of a batch and adds its gradients to those of earlier batches.
 
         Args:
-            images: Shape (B, 3, T, T).
-            labels: Shape (B, T, T).
-            shared: Whether the processes add up their gradients now: before a step.
+            images: Shape (B, 3, T, T), float32.
+            labels: Label rows, shape (B, T, T), int64.
+            shared: Whether the processes exchange gradients; True for the last batch of a step.
 
         Returns:
             The loss.
 
         Raises:
-            ModelError: It is not a finite number.
-            MemoryError: The device's memory does not suffice.
+            ModelError: The loss is not a finite number.
+            MemoryError: The device runs out of memory.
         """
         try:
             return self._backward(images, labels, shared)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
+        # Raised outside of ``except``: the caught error's traceback would keep the tensors alive.
         raise MemoryError(f"out of memory on {self.device} with {len(images)} tiles at once")
 
     def _backward(self, images: Tensor, labels: Tensor, shared: bool) -> float:
@@ -98,12 +101,14 @@ class Stepper:
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise ModelError(f"the loss is {value}; lower --lr, or use --precision fp32")
+            # The division makes the sum of a step's gradients the mean over its batches.
             self._scaler.scale(loss / self._recipe.accumulate).backward()
         return value
 
     def step(self, rate: float) -> None:
-        """Moves the weights along the gradients, and forgets these."""
+        """Updates the weights with learning rate ``rate``, and clears the gradients."""
         set_learning_rate(self._optimizer, rate)
+        # The norm to clip is that of the gradients without the scaler's factor.
         if self._recipe.clip_norm:
             self._scaler.unscale_(self._optimizer)
             trained = [p for p in self.model.parameters() if p.requires_grad]
@@ -113,34 +118,33 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
 
     def attempt(self, batch_size: int) -> None:
-        """A forward and backward pass on blank tiles, to see whether the memory suffices.
-
-        Args:
-            batch_size: How many tiles.
-        """
+        """Runs a forward and backward pass on blank tiles, to see whether they fit into memory."""
         size = self.model.architecture.tile_size
         images = torch.zeros(batch_size, 3, size, size, device=self.device)
         labels = torch.ones(batch_size, size, size, dtype=torch.int64, device=self.device)
         self.model.train()
-        # Not the wrapped model: processes may try different sizes.
+        # Not the wrapped model, which waits for the other processes: they may try other sizes.
         with self._arithmetic():
             logits = self.model(images)
         self._scaler.scale(self._loss(logits, labels)).backward()
         self._optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is saved of the model, copied to the CPU."""
+        """Copies the tensors to save to the CPU, by name."""
         values = self.model.state_dict()
         return {n: values[n].detach().to("cpu", copy=True) for n in self.names}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Gives the model what ``tensors`` gave.
+        """Puts saved tensors back into the model.
+
+        Args:
+            tensors: A result of ``tensors``.
 
         Raises:
-            ModelError: They are of another model.
+            ModelError: The tensors belong to another model.
         """
         if set(tensors) != self.names:
-            raise ModelError("the checkpoint is of another model; start anew")
+            raise ModelError("the checkpoint belongs to another model; start anew")
         own = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in tensors.items():
@@ -157,7 +161,7 @@ class Stepper:
         }
 
     def restore(self, machinery: Mapping[str, Any]) -> None:
-        """Takes what ``machinery`` gave."""
+        """Restores the states that ``machinery`` returned."""
         self._optimizer.load_state_dict(machinery["optimizer"])
         self._scaler.load_state_dict(machinery["scaler"])
         torch.set_rng_state(machinery["random"])
@@ -165,7 +169,7 @@ class Stepper:
             torch.cuda.set_rng_state(machinery["random_cuda"], self.device)
 
     def frozen_hash(self) -> str:
-        """Hash of the tensors that training must not change."""
+        """SHA-256 of the tensors that training must not change."""
         values = self.model.state_dict()
         return tensors_sha256({n: t for n, t in values.items() if n not in self.names})
 
@@ -179,15 +183,16 @@ def saved_names(model: Cwsam, recipe: Recipe) -> frozenset[str]:
     """Names of the tensors that training may change and that are saved.
 
     Args:
-        model: With everything frozen that is not to be trained.
-        recipe: Its scope says what must be trained.
+        model: The model, with all parameters frozen that are not trained.
+        recipe: Its scope defines which parameters must be trained.
 
     Raises:
-        AssertionError: The model needs gradients for other parameters than the scope says.
+        AssertionError: The parameters with gradients are not those of the scope.
     """
-    needing = {name for name, p in model.named_parameters() if p.requires_grad}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
     everything = {name for name, _ in model.named_parameters()}
-    wanted = everything if recipe.scope == "full" else set(model.trainable_parameters())
-    if needing != wanted:
-        raise AssertionError(f"trains other parameters than its scope: {sorted(needing ^ wanted)}")
-    return frozenset(model.state_dict()) if recipe.scope == "full" else frozenset(wanted)
+    scope = everything if recipe.scope == "full" else set(model.trainable_parameters())
+    if trained != scope:
+        raise AssertionError(f"trains other parameters than its scope: {sorted(trained ^ scope)}")
+    # The state dict also has the buffers.
+    return frozenset(model.state_dict()) if recipe.scope == "full" else frozenset(scope)

@@ -1,4 +1,4 @@
-"""What a model was trained on, in plain values for its bundle and card."""
+"""A summary of the training data, in plain values for the bundle and the model card."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ from cwsam_geo.train.prepare import RegionData
 from cwsam_geo.train.regions import ROLES
 
 _DEGREES = CRS.from_epsg(4326)
+# Tolerance for simplifying the footprint, as a share of the smallest scene's side.
 _FINE = 1e-3
+# Decimals of a degree in the footprint; five are about 1 m.
 _DECIMALS = 5
+# Scenes that the summary lists; the bundle's header must stay small.
 _LISTED = 200
 
 
 def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
-    """Scenes, labels, split and footprint, for JSON.
-
-    Args:
-        config: The region.
-        data: Its data.
-    """
+    """Returns scenes, labels, split and footprint of the training data, for JSON."""
     names = _told_apart([pair.scene[0] for pair in data.pairs])
     labels = _told_apart([pair.labels for pair in data.pairs])
     scenes = [
@@ -54,7 +52,7 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
 
 
 def _told_apart(files: Sequence[str]) -> list[str]:
-    """Names of files, with as much of their folders as tells them apart."""
+    """Short names of files: their last parts, as many as distinguish all of them."""
     parts = [Path(shown(file)).parts for file in files]
     names: list[str] = []
     for depth in range(1, max(map(len, parts)) + 1):
@@ -65,10 +63,13 @@ def _told_apart(files: Sequence[str]) -> list[str]:
 
 
 def footprint(locations: Sequence[Geolocation]) -> dict[str, Any] | None:
-    """The ground that scenes cover, a GeoJSON geometry in longitude and latitude.
+    """The ground that scenes cover, as a GeoJSON geometry in longitude and latitude.
 
     Args:
-        locations: The scenes; those without a CRS could be anywhere and are left out.
+        locations: Georeferencing of the scenes. Scenes without a CRS are left out.
+
+    Returns:
+        The geometry, or None if no scene has a place on the ground.
     """
     outlines = []
     for location in locations:
@@ -76,11 +77,13 @@ def footprint(locations: Sequence[Geolocation]) -> dict[str, Any] | None:
             continue
         x, y = transformed(*location.outline(), location.crs, _DEGREES)
         corners = np.column_stack([x, y])
+        # Coordinates are infinite where the CRS cannot be transformed to longitude and latitude.
         if np.isfinite(corners).all():
             outlines.append(shapely.make_valid(shapely.Polygon(corners)))
     if not outlines:
         return None
-    # Outlines keep their corners: they have many vertices because they may be curved.
+    # Outlines have many vertices, because their edges may be curved. Straight edges need only the
+    # corners, which simplification keeps.
     covered = shapely.simplify(shapely.union_all(outlines), _FINE * _extent(outlines))
     rounded = shapely.transform(covered, lambda p: np.round(p, _DECIMALS))
     geometry: dict[str, Any] = json.loads(shapely.to_geojson(rounded))
@@ -88,6 +91,6 @@ def footprint(locations: Sequence[Geolocation]) -> dict[str, Any] | None:
 
 
 def _extent(shapes: Sequence[Any]) -> float:
-    """Side of the smallest of some outlines."""
+    """The shortest side of the bounding boxes of some outlines."""
     bounds = shapely.bounds(np.array(shapes))
     return float(np.minimum(bounds[:, 2] - bounds[:, 0], bounds[:, 3] - bounds[:, 1]).min())

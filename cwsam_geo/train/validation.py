@@ -22,24 +22,27 @@ def validation_matrix(
 ) -> NDArray[np.int64]:
     """Counts labelled pixels by their label and by the model's class.
 
-    A pixel whose label is one of several classes counts only where the model gives none of them,
-    which is wrong for certain: as the one of them that the model finds likeliest. So a "not water"
-    that is taken for water is an error of water, and no class is praised for what nobody knows.
+    A partial label, which allows several classes, counts only if the model's class is none of
+    them, and so is certainly wrong. The pixel then counts as the allowed class that the model finds
+    likeliest. For example, a pixel labelled "not water" but mapped as water is an error of water.
+    Partial labels never count as correct, since their true class is not known.
 
     Args:
-        model: Images (B, 3, T, T) to logits (B, K, t, t).
-        batches: Images, and label rows (B, T, T).
+        model: Maps images (B, 3, T, T) to logits (B, K, t, t).
+        batches: Images (B, 3, T, T), float32, and label rows (B, T, T), int64.
         sets: Which classes each label row allows, shape (S, K), bool.
-        device: Where the model is.
-        autocast: Number format of the model's arithmetic; None for float32.
+        device: Device of the model.
+        autocast: dtype of the model's arithmetic; None for float32.
 
     Returns:
         Shape (K, K), int64; rows are the labels, columns the model.
     """
     classes = sets.shape[1]
+    # Lookup tables by label row: the single channel (S,) or -1, whether the label is partial (S,),
+    # and the allowed classes (S, K).
     channels = torch.from_numpy(single_channels(sets)).to(device)
-    several = partial_rows(sets)
-    partial = torch.from_numpy(several).to(device) if several.any() else None
+    partial_table = partial_rows(sets)
+    partial = torch.from_numpy(partial_table).to(device) if partial_table.any() else None
     allowed = torch.from_numpy(np.ascontiguousarray(sets)).to(device)
     matrix = np.zeros((classes, classes), np.int64)
     for images, labels in batches:
@@ -51,14 +54,16 @@ def validation_matrix(
         with torch.inference_mode():
             rows = labels.to(device, non_blocking=True)
             fine = upsampled(logits, labels.shape[-2:])
-            # max is several times faster than argmax on a CPU.
-            mapped = fine.max(1).indices
-            reference = channels[rows]
+            # On a CPU, max is several times faster than argmax.
+            mapped = fine.max(1).indices  # (B, T, T)
+            reference = channels[rows]  # (B, T, T); -1 does not count
             if partial is not None:
-                sets_of = allowed[rows].permute(0, 3, 1, 2)
-                wrong = partial[rows] & ~sets_of.gather(1, mapped[:, None])[:, 0]
-                guess = fine.masked_fill(~sets_of, float("-inf")).max(1).indices
-                reference = torch.where(wrong, guess, reference)
-        found = reference.cpu().numpy()
-        matrix += confusion_matrix(found, mapped.cpu().numpy(), classes, found >= 0)
+                pixel_allows = allowed[rows].permute(0, 3, 1, 2)  # (B, K, T, T)
+                wrong = partial[rows] & ~pixel_allows.gather(1, mapped[:, None])[:, 0]
+                likeliest = fine.masked_fill(~pixel_allows, float("-inf")).max(1).indices
+                reference = torch.where(wrong, likeliest, reference)
+        counted_reference = reference.cpu().numpy()
+        matrix += confusion_matrix(
+            counted_reference, mapped.cpu().numpy(), classes, counted_reference >= 0
+        )
     return matrix

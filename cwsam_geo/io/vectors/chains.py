@@ -39,14 +39,14 @@ class Chains:
 
 
 def order_chains(following: Ints) -> Chains:
-    """Puts linked elements in order.
+    """Orders linked elements, chain after chain.
 
-    Chains are found as connected components, hung one behind the other to a single path, and the
-    path is walked by a breadth-first search: linear time, and all of it in compiled code.
+    Chains are found as connected components and linked end to end to a single path, which a
+    breadth-first search walks. This takes linear time, all of it in compiled code.
 
     Args:
-        following: For each element the one after it, -1 at an end, shape (N,). No element is
-            named twice.
+        following: Index of the element after each element, -1 at an end, shape (N,). No index
+            occurs twice.
     """
     n = len(following)
     if n == 0:
@@ -56,14 +56,16 @@ def order_chains(following: Ints) -> Chains:
     count, chain = connected_components(_graph(after, linked), directed=True, connection="weak")
     places = np.arange(n, dtype=np.int32)
     head = np.empty(count, np.int32)
-    # The last assignment stays: the smallest element, and the true head where there is one.
+    # The last assignment to an index wins: every chain gets its smallest element as its head.
     head[chain[::-1]] = places[::-1]
+    # An open chain starts at the one element that follows no other.
     is_head = np.ones(n, np.bool_)
     is_head[after[linked]] = False
     heads = np.flatnonzero(is_head)
     closed = np.ones(count, np.bool_)
     closed[chain[heads]] = False
     head[chain[heads]] = heads
+    # A closed chain is cut before its head. Then each tail is linked to the next chain's head.
     tail = ~linked
     tail[linked] = after[linked] == head[chain[linked]]
     tails = np.flatnonzero(tail)
@@ -81,27 +83,30 @@ def _graph(after: NDArray[np.int32], linked: Flags) -> csr_array:
 
 
 def components(links: tuple[Ints, Ints], count: int) -> tuple[int, Ints]:
-    """Number and label of the connected components of ``count`` elements.
+    """Connected components of ``count`` elements.
 
     Args:
         links: Pairs of elements that belong together, two arrays of shape (L,).
         count: Number of elements.
+
+    Returns:
+        Number of components, and the component of each element, shape (count,).
     """
     if count == 0:
         return 0, np.zeros(0, np.int64)
     graph = csr_array((np.ones(len(links[0])), links), shape=(count, count))
-    found, label = connected_components(graph, directed=True, connection="weak")
-    return found, label.astype(np.int64)
+    number, label = connected_components(graph, directed=True, connection="weak")
+    return number, label.astype(np.int64)
 
 
 def offsets_of(lengths: Ints) -> Ints:
-    """Where ragged rows of these lengths start, and the end, shape (N + 1,)."""
+    """Start of each of N consecutive rows of these lengths, and the end, shape (N + 1,)."""
     offsets = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def ragged_range(starts: Ints, lengths: Ints) -> Ints:
-    """``starts[0], starts[0] + 1, ...`` for ``lengths[0]`` places, then the next row's."""
+    """``arange(start, start + length)`` for each pair, concatenated."""
     offsets = offsets_of(lengths)
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)

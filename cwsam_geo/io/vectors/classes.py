@@ -12,19 +12,19 @@ from rasterio.errors import RasterioError
 
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.legend import LegendEntry
 
+# Fractional part of the golden ratio: the step of the hue, in turns of the colour wheel.
 _GOLDEN = 0.618033988749895
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What the values of a raster mean; values may be any whole numbers.
+    """Names and colours of the values of a raster, which may be any integers.
 
     Attributes:
-        known: Name and ``#rrggbb`` of the values that the raster explains.
-        named: True where the raster names its classes.
-        label: The raster, for messages.
+        known: Name and ``#rrggbb`` of each value in the raster's legend or palette.
+        named: True where the raster has a legend with class names.
+        label: Name of the raster in messages.
     """
 
     known: Mapping[int, tuple[str, str]]
@@ -32,19 +32,19 @@ class ClassNames:
     label: str
 
     def name(self, value: int) -> str:
-        """Name of a value; ``class N`` where the raster has none."""
+        """Name of a value; ``class N`` where the raster names no such class."""
         return self.known[value][0] if value in self.known else f"class {value}"
 
     def color(self, value: int) -> str:
-        """Colour of a value as ``#rrggbb``; a colour of its own where the raster has none."""
+        """Colour of a value as ``#rrggbb``; a generated one where the raster has none."""
         return self.known[value][1] if value in self.known else _color(value)
 
     def select(self, wanted: Iterable[str]) -> frozenset[int]:
         """Values of classes given by name or number.
 
         Raises:
-            LegendError: The raster names its classes, and one is not among them.
-            UsageError: A name was given and the raster has no names.
+            LegendError: A class is not in the raster's legend.
+            UsageError: A class is given by name, but the raster has no class names.
         """
         return frozenset(self._value(text.strip()) for text in wanted)
 
@@ -61,35 +61,31 @@ class ClassNames:
             raise UsageError(
                 f"{self.label}: has no class names, so --classes takes numbers, not {text!r}"
             )
-        have = ", ".join(f"{value} {self.known[value][0]}" for value in sorted(self.known))
-        raise LegendError(f"{self.label}: no class {text!r} in its legend (it has: {have})")
+        available = ", ".join(f"{value} {self.known[value][0]}" for value in sorted(self.known))
+        raise LegendError(f"{self.label}: no class {text!r} in its legend (it has: {available})")
 
 
 def class_names(dataset: Any, label: str) -> ClassNames:
-    """The classes of an open raster: from its ``LEGEND`` tag, its palette, or nothing.
+    """Classes of an open raster: from its ``LEGEND`` tag, else from its palette, else none.
 
     Raises:
         LegendError: The ``LEGEND`` tag is malformed.
     """
     legend = tagged_legend(dataset.tags(), label)
     if legend is not None:
-        return ClassNames({e.code: _explained(e) for e in legend.entries}, True, label)
+        return ClassNames({e.code: (e.name, e.color) for e in legend.entries}, True, label)
     palette: dict[int, tuple[int, int, int, int]] = {}
     with contextlib.suppress(ValueError, RasterioError):
         palette = dataset.colormap(1)
-    known = {
+    palette_classes = {
         value: (f"class {value}", "#{:02x}{:02x}{:02x}".format(*rgba[:3]))
         for value, rgba in palette.items()
-        if rgba[3] > 0
+        if rgba[3] > 0  # a transparent entry is no class
     }
-    return ClassNames(known, False, label)
-
-
-def _explained(entry: LegendEntry) -> tuple[str, str]:
-    return entry.name, entry.color
+    return ClassNames(palette_classes, False, label)
 
 
 def _color(value: int) -> str:
-    # Steps of the golden ratio around the colour wheel: neighbours in value differ clearly.
+    # Hues a golden ratio apart: consecutive values get clearly different colours.
     rgb = colorsys.hsv_to_rgb((value * _GOLDEN) % 1.0, 0.55 + 0.15 * (value % 3), 0.85)
     return "#{:02x}{:02x}{:02x}".format(*(round(255 * v) for v in rgb))

@@ -1,4 +1,4 @@
-"""From rows of codes to whole polygons, strip by strip."""
+"""Polygons from rows of codes, strip by strip."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cwsam_geo.io.vectors.source import CodeStrips, bounded
 
 Floats = NDArray[np.float64]
 Confidence = Callable[[int, int], tuple[Floats, NDArray[np.bool_]]]
-"""First row and number of rows to values and where there are any, each (rows, W)."""
+"""Reads values and a mask of valid ones, each (rows, W), from a first row and a row count."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class Drawing:
     """How boundaries are drawn.
 
     Attributes:
-        diagonal: True where pixels that touch at a corner are connected.
-        limits: Largest triangle that simplification takes away, in square pixels, for each row
-            of corners (H + 1,); None to keep every corner.
+        diagonal: Pixels that touch only at a corner are connected (8-connectivity).
+        limits: Largest triangle that simplification removes, in square pixels, for each row of
+            pixel corners, shape (H + 1,); None to keep every vertex.
         smooth: Round the corners.
-        dense: Put vertices on long edges, since they will be bent.
-        reverse: Run outer rings counterclockwise as the picture shows them.
+        dense: Add vertices to long edges, which become curves on the map.
+        reverse: Outer rings run counterclockwise as seen in the image; else clockwise.
     """
 
     diagonal: bool = False
@@ -47,16 +47,16 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Polygons:
-    """Complete features of a strip.
+    """The features that a strip completes.
 
     Attributes:
-        rings: Their rings in pixel coordinates, the outer ring of each polygon first.
-        polygons: Where each polygon's rings start, shape (P + 1,).
-        features: Where each feature's polygons start, shape (F + 1,).
+        rings: Rings of all polygons in pixel coordinates, a polygon's outer ring first.
+        polygons: Index of each polygon's first ring, and the number of rings, shape (P + 1,).
+        features: Index of each feature's first polygon, and P, shape (F + 1,).
         codes: Code of each feature, shape (F,).
         sums: Sum of the confidence over each feature's pixels, shape (F,).
-        counts: Number of pixels with confidence, shape (F,).
-        rows: Rows of the scene that the strip had.
+        counts: Number of each feature's pixels that have a confidence, shape (F,).
+        rows: Number of scene rows in the strip.
     """
 
     rings: Rings
@@ -71,15 +71,15 @@ class Polygons:
 def polygons(
     source: CodeStrips, drawing: Drawing, confidence: Confidence | None = None
 ) -> Iterator[Polygons]:
-    """The features of a raster, as they become complete.
+    """Yields the features of a raster as strips complete them.
 
-    Memory holds one strip, the arcs of regions that reach beyond it, and with simplification or
-    smoothing a bit for each pixel.
+    Memory holds one strip, the arcs of regions that reach beyond it, and one bit for each pixel
+    where boundaries are simplified or smoothed.
 
     Args:
         source: The raster.
         drawing: How boundaries are drawn.
-        confidence: Reads values to average over features.
+        confidence: Reads the values to average over each feature; None for no average.
     """
     lines = _LineWork(source.height, source.width, drawing)
     tracker = RegionTracker(source.width, source.dtype, drawing.diagonal)
@@ -89,10 +89,12 @@ def polygons(
         strip = Strip(codes, tracker.above, top)
         regions = tracker.feed(strip, is_last)
         averages.add(strip, regions, None if is_last else confidence)
+        # Boundaries of this strip, and the arcs that they complete
         pieces = trace(strip, regions.of_run)
         lines.see(pieces)
         whole = lines.draw(joiner.feed(pieces, regions.of_open))
         joiner.renumber(regions.renumbered)
+        # All arcs of the regions that end here, put together to rings
         ready = store.exchange(whole, regions.of_open, regions.complete, regions.renumbered)
         if drawing.dense:
             points, offsets = densified(ready.points, ready.offsets)
@@ -104,14 +106,14 @@ def polygons(
 
 
 def _with_end(source: CodeStrips) -> Iterator[tuple[int, NDArray[Any], bool]]:
-    """The strips, and a row without classes below the last one, which completes everything."""
+    """The strips, then a row of zeros below the scene, which completes every region."""
     for top, codes in bounded(source.strips()):
         yield top, codes, False
     yield source.height, np.zeros((1, source.width), source.dtype), True
 
 
 class _LineWork:
-    """Simplification and smoothing of whole arcs, as the drawing asks."""
+    """Simplifies and smooths whole arcs as ``Drawing`` says."""
 
     def __init__(self, height: int, width: int, drawing: Drawing) -> None:
         self._simplify: Simplifier | None = None
@@ -123,6 +125,7 @@ class _LineWork:
             if limits is not None:
                 self._simplify = Simplifier(self._live, limits, width)
             if drawing.smooth:
+                # Curves may be as large as the tolerance, which is in pixels here.
                 reach = REACH if limits is None else max(REACH, float(np.sqrt(limits.max())))
                 self._smooth = Smoother(self._live, height, width, reach)
 
@@ -137,14 +140,14 @@ class _LineWork:
 
 
 class _Averages:
-    """Sums of the confidence over regions, and the pixels that have one."""
+    """Sum of the confidence and number of pixels that have one, for each open region."""
 
     def __init__(self) -> None:
         self.sums = np.zeros(0)
         self.counts = np.zeros(0)
 
     def add(self, strip: Strip, regions: StripRegions, confidence: Confidence | None) -> None:
-        """Adds a strip's pixels to the regions, which are numbered anew."""
+        """Renumbers the open regions for this strip and adds its pixels."""
         count = len(regions.code)
         sums, counts = np.zeros(count), np.zeros(count)
         np.add.at(sums, regions.of_open, self.sums)
@@ -154,6 +157,7 @@ class _Averages:
             of_run = regions.of_run[strip.first :]
             inside = of_run >= 0
             values, valid = confidence(strip.top, strip.rows)
+            # Sums over runs first, then over the runs of each region
             for totals, plane in ((sums, values), (counts, valid)):
                 framed = np.zeros((strip.rows, strip.stride))
                 framed[:, 1:-1] = plane
@@ -162,12 +166,13 @@ class _Averages:
         self.sums, self.counts = sums, counts
 
     def forget(self, regions: StripRegions) -> None:
-        """Keeps the regions that go on."""
+        """Drops the complete regions."""
         going_on = ~regions.complete
         self.sums, self.counts = self.sums[going_on], self.counts[going_on]
 
 
 def _grouped(rings: Rings, regions: StripRegions, averages: _Averages, rows: int) -> Polygons:
+    """Groups rings to polygons, one for each region, and polygons to features."""
     starts = np.flatnonzero(np.diff(rings.region, prepend=-1))
     region = rings.region[starts]
     feature = regions.feature[region]
@@ -188,11 +193,11 @@ def _grouped(rings: Rings, regions: StripRegions, averages: _Averages, rows: int
 
 
 class ChosenStrips:
-    """Codes of some classes only; all else belongs to no class.
+    """A raster in which all but the chosen codes are 0 (no class).
 
     Args:
         source: The raster.
-        codes: Codes to keep.
+        codes: The codes that stay.
     """
 
     def __init__(self, source: CodeStrips, codes: list[int]) -> None:

@@ -18,21 +18,26 @@ from cwsam_geo.io.vectors.coverage import Polygons
 from cwsam_geo.io.vectors.placement import Placement
 
 GEOMETRY = "geometry"
+"""Name of the geometry column."""
+
+# Geometry types in well-known binary
 _POLYGON, _MULTIPOLYGON = 3, 6
+
+# Most bytes of one geometry: Arrow's binary arrays have signed 32-bit offsets.
 _LARGEST = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
 class Table:
-    """What rows of the output hold.
+    """Columns of the output.
 
     Attributes:
-        class_of: Value and name of a code.
-        placement: Where pixel corners lie.
-        multi: True where features are multipolygons.
-        confidence: True where there is a column ``mean_confidence``.
-        boxes: True where there is a column ``bbox``.
-        wide: True where values need 64 bits.
+        class_of: Returns the raster's value and the class name of a code.
+        placement: Transforms pixel corners to map coordinates.
+        multi: Features are multipolygons.
+        confidence: There is a column ``mean_confidence``.
+        boxes: There is a column ``bbox`` (GeoParquet).
+        wide: ``class_id`` has 64 bits instead of 32.
     """
 
     class_of: Callable[[int], tuple[int, str]]
@@ -44,7 +49,7 @@ class Table:
 
     @property
     def area_column(self) -> str:
-        """``area_m2``; ``area`` where the raster has no CRS and thus no metres."""
+        """``area_m2``; ``area`` where the raster has no CRS, so that its units are not metres."""
         return "area_m2" if self.placement.area_unit else "area"
 
     @property
@@ -65,7 +70,7 @@ class Table:
         return pa.schema([*fields, pa.field(GEOMETRY, pa.binary(), metadata=wkb)])
 
     def batch(self, rows: Rows) -> pa.RecordBatch:
-        """Rows as Arrow columns."""
+        """Rows as an Arrow record batch with ``schema``."""
         classes = [self.class_of(int(code)) for code in rows.codes]
         columns: dict[str, Any] = {
             "class_id": [value for value, _ in classes],
@@ -73,6 +78,7 @@ class Table:
             self.area_column: rows.areas,
         }
         if self.confidence:
+            # 0 / 0 where a feature has no confidence; the mask makes it null.
             with np.errstate(invalid="ignore"):
                 mean = rows.sums / rows.counts
             columns["mean_confidence"] = pa.array(mean, mask=rows.counts == 0)
@@ -95,12 +101,12 @@ class Rows:
     """Features ready to be written.
 
     Attributes:
-        codes: Code of each, shape (F,).
-        areas: Area of each, shape (F,); see ``Placement.area_unit``.
-        sums: Sum of the confidence over its pixels.
-        counts: Pixels with confidence.
-        boxes: West, south, east, north of each, shape (F, 4).
-        geometry: Well-known binary, an Arrow binary array.
+        codes: Code of each feature, shape (F,).
+        areas: Area of each feature, shape (F,); see ``Placement.area_unit``.
+        sums: Sum of the confidence over each feature's pixels, shape (F,).
+        counts: Number of each feature's pixels that have a confidence, shape (F,).
+        boxes: West, south, east and north in the output's CRS, shape (F, 4).
+        geometry: Well-known binary, an Arrow binary array of length F.
     """
 
     codes: NDArray[np.int64]
@@ -112,7 +118,7 @@ class Rows:
 
 
 def rows_of(found: Polygons, table: Table) -> Iterator[Rows]:
-    """Features in map coordinates, in parts of bounded size."""
+    """Features in map coordinates, in parts of about four million vertices at most."""
     points_before = found.rings.offsets[found.polygons[found.features]]
     start = 0
     while start < len(found.codes):
@@ -122,27 +128,32 @@ def rows_of(found: Polygons, table: Table) -> Iterator[Rows]:
         start = stop
 
 
-def _rows(found: Polygons, table: Table, start: int, stop: int) -> Rows:
-    features = found.features[start : stop + 1]
-    polygons = found.polygons[features[0] : features[-1] + 1]
-    rings = found.rings.offsets[polygons[0] : polygons[-1] + 1]
-    vertices = found.rings.points[rings[0] : rings[-1]].astype(np.float64)
+def _rows(completed: Polygons, table: Table, start: int, stop: int) -> Rows:
+    features = completed.features[start : stop + 1]
+    polygons = completed.polygons[features[0] : features[-1] + 1]
+    # Slice the features' polygons, rings and vertices; then make all offsets start at 0.
+    rings = completed.rings.offsets[polygons[0] : polygons[-1] + 1]
+    vertices = completed.rings.points[rings[0] : rings[-1]].astype(np.float64)
     features, polygons, rings = features - features[0], polygons - polygons[0], rings - rings[0]
+    # Areas in the raster's CRS: outer rings, the first of each polygon, add; holes subtract.
     x, y = table.placement.in_own_crs(vertices[:, 0], vertices[:, 1])
     signed = table.placement.ring_areas(x, y, rings)
     outer = np.zeros(len(signed), np.bool_)
     outer[polygons[:-1]] = True
     areas = np.where(outer, np.abs(signed), -np.abs(signed))
+    # Coordinates in the output's CRS, shape (N, 2)
     first_ring = polygons[features]
     points = table.placement.on_map(x, y)
-    corners = rings[first_ring[:-1]]
-    boxes = np.hstack([np.minimum.reduceat(points, corners), np.maximum.reduceat(points, corners)])
+    first_vertex = rings[first_ring[:-1]]
+    boxes = np.hstack(
+        [np.minimum.reduceat(points, first_vertex), np.maximum.reduceat(points, first_vertex)]
+    )
     polygon_wkb = _polygons(points, rings, polygons)
     return Rows(
-        found.codes[start:stop],
+        completed.codes[start:stop],
         np.add.reduceat(areas, first_ring[:-1]),
-        found.sums[start:stop],
-        found.counts[start:stop],
+        completed.sums[start:stop],
+        completed.counts[start:stop],
         boxes,
         _binary(_multi(polygon_wkb, features) if table.multi else polygon_wkb),
     )
@@ -153,11 +164,11 @@ def _polygons(
 ) -> list[bytes]:
     """Well-known binary of each polygon.
 
-    Put together here rather than by a geometry library: the largest polygon of a scene can be a
-    good part of it, and would be held in several copies.
+    The bytes are put together here rather than by a geometry library, which would hold several
+    copies: the largest polygon can have a good part of a scene's vertices.
     """
     data = np.ascontiguousarray(points, "<f8").data.cast("B")
-    ends = (rings * 16).tolist()
+    ends = (rings * 16).tolist()  # a vertex is two float64
     heads = [struct.pack("<I", n) for n in np.diff(rings).tolist()]
     bounds = polygons.tolist()
     result = []
@@ -182,14 +193,16 @@ def _binary(values: list[bytes]) -> pa.Array:
 
 
 def dissolved(found: Iterable[Polygons], table: Table) -> Iterator[Rows]:
-    """One multipolygon for each class; parts wait in temporary files until the raster is read.
+    """Merges the features of each class to one multipolygon.
+
+    Polygons wait in a temporary file for each class until the whole raster has been read.
 
     Raises:
         OutputError: A class is too large for one geometry.
     """
     classes: dict[int, _Class] = {}
-    for some in found:
-        for rows in rows_of(some, table):
+    for completed in found:
+        for rows in rows_of(completed, table):
             for i, code in enumerate(rows.codes.tolist()):
                 if code not in classes:
                     classes[code] = _Class()
@@ -199,7 +212,7 @@ def dissolved(found: Iterable[Polygons], table: Table) -> Iterator[Rows]:
 
 
 class _Class:
-    """The polygons of one class, in a temporary file."""
+    """Collects the polygons of one class in a temporary file."""
 
     def __init__(self) -> None:
         self._file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115 - closed in rows()
@@ -209,7 +222,8 @@ class _Class:
 
     def add(self, rows: Rows, i: int) -> None:
         geometry = rows.geometry[i].as_py()
-        # A multipolygon's bytes are a header and its polygons' bytes.
+        # A multipolygon is a header of 9 bytes, which ends with the number of polygons, and the
+        # polygons themselves.
         self._polygons += struct.unpack_from("<I", geometry, 5)[0]
         self._file.write(memoryview(geometry)[9:])
         self._numbers += rows.areas[i], rows.sums[i], rows.counts[i]

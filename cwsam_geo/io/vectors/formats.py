@@ -34,8 +34,9 @@ FORMATS = {
     ".geojson": "GeoJSON",
     ".json": "GeoJSON",
 }
-"""Suffix of a file to its format."""
+"""Format of an output by the suffix of its file."""
 
+# Exceptions of the writers which mean that the file could not be written
 _FAILURES = (
     pyogrio.errors.DataSourceError,
     pyogrio.errors.DataLayerError,
@@ -46,9 +47,9 @@ _FAILURES = (
     sqlite3.Error,
 )
 
-
+# Disk space that writing takes, in times the features' bytes: FlatGeobuf sorts a copy, and
+# GeoPackage adds a spatial index.
 _GROWTH = 4
-"""A file takes up to this many times its features: FlatGeobuf sorts a copy, GeoPackage indexes."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ class Layer:
     """A layer to write.
 
     Attributes:
-        name: Its name.
-        crs: Its CRS, or None.
-        multi: True for multipolygons.
-        classes: Gives the classes of its style, once all features are written.
-        precision: Smallest difference between coordinates that counts, in units of the CRS
-            (GeoJSON rounds).
+        name: Name of the layer.
+        crs: CRS of the coordinates; None where it is unknown.
+        multi: Geometries are multipolygons.
+        classes: Returns the classes of the QGIS style; called after all features are written.
+        precision: Side of a pixel in units of the CRS, for GeoJSON: coordinates are rounded to
+            a small part of it.
     """
 
     name: str
@@ -72,15 +73,15 @@ class Layer:
 
     @property
     def geometry_type(self) -> str:
-        """Type of its geometries, in OGC's words."""
+        """OGC's name for the type of the geometries."""
         return "MultiPolygon" if self.multi else "Polygon"
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """The format that a file's suffix stands for.
+    """Format of an output, from the suffix of its file.
 
     Raises:
-        UsageError: An unknown suffix.
+        UsageError: The suffix is unknown.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in FORMATS:
@@ -97,17 +98,17 @@ def write_layer(
     batches: Iterator[pa.RecordBatch],
     overwrite: bool = False,
 ) -> None:
-    """Writes features as they come, to a temporary file that is then renamed.
+    """Writes batches of features to a temporary file, then renames it.
 
     Args:
-        path: The file.
-        layer: What the layer is.
-        schema: Columns; the geometry is well-known binary.
+        path: The output; its suffix decides the format.
+        layer: Properties of the layer.
+        schema: Columns of the batches; the geometry is well-known binary.
         batches: The features.
-        overwrite: Replace a file that is there.
+        overwrite: Replace an existing file.
 
     Raises:
-        UsageError: Unknown suffix, or see ``check_output``.
+        UsageError: The suffix is unknown, or ``check_output`` refuses the path.
         OutputError: The file cannot be written.
         Exception: Whatever ``batches`` raises.
     """
@@ -125,18 +126,21 @@ def write_layer(
             if source.failure is not None:
                 raise source.failure from None
             if isinstance(error, _FAILURES):
-                # GDAL tells of a full disk in many ways, and frees what it took before it tells.
+                # GDAL reports a full disk in many ways, and after it has freed the space again.
+                # Whether the file would have fitted is therefore judged by its estimated size.
                 check_room(Path(path), max(LEAST_ROOM, _GROWTH * source.size))
                 raise OutputError(f"{path}: cannot be written ({_reason(error)})") from None
             raise
 
 
 class _Stream:
-    """Batches whose failure is kept: on its way through GDAL an exception becomes a message.
+    """Iterates over batches and keeps the exception that they raise.
+
+    GDAL turns an exception that passes through it into a mere message.
 
     Attributes:
-        failure: What they failed with, or None.
-        size: Bytes of those that were taken.
+        failure: The exception, or None.
+        size: Bytes of the batches so far.
     """
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -150,7 +154,7 @@ class _Stream:
                 self.size += batch.nbytes
                 yield batch
         except GeneratorExit:
-            raise  # whoever asked for batches has failed, and asks for no more
+            raise  # the writer has failed and closed this iterator; the batches are fine
         except BaseException as error:
             self.failure = error
             raise
@@ -163,7 +167,7 @@ def _reason(error: BaseException) -> str:
 def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source: _Stream) -> None:
     is_gpkg = driver == "GPKG"
     with warnings.catch_warnings():
-        # A layer without CRS is what the caller wants, and has said so.
+        # The caller has already warned of a missing CRS.
         warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
         pyogrio.raw.write_arrow(
             pa.RecordBatchReader.from_batches(schema, iter(source)),
@@ -174,7 +178,7 @@ def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source:
             geometry_type=layer.geometry_type,
             crs=_crs_text(layer.crs),
             layer_options={"GEOMETRY_NAME": "geom"} if is_gpkg else {},
-            # What GDAL reads without a warning since 2021.
+            # GDAL has read this version without a warning since 2021.
             dataset_options={"VERSION": "1.3"} if is_gpkg else {},
         )
     if is_gpkg:
@@ -183,11 +187,11 @@ def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source:
 
 
 def _check_index(path: Path, layer: str) -> None:
-    """GDAL goes on without the spatial index where the disk has no room for it."""
+    """Raises if there is no spatial index: on a full disk GDAL goes on without one."""
     with contextlib.closing(sqlite3.connect(path)) as database:
         query = "SELECT 1 FROM sqlite_master WHERE name = ?"
         if database.execute(query, (f"rtree_{layer}_geom",)).fetchone() is None:
-            raise sqlite3.OperationalError("its spatial index could not be made")
+            raise sqlite3.OperationalError("its spatial index could not be created")
 
 
 def _crs_text(crs: CRS | None) -> str | None:
@@ -198,7 +202,7 @@ def _crs_text(crs: CRS | None) -> str | None:
 
 
 def _write_parquet(path: Path, layer: Layer, schema: pa.Schema, source: _Stream) -> None:
-    """GeoParquet 1.1 with a column of bounding boxes, by which readers skip row groups."""
+    """Writes GeoParquet 1.1; readers use its column of bounding boxes to skip row groups."""
     geometry: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": [layer.geometry_type],
@@ -210,6 +214,7 @@ def _write_parquet(path: Path, layer: Layer, schema: pa.Schema, source: _Stream)
     if layer.crs:
         geometry["crs"] = pyproj.CRS.from_user_input(_crs_text(layer.crs)).to_json_dict()
     geo = {"version": "1.1.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: geometry}}
+    # GeoParquet describes the geometry in "geo", not by GeoArrow's extension type.
     plain = schema.set(
         schema.get_field_index(GEOMETRY), pa.field(GEOMETRY, pa.binary())
     ).with_metadata({"geo": json.dumps(geo)})
@@ -217,7 +222,7 @@ def _write_parquet(path: Path, layer: Layer, schema: pa.Schema, source: _Stream)
         waiting: list[pa.RecordBatch] = []
         for batch in source:
             waiting.append(batch.cast(plain) if batch.schema != plain else batch)
-            if sum(b.nbytes for b in waiting) > 64 << 20:
+            if sum(b.nbytes for b in waiting) > 64 << 20:  # row groups of about 64 MiB
                 writer.write_table(pa.Table.from_batches(waiting, plain))
                 waiting = []
         if waiting:

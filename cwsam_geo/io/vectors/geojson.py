@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.io.vectors.features import GEOMETRY
 
+# Vertices that are formatted at once: bounds the memory of their text.
 _AT_ONCE = 1 << 18
 
 
@@ -29,11 +30,12 @@ def write_geojson(
     """Writes a feature collection.
 
     Args:
-        path: The file.
+        path: The file to write.
         name: Name of the collection.
-        batches: Features; outer rings run counterclockwise.
-        precision: Smallest difference between coordinates that counts.
-        longitudes: Coordinates are degrees: features across the date line are cut there.
+        batches: Features whose outer rings run counterclockwise.
+        precision: Side of a pixel, in units of the coordinates.
+        longitudes: Coordinates are longitudes and latitudes. They get the decimals that
+            ``precision`` needs, and features across the antimeridian are cut there.
     """
     digits = _digits(precision) if longitudes else 6
     with open(path, "w", encoding="utf-8") as file:
@@ -55,14 +57,14 @@ def write_geojson(
 
 
 def _digits(precision: float) -> int:
-    """Decimals of a degree: 7 are a centimetre, which is enough unless pixels are finer."""
+    """Decimals of a degree: 7 (about a centimetre), or more where pixels are tiny."""
     if not (math.isfinite(precision) and precision > 0):
         return 7
     return min(12, max(7, math.ceil(-math.log10(precision)) + 2))
 
 
 def _texts(shapes: NDArray[Any], digits: int) -> list[str]:
-    """Each geometry as GeoJSON."""
+    """Each geometry as GeoJSON, formatted in parts of bounded size."""
     texts: list[str] = []
     sizes = np.cumsum(shapely.get_num_coordinates(shapes))
     start = 0
@@ -78,9 +80,11 @@ def _some_texts(shapes: NDArray[Any], digits: int) -> list[str]:
     parts, of_shape = shapely.get_parts(shapes, return_index=True)
     rings, of_part = shapely.get_rings(parts, return_index=True)
     points = shapely.get_coordinates(rings)
+    # One format string for all vertices is much faster than one for each.
     numbers = (f"[%.{digits}f,%.{digits}f] " * len(points)) % tuple(points.ravel().tolist())
     pairs = numbers.split(" ")
     ends = np.concatenate([[0], np.cumsum(shapely.get_num_coordinates(rings))]).tolist()
+    # Brackets around the vertices of each ring, the rings of each part, the parts of each shape
     ring_texts = ["[" + ",".join(pairs[a:b]) + "]" for a, b in itertools.pairwise(ends)]
     part_texts = _bracketed(ring_texts, of_part, len(parts))
     shape_texts = _bracketed(part_texts, of_shape, len(shapes))
@@ -99,7 +103,7 @@ def _bracketed(texts: list[str], owner: NDArray[Any], count: int) -> list[str]:
 
 
 def _cut_at_date_line(shapes: NDArray[Any]) -> NDArray[Any]:
-    """Shapes whose longitudes run past 180 degrees, in parts on either side (section 3.1.9)."""
+    """Cuts shapes that pass 180 degrees of longitude to parts (RFC 7946, section 3.1.9)."""
     west, _, east, _ = shapely.bounds(shapes).T
     crossing = np.flatnonzero((west < -180) | (east > 180))
     if len(crossing) == 0:

@@ -1,4 +1,4 @@
-"""One run of ``vectorize``: from an open raster to a written file."""
+"""One run of ``vectorize``: writes the polygons of an open raster to a file."""
 
 from __future__ import annotations
 
@@ -27,21 +27,30 @@ Event = Mapping[str, Any]
 Listener = Callable[[Event], None]
 
 _WGS84 = CRS.from_epsg(4326)
+
+# Polygons from which on the user is warned: they take long to write and to open.
 _MANY = 2_000_000
+
+# Least area of a pixel, and largest triangle in square pixels: their quotient stays finite, and
+# the simplification can hold it as an integer.
 _TINY, _HUGE = 1e-30, 1e12
+
+# Regions from which on the user is warned of the sieve's memory (2.4 GB at 160 bytes each).
 _MANY_TO_SIEVE = 15_000_000
 
 
 @dataclass
 class _Totals:
+    """Number and total area of the features of each code."""
+
     counts: dict[int, int] = field(default_factory=dict)
     areas: dict[int, float] = field(default_factory=dict)
 
     def add(self, rows: Rows) -> None:
         for code in np.unique(rows.codes).tolist():
-            mine = rows.codes == code
-            self.counts[code] = self.counts.get(code, 0) + int(mine.sum())
-            self.areas[code] = self.areas.get(code, 0.0) + float(rows.areas[mine].sum())
+            of_code = rows.codes == code
+            self.counts[code] = self.counts.get(code, 0) + int(of_code.sum())
+            self.areas[code] = self.areas.get(code, 0.0) + float(rows.areas[of_code].sum())
 
 
 class Job:
@@ -90,14 +99,14 @@ class Job:
             name=options.layer or self._output.stem,
             crs=placement.crs,
             multi=table.multi,
-            classes=self._categories(),
+            classes=self._categories,
             precision=placement.pixel_side(),
         )
         write_layer(self._output, layer, table.schema, self._batches(table), overwrite)
         self._check_wanted()
 
     def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:
-        found = self._watched(
+        features = self._watched(
             polygons(
                 self._codes(),
                 self._drawing(),
@@ -105,9 +114,9 @@ class Job:
             )
         )
         parts = (
-            dissolved(found, table)
+            dissolved(features, table)
             if self._options.dissolve
-            else (rows for some in found for rows in rows_of(some, table))
+            else (rows for completed in features for rows in rows_of(completed, table))
         )
         for rows in parts:
             self._totals.add(rows)
@@ -138,12 +147,14 @@ class Job:
         )
 
     def _limits(self) -> NDArray[np.float64]:
-        """Largest triangle to simplify away at each row of corners, in square pixels."""
+        """Largest triangle that simplification removes, in square pixels, shape (H + 1,)."""
+        # There is one more row of corners than of pixels.
         rows = np.minimum(np.arange(self._source.height + 1.0), self._source.height - 1)
         areas = np.maximum(self._placement.pixel_areas(rows), _TINY)
         return np.minimum(self._options.simplify**2 / areas, _HUGE)
 
     def _sieving(self, rows: int, regions: int) -> None:
+        """Reports the sieve's progress, and warns early of much memory."""
         self._progress(rows)
         expected = regions / self._rows * self._source.height
         if expected > _MANY_TO_SIEVE and not self._announced:
@@ -154,13 +165,14 @@ class Job:
                 "GB of memory; a majority filter before it would help"
             )
 
-    def _watched(self, found: Iterator[Polygons]) -> Iterator[Polygons]:
+    def _watched(self, features: Iterator[Polygons]) -> Iterator[Polygons]:
+        """The same features; reports progress on the way."""
         count = 0
-        for some in found:
-            count += len(some.codes)
-            self._announce(count, some.rows)
-            self._progress(some.rows, count)
-            yield some
+        for completed in features:
+            count += len(completed.codes)
+            self._announce(count, completed.rows)
+            self._progress(completed.rows, count)
+            yield completed
 
     def _progress(self, rows: int, count: int = 0) -> None:
         self._rows += rows
@@ -174,7 +186,8 @@ class Job:
         )
 
     def _announce(self, count: int, rows: int) -> None:
-        """Warns early of a raster that is more noise than map."""
+        """Warns early, and once, of a raster that is so noisy that polygons become too many."""
+        # The sieve's pass over the raster counts as rows too.
         done = self._rows + rows - (self._passes - 1) * self._source.height
         expected = count / max(done, 1) * self._source.height
         if expected > _MANY and not self._announced:
@@ -198,8 +211,9 @@ class Job:
         self._warn(text)
 
     def _check_wanted(self) -> None:
-        there = {self._source.value(code) for code in self._totals.counts}
-        absent = sorted((self._wanted or frozenset()) - there)
+        """Warns of chosen classes that have no pixel."""
+        present = {self._source.value(code) for code in self._totals.counts}
+        absent = sorted((self._wanted or frozenset()) - present)
         if absent:
             names = ", ".join(self._source.names.name(value) for value in absent)
             self._warn(f"{self._source.label}: no pixel of {names}")
@@ -211,21 +225,17 @@ class Job:
         value = self._source.value(code)
         return value, self._source.names.name(value)
 
-    def _categories(self) -> Callable[[], list[tuple[int, str, str]]]:
-        """Classes of the style, known once everything is written."""
-
-        def categories() -> list[tuple[int, str, str]]:
-            names = self._source.names
-            there = {self._source.value(code) for code in self._totals.counts}
-            listed = there | (set(names.known) if names.named else set())
-            if self._wanted is not None:
-                listed &= self._wanted
-            return [(v, names.name(v), names.color(v)) for v in sorted(listed)]
-
-        return categories
+    def _categories(self) -> list[tuple[int, str, str]]:
+        """Value, name and colour of the style's classes; complete once all features are written."""
+        names = self._source.names
+        present = {self._source.value(code) for code in self._totals.counts}
+        listed = present | (set(names.known) if names.named else set())
+        if self._wanted is not None:
+            listed &= self._wanted
+        return [(v, names.name(v), names.color(v)) for v in sorted(listed)]
 
     def result(self, seconds: float) -> VectorizeResult:
-        """Totals of what was written."""
+        """Summary of the written features."""
         totals = self._totals
         classes = [
             ClassTotal(*self._class_of(code), totals.counts[code], totals.areas[code])
@@ -242,15 +252,15 @@ class Job:
 
 
 def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> CRS | None:
-    """CRS of the output where it is not the raster's.
+    """CRS to which polygons are transformed; None to keep the raster's.
 
     Args:
-        location: Where the raster lies.
-        options: What the user asks for.
-        kind: Format of the output.
+        location: Georeferencing of the raster.
+        options: Options whose ``t_srs`` counts.
+        kind: Format of the output; GeoJSON is always in WGS84.
 
     Raises:
-        UsageError: The CRS is none, or not one for the format.
+        UsageError: ``t_srs`` is not the CRS of a map, or the format does not allow it.
     """
     target: CRS | None = None
     if options.t_srs is not None:

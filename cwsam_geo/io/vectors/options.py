@@ -1,4 +1,4 @@
-"""What ``vectorize`` takes and what it tells."""
+"""Options and result of ``vectorize``."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ PathLike = str | os.PathLike[str]
 class VectorizeOptions:
     """How a class raster becomes polygons.
 
-    Areas are square metres and lengths metres; in a raster without CRS they are in units of its
-    coordinates, which are pixels where there is no geotransform either.
+    Areas are in square metres and lengths in metres. A raster without a CRS has the units of its
+    geotransform instead, or pixels where there is no geotransform either.
 
     Attributes:
-        min_area: Regions smaller than this go to their largest neighbour; 0 keeps all.
-        simplify: Tolerance of the boundaries' simplification; 0 keeps every corner.
-        smooth: Round the boundaries' corners.
+        min_area: Regions smaller than this are merged into their largest neighbour; 0 keeps all.
+        simplify: Tolerance of the simplification of boundaries; 0 keeps every corner.
+        smooth: Round the corners of boundaries.
         connectivity: 4, or 8 to make one feature of regions that touch at a corner.
         classes: Names or numbers of the classes to write, or None for all.
         dissolve: Write one multipolygon for each class.
         t_srs: CRS of the output, or None for the raster's.
-        confidence: Raster on the same grid, averaged over each polygon.
-        layer: Name of the layer, or None for the output's.
+        confidence: Raster on the same grid, whose mean over each polygon becomes a column.
+        layer: Name of the layer, or None for the name of the output file.
     """
 
     min_area: float = 0.0
@@ -46,22 +46,22 @@ class VectorizeOptions:
     def __post_init__(self) -> None:
         for name, value in (("--min-area", self.min_area), ("--simplify", self.simplify)):
             if not (math.isfinite(value) and value >= 0):
-                raise UsageError(f"{name} {value}: give a number from 0")
+                raise UsageError(f"{name} {value}: give a number of 0 or more")
         if self.connectivity not in (4, 8):
-            raise UsageError(f"connectivity {self.connectivity}: 4 or 8")
+            raise UsageError(f"connectivity {self.connectivity}: must be 4 or 8")
         if self.classes is not None and not self.classes:
             raise UsageError("--classes names no class")
 
 
 @dataclass(frozen=True)
 class ClassTotal:
-    """What was written of one class.
+    """Number and area of the features of one class.
 
     Attributes:
-        value: The raster's value.
-        name: Its name.
-        count: Features.
-        area: Their area, in ``VectorizeResult.area_unit``.
+        value: Value of the class in the raster.
+        name: Name of the class.
+        count: Number of features.
+        area: Total area, in ``VectorizeResult.area_unit``.
     """
 
     value: int
@@ -72,15 +72,15 @@ class ClassTotal:
 
 @dataclass(frozen=True)
 class VectorizeResult:
-    """What was written.
+    """Summary of the written features.
 
     Attributes:
-        output: The file.
-        count: Features.
-        classes: Totals of the classes that occur, by value.
-        area_unit: ``m2``, or None for squared units of the coordinates (no CRS).
+        output: The written file.
+        count: Number of features.
+        classes: Totals of the classes that occur, in the order of their values.
+        area_unit: ``m2``; None for squared units of the coordinates, where there is no CRS.
         crs: CRS of the output, or None.
-        seconds: Time taken.
+        seconds: Duration of the run.
     """
 
     output: Path

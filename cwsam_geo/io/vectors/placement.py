@@ -23,31 +23,35 @@ from cwsam_geo.io.vectors.chains import Ints, offsets_of
 
 Floats = NDArray[np.float64]
 
+# Pixels between the knots at which control points are evaluated; bilinear in between.
 _KNOT = 16
+
+# Longest edge, in pixels, without further vertices. Straight edges become curves in another CRS,
+# and a straight line between the transformed ends would miss them.
 _EDGE = 64
-"""Longest edge, in pixels, that may stay straight when it is bent into another CRS."""
 
 
 class Placement:
-    """From pixel corners to the map.
+    """Transforms pixel corners to map coordinates and measures areas.
 
     Args:
-        location: Where the raster's pixels lie.
-        target: CRS of the output, or None for the raster's own.
+        location: Georeferencing of the raster.
+        target: CRS of the output, or None for the raster's.
 
     Attributes:
         crs: CRS of the output, or None.
-        area_unit: ``m2``, or ``None`` without CRS: then areas are in squared map units, which
-            are pixels where there is no geotransform either.
+        area_unit: ``m2``; None where the raster has no CRS. Areas are then in squared units of
+            the geotransform, or in pixels where there is no geotransform either.
+        bends: Straight pixel edges become curves on the map.
 
     Raises:
-        UsageError: There is a target, but the raster has no CRS or there is no way from it.
+        UsageError: The raster has no CRS, or its CRS cannot be transformed to the target.
     """
 
     def __init__(self, location: Geolocation, target: CRS | None = None) -> None:
         if target is not None and location.crs is None:
             raise UsageError(
-                f"{location.label}: has no CRS, so its polygons cannot be brought to "
+                f"{location.label}: has no CRS, so its polygons cannot be transformed to "
                 f"{name_of(target)}; georeference the raster, or leave out --t-srs"
             )
         why = no_way(location.crs, target) if target and location.crs else None
@@ -74,6 +78,7 @@ class Placement:
     @property
     def reverse(self) -> bool:
         """Whether rings must be turned around to run counterclockwise on the map."""
+        # Sign of the cross product of a step along the row and a step down the column
         corner = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
         middle = self._location.grid.width / 2, self._location.grid.height / 2
         x, y = self.in_own_crs(corner[0] + middle[0], corner[1] + middle[1])
@@ -86,12 +91,12 @@ class Placement:
         return _between(self._knots, cols, rows)
 
     def on_map(self, x: Floats, y: Floats) -> Floats:
-        """Coordinates in the output's CRS of coordinates in the raster's, shape (N, 2).
+        """Transforms coordinates in the raster's CRS to the output's, shape (N, 2).
 
-        Longitudes run on across the date line, so that no ring is torn apart.
+        Longitudes may pass 180 degrees, so that a ring across the antimeridian stays whole.
 
         Raises:
-            CwsamGeoError: Some place has no coordinates there.
+            CwsamGeoError: A point has no coordinates in the output's CRS.
         """
         if self._moved is None:
             return np.column_stack([x, y])
@@ -104,29 +109,36 @@ class Placement:
                 "choose another --t-srs"
             )
         if self.crs is not None and self.crs.is_geographic:
+            # Full turns bring every point to within 180 degrees of the scene's centre.
             points[:, 0] += 360 * np.round((self._centre - points[:, 0]) / 360)
         return points
 
     def ring_areas(self, x: Floats, y: Floats, offsets: Ints) -> Floats:
-        """Signed areas of closed rings given in the raster's CRS; see ``area_unit``.
+        """Signed areas of closed rings, shape (R,); see ``area_unit``.
 
-        In the plane of a projected CRS; on the ellipsoid for a geographic one and for
-        projections that do not keep areas even roughly (Mercator).
+        Areas are measured in the plane of a projected CRS. For a geographic CRS, and for
+        projections with grossly wrong areas such as Mercator, they are measured on the ellipsoid.
+
+        Args:
+            x: First coordinates of the vertices in the raster's CRS, shape (N,).
+            y: Second coordinates, shape (N,).
+            offsets: Index of each ring's first vertex, and N, shape (R + 1,).
         """
         if len(offsets) == 1:
             return np.zeros(0)
         if self._equal_area is not None:
             x, y = self._equal_area.transform(x, y)
         first = np.repeat(offsets[:-1], np.diff(offsets))
-        # From the ring's first vertex: map coordinates are large, and their products larger.
+        # Shoelace formula, with coordinates from the ring's first vertex: the products of whole
+        # map coordinates would be too large for exact differences.
         x, y = x - x[first], y - y[first]
         cross = np.zeros(len(x))
         cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-        cross[offsets[1:] - 1] = 0.0
+        cross[offsets[1:] - 1] = 0.0  # no edge from one ring to the next
         return np.asarray(np.add.reduceat(cross, offsets[:-1]) / 2 * self._unit**2)
 
     def pixel_areas(self, rows: Floats) -> Floats:
-        """Area of the pixel in the middle of each row; see ``area_unit``."""
+        """Area of the middle pixel of each row, shape (N,); see ``area_unit``."""
         col = self._location.grid.width // 2
         across = np.array([0.0, 1.0, 1.0, 0.0, 0.0]) + col
         down = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
@@ -135,7 +147,7 @@ class Placement:
         return np.abs(self.ring_areas(x, y, np.arange(len(rows) + 1) * 5))
 
     def pixel_side(self) -> float:
-        """Side of a pixel in the middle of the output, in units of its CRS."""
+        """Shorter side of the scene's middle pixel, in units of the output's CRS."""
         grid = self._location.grid
         cols, rows = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
         points = self.on_map(*self.in_own_crs(cols + grid.width // 2, rows + grid.height // 2))
@@ -160,15 +172,18 @@ def _other_way(location: Geolocation) -> str:
 
 
 def densified(points: NDArray[Any], offsets: Ints) -> tuple[Floats, Ints]:
-    """Lines with further vertices on edges longer than ``_EDGE`` pixels.
+    """Splits edges longer than ``_EDGE`` pixels into equal parts.
 
     Args:
-        points: Vertices, shape (N, 2).
-        offsets: Where each line starts, shape (A + 1,).
+        points: Vertices of lines, shape (N, 2).
+        offsets: Index of each line's first vertex, and N, shape (A + 1,).
+
+    Returns:
+        Vertices as float64, shape (M, 2), and the offsets of the lines in them.
     """
     steps = np.zeros(len(points))
     steps[:-1] = np.hypot(*np.diff(points.astype(np.float64), axis=0).T)
-    steps[offsets[1:] - 1] = 0
+    steps[offsets[1:] - 1] = 0  # no edge from one line to the next
     count = np.maximum(np.ceil(steps / _EDGE), 1).astype(np.int64)
     if count.max(initial=1) == 1:
         return points.astype(np.float64), offsets
@@ -181,7 +196,8 @@ def densified(points: NDArray[Any], offsets: Ints) -> tuple[Floats, Ints]:
 
 
 def _lies_about_area(crs: pyproj.CRS) -> bool:
-    """Mercator and its like: a square metre on the map is not one on the ground, by far."""
+    """Whether a square metre on the map is far from one on the ground, as in Mercator."""
+    # Transverse Mercator (UTM) is true to area within its zone.
     operation = crs.coordinate_operation
     return (
         operation is not None
@@ -194,8 +210,10 @@ def _lies_about_area(crs: pyproj.CRS) -> bool:
 
 
 def _to_equal_area(source: pyproj.CRS) -> pyproj.Transformer:
+    """Transformation to a cylindrical equal-area projection of the same ellipsoid."""
     geodetic = source.geodetic_crs or source
     ellipsoid = geodetic.ellipsoid
+    # "+over" keeps longitudes beyond 180 degrees, which rings across the antimeridian have.
     cylinder = pyproj.CRS.from_proj4(
         f"+proj=cea +over +a={ellipsoid.semi_major_metre} +b={ellipsoid.semi_minor_metre} +units=m"
     )
@@ -203,7 +221,7 @@ def _to_equal_area(source: pyproj.CRS) -> pyproj.Transformer:
 
 
 def _knots(location: Geolocation) -> Floats:
-    """Map coordinates on a lattice of pixel corners, shape (2, rows, cols)."""
+    """Map coordinates of every ``_KNOT``-th pixel corner, shape (2, rows, cols)."""
     grid = location.grid
     cols, rows = np.meshgrid(
         np.arange(0.0, grid.width + _KNOT, _KNOT), np.arange(0.0, grid.height + _KNOT, _KNOT)
@@ -212,6 +230,7 @@ def _knots(location: Geolocation) -> Floats:
 
 
 def _between(knots: Floats, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Map coordinates by bilinear interpolation of the knots."""
     i, j = (rows // _KNOT).astype(np.int64), (cols // _KNOT).astype(np.int64)
     i, j = np.minimum(i, knots.shape[1] - 2), np.minimum(j, knots.shape[2] - 2)
     down, along = rows / _KNOT - i, cols / _KNOT - j

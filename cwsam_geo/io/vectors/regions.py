@@ -17,22 +17,22 @@ NOTHING = -1
 
 
 class Strip:
-    """Rows of a class raster with the row above them, in a frame of zeros.
+    """Rows of a class raster and the row above them, with a column of zeros on either side.
 
-    Positions are indices into ``flat``. A run is a row's stretch of equal codes; it is named by
-    the wall at its left, a place where the code changes along the row.
+    Positions are indices into ``flat``. A wall is a position whose left neighbour has another
+    code. A run is a stretch of equal codes along a row; run i starts at wall i.
 
     Args:
         codes: Codes of the new rows, shape (n, W), unsigned; 0 belongs to no class.
-        above: The row above them, shape (W,).
-        top: Row of the scene that ``codes`` starts with.
+        above: Codes of the row above them, shape (W,).
+        top: First row of ``codes`` in the scene.
 
     Attributes:
-        flat: Codes, shape ((n + 1) * stride,).
-        stride: From one row to the next: W + 2.
-        walls: Positions whose left neighbour has another code, ascending.
-        first: Number of walls in the row above.
-        last: Number of walls before the last row.
+        flat: Codes of all rows, shape ((n + 1) * stride,).
+        stride: Positions from one row to the next, W + 2.
+        walls: Positions of the walls, ascending.
+        first: Number of walls in the row above: the first wall of the new rows.
+        last: Number of walls before the last row: the first wall of the last row.
     """
 
     def __init__(self, codes: NDArray[Any], above: NDArray[Any], top: int) -> None:
@@ -48,7 +48,7 @@ class Strip:
         self.last = int(np.searchsorted(self.walls, rows * self.stride))
 
     def run_at(self, positions: Ints) -> Ints:
-        """The run that holds each position; -1 left of the first wall."""
+        """Run at each position; -1 before the first wall."""
         return np.searchsorted(self.walls, positions, "right") - 1
 
     def split(self) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -60,15 +60,15 @@ class Strip:
 
 @dataclass(frozen=True)
 class StripRegions:
-    """Regions of one strip; numbers hold for this strip only.
+    """Regions of one strip; their numbers are valid in this strip only.
 
     Attributes:
-        of_run: Region of each run, ``NOTHING`` for code 0.
-        of_open: Region that each open region of the strip before has become.
+        of_run: Region of each run; ``NOTHING`` for code 0.
+        of_open: Region in this strip of each region that the previous strip left open.
         code: Code of each region.
-        feature: Feature that each region is part of.
-        complete: Regions whose feature ends in this strip.
-        renumbered: Number of each region in the next strip, ``NOTHING`` for complete ones.
+        feature: Feature to which each region belongs.
+        complete: True for regions whose feature does not go on in the next strip.
+        renumbered: Number of each region in the next strip; ``NOTHING`` for complete regions.
     """
 
     of_run: Ints
@@ -80,10 +80,10 @@ class StripRegions:
 
 
 class RegionTracker:
-    """Finds 4-connected regions of equal code, and the features they are parts of.
+    """Finds 4-connected regions of equal code, and the features to which they belong.
 
-    With connectivity 4 a region is a feature. With 8, regions that touch at a corner are parts of
-    one feature; their polygons stay separate, since a polygon must not be pinched to a point.
+    With connectivity 4 every region is a feature. With 8, regions of equal code that touch at a
+    corner form one feature of several polygons, since a polygon must not narrow to a point.
 
     Args:
         width: Columns of the scene.
@@ -98,12 +98,13 @@ class RegionTracker:
         self._open_features = np.zeros(0, np.int64)
 
     def feed(self, strip: Strip, is_last: bool) -> StripRegions:
-        """Labels the next strip, whose ``above`` is this tracker's."""
+        """Labels the next strip, which was made with this tracker's ``above``."""
         count, of_run, of_open = self._label(strip)
         code = np.zeros(count, np.int64)
         inside = of_run >= 0
         code[of_run[inside]] = strip.flat[strip.walls[inside]]
         feature = self._features(strip, of_run, of_open, count)
+        # A feature goes on if one of its regions reaches the last row.
         going_on = np.zeros(count, np.bool_)
         last = of_run[strip.last :]
         if not is_last:
@@ -116,7 +117,11 @@ class RegionTracker:
         return StripRegions(of_run, of_open, code, feature, complete, renumbered)
 
     def _label(self, strip: Strip) -> tuple[int, Ints, Ints]:
-        """Number of regions, region of each run, and region of each open region."""
+        """Number of regions, region of each run, and region of each open region.
+
+        Regions are the connected components of runs with a class and of the open regions, which
+        are numbered after the runs.
+        """
         flat, walls, stride = strip.flat, strip.walls, strip.stride
         runs = np.flatnonzero(flat[walls])
         number = np.full(len(walls) + 1, NOTHING)
@@ -124,23 +129,25 @@ class RegionTracker:
         first, last = np.searchsorted(runs, [strip.first, strip.last])
         starts = walls[runs]
         links = np.full((len(runs), 2), NOTHING)
-        # Two runs touch where one of them starts: each looks up and down from its first pixel.
+        # Two runs that touch do so above or below the first pixel of one of them: it is enough to
+        # look up and down from there.
         upper = starts[first:]
         links[first:, 0] = _linked(strip, upper, upper - stride, number)
         lower = starts[:last]
         links[:last, 1] = _linked(strip, lower, lower + stride, number)
+        # Runs in the row above belong to a region that is open already.
         links[:first, 0] = len(runs) + self._above_regions[runs[:first]]
-        found, label = _labels(links, len(self._open_features))
+        count, label = _labels(links, len(self._open_features))
         of_run = np.full(len(walls), NOTHING)
         of_run[runs] = label[: len(runs)]
-        return found, of_run, label[len(runs) :]
+        return count, of_run, label[len(runs) :]
 
     def _features(self, strip: Strip, of_run: Ints, of_open: Ints, count: int) -> Ints:
         if not self._diagonal:
             return np.arange(count)
         pairs = [*_corner_pairs(strip, of_run)]
         if len(of_open):
-            # Parts of a feature that is still open stay together: each hangs on the first.
+            # The open regions of one feature stay together: each is linked to the first of them.
             _, first, which = np.unique(self._open_features, return_index=True, return_inverse=True)
             pairs.append((of_open, of_open[first[which]]))
         links = np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
@@ -148,7 +155,7 @@ class RegionTracker:
 
 
 def _linked(strip: Strip, starts: Ints, others: Ints, number: Ints) -> Ints:
-    """Number of the run at ``others`` where it has the code of the run at ``starts``."""
+    """Number of the run at ``others``; ``NOTHING`` where its code differs from ``starts``."""
     same = np.flatnonzero(strip.flat[starts] == strip.flat[others])
     linked = np.full(len(starts), NOTHING)
     linked[same] = number[strip.run_at(others[same])]
@@ -156,21 +163,30 @@ def _linked(strip: Strip, starts: Ints, others: Ints, number: Ints) -> Ints:
 
 
 def _labels(links: Ints, others: int) -> tuple[int, Ints]:
-    """Components of elements with up to two links each, and of ``others`` without."""
+    """Components of elements with up to two links each, and of ``others`` without links.
+
+    Args:
+        links: Elements linked to each element, -1 for none, shape (N, 2).
+        others: Number of further elements.
+
+    Returns:
+        Number of components, and the component of each element, shape (N + others,).
+    """
     size = len(links) + others
     if size == 0:
         return 0, np.zeros(0, np.int64)
-    there = links >= 0
+    is_link = links >= 0
+    # The sparse matrix is made in compressed form directly, which spares sorting its entries.
     pointers = np.zeros(size + 1, np.int64)
-    pointers[: len(links) + 1] = offsets_of(there.sum(1))
+    pointers[: len(links) + 1] = offsets_of(is_link.sum(1))
     pointers[len(links) + 1 :] = pointers[len(links)]
-    indices = links[there]
+    indices = links[is_link]
     graph = csr_array(
         (np.ones(len(indices)), indices.astype(np.int32), pointers.astype(np.int32)),
         shape=(size, size),
     )
-    found, label = connected_components(graph, directed=True, connection="weak")
-    return found, label.astype(np.int64)
+    count, label = connected_components(graph, directed=True, connection="weak")
+    return count, label.astype(np.int64)
 
 
 def _corner_pairs(strip: Strip, of_run: Ints) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:

@@ -1,4 +1,4 @@
-"""Rings and polygons from arcs."""
+"""Assembling arcs to the rings of polygons."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Rings:
     """Closed rings, sorted by feature and region, the outer ring of a region before its holes.
 
     Attributes:
-        points: Pixel coordinates (column, row), each ring closed, shape (N, 2).
-        offsets: Where each ring starts, shape (R + 1,).
+        points: Pixel coordinates (column, row) of closed rings, shape (N, 2).
+        offsets: Index of each ring's first vertex, and N, shape (R + 1,).
         region: Region of each ring, shape (R,).
     """
 
@@ -30,7 +30,19 @@ class Rings:
 
 @dataclass(frozen=True)
 class _HalfArcs:
-    """Arcs as seen by the region on their right."""
+    """Arcs travelled with the region that they bound on the right.
+
+    An arc between two complete regions gives two half-arcs, one for each.
+
+    Attributes:
+        arc: Index of the arc, shape (H,).
+        backward: True where the arc is travelled against its direction.
+        region: The region on the right.
+        start: Number of the pixel corner at the start.
+        end: Number of the pixel corner at the end.
+        leaves: Direction of the first edge.
+        arrives: Direction of the last edge.
+    """
 
     arc: Ints
     backward: Flags
@@ -42,21 +54,22 @@ class _HalfArcs:
 
 
 def assemble(arcs: Arcs, regions: StripRegions, width: int, reverse: bool) -> Rings:
-    """Rings of the complete regions.
+    """Assembles the rings of the complete regions.
 
-    Rings do not touch themselves: where a region meets itself at a pixel corner, a ring goes on
-    around the region that it came along, so that a pinch becomes a hole that touches.
+    A ring never touches itself. Where a region meets itself diagonally at a pixel corner, the
+    outer ring does not go through the corner twice: what it would pinch off there becomes a hole
+    that touches the outer ring.
 
     Args:
         arcs: All arcs that bound complete regions, each once.
-        regions: The strip's regions.
+        regions: Regions of the strip.
         width: Columns of the scene.
-        reverse: Run outer rings counterclockwise as the picture shows them; else clockwise.
+        reverse: Outer rings run counterclockwise as seen in the image; else clockwise.
     """
     half = _half_arcs(arcs, regions.complete, width)
     chains = order_chains(_following(half))
     arc, backward = half.arc[chains.order], half.backward[chains.order]
-    # Each half-arc leaves its last vertex to the next one; the ring's first vertex closes it.
+    # Vertices of the rings, still open: a half-arc's last vertex is the first of the next one.
     steps = arcs.lengths[arc] - 1
     begins = np.where(backward, arcs.offsets[arc + 1] - 1, arcs.offsets[arc])
     ends = offsets_of(steps)
@@ -66,13 +79,14 @@ def assemble(arcs: Arcs, regions: StripRegions, width: int, reverse: bool) -> Ri
     points = arcs.points[vertices]
     areas = _doubled_areas(points, offsets)
     region = half.region[chains.first]
+    # By feature, then region, the outer ring before the holes
     order = np.lexsort([areas < 0, region, regions.feature[region]])
     return _closed(points, offsets, region, order, reverse)
 
 
 def _half_arcs(arcs: Arcs, complete: Flags, width: int) -> _HalfArcs:
-    wanted = np.append(complete, False)[arcs.sides]
-    forward, backward = np.flatnonzero(wanted[:, 1]), np.flatnonzero(wanted[:, 0])
+    is_complete = np.append(complete, False)[arcs.sides]
+    forward, backward = np.flatnonzero(is_complete[:, 1]), np.flatnonzero(is_complete[:, 0])
     x, y = arcs.points[:, 0], arcs.points[:, 1]
     first, last = arcs.offsets[:-1], arcs.offsets[1:] - 1
     starts = x[first] + y[first].astype(np.int64) * (width + 1)
@@ -90,16 +104,17 @@ def _half_arcs(arcs: Arcs, complete: Flags, width: int) -> _HalfArcs:
 
 
 def _following(half: _HalfArcs) -> Ints:
-    """The half-arc with which each one's region goes on where it ends."""
+    """Index of the half-arc that continues each one along its region, shape (H,)."""
+    # Region and corner share one integer, by which starts are looked up for the ends.
     size = int(max(half.start.max(initial=0), half.end.max(initial=0))) + 1
-    keys = half.region * size + half.start
-    order = np.argsort(keys)
-    ordered = np.append(keys[order], -1)
-    wanted = half.region * size + half.end
-    place = np.searchsorted(ordered[:-1], wanted)
-    # A region that meets itself at the corner leaves it twice: turn left, away from the pixel
-    # on the right that the ring came along.
-    twice = np.flatnonzero(ordered[place + 1] == wanted)
+    start_keys = half.region * size + half.start
+    order = np.argsort(start_keys)
+    ordered = np.append(start_keys[order], -1)
+    end_keys = half.region * size + half.end
+    place = np.searchsorted(ordered[:-1], end_keys)
+    # A region that meets itself at a corner has two half-arcs that leave it. The ring takes the
+    # left turn, around the foreign pixel on its left.
+    twice = np.flatnonzero(ordered[place + 1] == end_keys)
     turned = (half.arrives[twice] + 3) % 4
     place[twice] += half.leaves[order[place[twice]]] != turned
     return order[place]
@@ -109,6 +124,7 @@ def _doubled_areas(points: NDArray[Any], offsets: Ints) -> NDArray[Any]:
     """Twice the signed area of open rings; positive where the region is inside."""
     if len(offsets) == 1:
         return np.zeros(0)
+    # Exact in integers; smoothed rings have fractions of pixels.
     kind = np.int64 if points.dtype.kind == "i" else np.float64
     x, y = points[:, 0].astype(kind), points[:, 1].astype(kind)
     following = np.arange(1, len(points) + 1)
@@ -117,7 +133,7 @@ def _doubled_areas(points: NDArray[Any], offsets: Ints) -> NDArray[Any]:
 
 
 def _closed(points: NDArray[Any], offsets: Ints, region: Ints, order: Ints, reverse: bool) -> Rings:
-    """Rings in the given order, with the first vertex repeated at the end."""
+    """Closes the rings with their first vertex and sorts them by ``order``."""
     lengths = np.diff(offsets)[order]
     first = offsets[:-1][order]
     new = offsets_of(lengths + 1)

@@ -1,4 +1,4 @@
-"""Handing regions that are too small to their largest neighbour."""
+"""Merging small regions into their largest neighbour."""
 
 from __future__ import annotations
 
@@ -14,33 +14,39 @@ from cwsam_geo.io.vectors.regions import NOTHING, RegionTracker, Strip
 from cwsam_geo.io.vectors.source import CodeStrips, bounded
 
 REGION_BYTES = 160
-"""Memory that the sieve takes for a region, about."""
+"""Approximate memory of the sieve for each region of the raster, in bytes."""
 
+# Areas are integers, in units of the largest pixel's area divided by this.
 _STEPS = 1 << 20
+
+# Stands for the number of a region that has none yet; greater than any number.
 _LATER = np.iinfo(np.int64).max
+
+# A pair of region numbers is packed into one int64: the smaller number in the upper half.
 _HALF = 32
 _LOW = (1 << _HALF) - 1
 
 
 class SievedStrips:
-    """Codes of a raster without its small regions.
+    """A raster whose small regions are merged into their neighbours.
 
-    In a round, each region below the least area goes to its largest neighbour, if that is larger
-    than itself; of equal ones the first in reading order counts as larger. A neighbour that goes
-    too takes along what came to it. Then regions of one code that have come to touch are one
-    region. Rounds go on until nothing moves: what is still too small has no neighbour at all.
-    Pixels without class are never a neighbour and never change. Neighbours share an edge.
+    Neighbours are regions that share an edge. In each round, every region below the least area is
+    merged into its largest neighbour, if that is larger than the region itself. Between equal
+    areas the first in reading order counts as larger. If the neighbour is merged in the same
+    round, the region follows it. Afterwards, touching regions of equal code become one region.
+    The rounds end when nothing is merged any more; a region that is still too small has no
+    neighbour at all. Pixels without a class are no neighbours and never change.
 
-    The raster is read twice: to find the regions, and to hand out the codes. In between, memory
-    grows with the number of regions, by about ``REGION_BYTES`` for each.
+    The raster is read twice: to find the regions, and to replace their codes. In between, memory
+    grows by about ``REGION_BYTES`` for each region.
 
     Args:
         source: The raster.
-        row_areas: Area of a pixel of each row.
-        least: Area that a region needs to stay.
-        diagonal: True where pixels that touch at a corner are connected.
-        on_rows: Told after each strip of the first reading how many rows it had, and how many
-            regions have been found so far.
+        row_areas: Area of a pixel in each row, shape (H,).
+        least: Smallest area of a region that is not merged, in the unit of ``row_areas``.
+        diagonal: Pixels that touch only at a corner are connected (8-connectivity).
+        on_rows: Called after each strip of the first pass with its number of rows and the number
+            of regions so far.
     """
 
     def __init__(
@@ -53,9 +59,10 @@ class SievedStrips:
     ) -> None:
         self._source = source
         self.height, self.width, self.dtype = source.height, source.width, source.dtype
-        # Whole numbers: their sums do not depend on where strips begin.
+        # Integer areas: their sums do not depend on where strips begin.
         step = row_areas.max() / _STEPS
         self._areas = np.round(row_areas / step).astype(np.int64)
+        # A region of exactly the least area stays, whatever the rounding.
         self._least = int(np.ceil(least / step * (1 - 1e-9)))
         self._diagonal = diagonal
         self._codes = self._sieved(on_rows)
@@ -71,10 +78,10 @@ class SievedStrips:
             yield strip.top, flat.reshape(-1, strip.stride)[1:, 1:-1]
 
     def _numbered(self, neighbours: _Neighbours | None) -> Iterator[tuple[Strip, Ints]]:
-        """Each strip and the scene-wide number of the region of each of its runs.
+        """Yields each strip with the scene-wide region number of each of its runs.
 
-        Numbers are given out in reading order; where regions turn out to be one, the links
-        between their numbers are in ``neighbours``.
+        Numbers are assigned in reading order. Where two numbered regions turn out to be one,
+        ``neighbours.same`` gets the pair of numbers.
         """
         tracker = RegionTracker(self.width, self.dtype)
         open_numbers = np.zeros(0, np.int64)
@@ -82,6 +89,7 @@ class SievedStrips:
         for top, rows in bounded(self._source.strips()):
             strip = Strip(rows, tracker.above, top)
             regions = tracker.feed(strip, is_last=False)
+            # An open region keeps the smallest of its numbers; new regions get the next ones.
             numbers = np.full(len(regions.code), _LATER)
             np.minimum.at(numbers, regions.of_open, open_numbers)
             new = np.flatnonzero(numbers == _LATER)
@@ -94,12 +102,12 @@ class SievedStrips:
             yield strip, np.append(numbers, NOTHING)[regions.of_run]
 
     def _sieved(self, on_rows: Callable[[int, int], None]) -> NDArray[Any]:
-        """Code of each region number after the sieve."""
-        found = _Neighbours()
-        for strip, of_run in self._numbered(found):
-            found.add(strip, of_run, self._areas, self._diagonal)
-            on_rows(strip.rows, sum(len(codes) for codes in found.codes))
-        table = found.table()
+        """Code of each region number after all rounds."""
+        neighbours = _Neighbours()
+        for strip, of_run in self._numbered(neighbours):
+            neighbours.add(strip, of_run, self._areas, self._diagonal)
+            on_rows(strip.rows, sum(len(codes) for codes in neighbours.codes))
+        table = neighbours.table()
         while table.step(self._least):
             pass
         return table.codes_of_numbers()
@@ -107,15 +115,14 @@ class SievedStrips:
 
 @dataclass
 class _Neighbours:
-    """What the first reading finds, strip by strip.
+    """Regions and neighbours that the first pass finds, strip by strip.
 
     Attributes:
-        same: Pairs of numbers of one region.
+        same: Pairs of numbers that belong to one region.
         codes: Codes of the regions that begin in each strip.
-        areas: Areas of the regions with pixels in each strip: the first number, and areas from
-            there on.
-        beside: Pairs of neighbours, packed.
-        corners: Pairs of regions of one code that meet diagonally, packed.
+        areas: Numbers of the regions in each strip, and the areas of their pixels there.
+        beside: Packed pairs of neighbours.
+        corners: Packed pairs of regions of equal code that meet diagonally.
     """
 
     same: list[tuple[Ints, Ints]] = field(default_factory=list)
@@ -125,13 +132,15 @@ class _Neighbours:
     corners: list[Ints] = field(default_factory=list)
 
     def add(self, strip: Strip, of_run: Ints, row_areas: Ints, diagonal: bool) -> None:
-        """Takes a strip's runs."""
+        """Adds the regions and neighbours of a strip."""
         walls, stride = strip.walls, strip.stride
         inner = slice(strip.first, None)
         row = walls[inner] // stride - 1 + strip.top
         sizes = np.diff(walls, append=len(strip.flat))[inner] * row_areas[row]
-        there = of_run[inner] != NOTHING
-        self.areas.append(_summed(of_run[inner][there], sizes[there]))
+        has_class = of_run[inner] != NOTHING
+        self.areas.append(_summed(of_run[inner][has_class], sizes[has_class]))
+        # Regions meet across walls, and across row borders: there each pair of runs meets at the
+        # start of one of them.
         under = np.concatenate([walls[inner], walls[: strip.last] + stride])
         pixels = np.concatenate([walls[inner], under])
         before = np.concatenate([walls[inner] - 1, under - stride])
@@ -143,7 +152,7 @@ class _Neighbours:
                 self.corners.append(_pairs(strip, of_run, upper[equal], lower[equal]))
 
     def table(self) -> _Table:
-        """The regions of the whole raster; the lists are emptied."""
+        """The regions of the whole raster. Empties the lists of arrays, which frees memory."""
         codes = _emptied(self.codes)
         corners = _emptied(self.corners)
         links = [*self.same, (corners >> _HALF, corners & _LOW)]
@@ -159,7 +168,7 @@ class _Neighbours:
 
 
 def _pairs(strip: Strip, of_run: Ints, one: Ints, other: Ints) -> Ints:
-    """Different pairs of the regions at pairs of pixels, packed."""
+    """Packed pairs of different regions that meet at pairs of pixels."""
     of_run = np.append(of_run, NOTHING)
     a, b = of_run[strip.run_at(one)], of_run[strip.run_at(other)]
     meet = (a != b) & (a != NOTHING) & (b != NOTHING)
@@ -167,7 +176,7 @@ def _pairs(strip: Strip, of_run: Ints, one: Ints, other: Ints) -> Ints:
 
 
 def _packed(a: Ints, b: Ints) -> Ints:
-    """Pairs of numbers in one of 64 bits each, every pair once."""
+    """Unique unordered pairs of numbers, each packed into 64 bits."""
     keys = np.minimum(a, b).astype(np.int64) << _HALF
     keys |= np.maximum(a, b)
     keys.sort()
@@ -175,6 +184,7 @@ def _packed(a: Ints, b: Ints) -> Ints:
 
 
 def _summed(numbers: Ints, sizes: Ints) -> tuple[Ints, Ints]:
+    """Unique numbers, and the sum of the sizes of each."""
     order = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
     if len(starts) == 0:
@@ -187,14 +197,14 @@ def _joined(pairs: list[tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
 
 
 def _emptied(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """All arrays as one; the list gives up its own."""
+    """Concatenates the arrays and empties the list, so that their memory is free."""
     whole = np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
     arrays.clear()
     return whole
 
 
 class _Table:
-    """Regions while they are merged; numbers are 32 bits wide, pairs packed, to save memory."""
+    """Regions while they are merged; 32-bit numbers and packed pairs save memory."""
 
     def __init__(
         self,
@@ -209,9 +219,10 @@ class _Table:
         self._corners = _relabelled(corners, region)
 
     def step(self, least: int) -> bool:
-        """One round; False when nothing moved."""
+        """Does one round; False when nothing was merged."""
         count = len(self._codes)
-        # Regions are numbered in reading order, so a stable sort decides between equal ones.
+        # Ranks by area, the largest region highest. Regions are numbered in reading order, so a
+        # stable sort ranks the first of equal ones higher.
         order = np.argsort(-self._areas, kind="stable").astype(np.int32)
         rank = np.empty(count, np.int32)
         rank[order] = np.arange(count - 1, -1, -1, dtype=np.int32)
@@ -219,6 +230,8 @@ class _Table:
         moving: Flags = (self._areas < least) & (goal > rank)
         if not moving.any():
             return False
+        # Region into which each one is merged. A target that is merged itself is followed to its
+        # own target, until all targets stay.
         target = np.arange(count, dtype=np.int32)
         target[moving] = order[count - 1 - goal[moving]]
         while True:
@@ -230,13 +243,14 @@ class _Table:
         return True
 
     def _merge(self, target: NDArray[np.int32]) -> None:
+        # Pairs of regions that have equal codes now
         codes = self._codes[target]
         alike = []
         for pairs in (self._beside, self._corners):
             a, b = target[pairs >> _HALF], target[pairs & _LOW]
             touch = np.flatnonzero((codes[a] == codes[b]) & (a != b))
             alike.append((a[touch], b[touch]))
-        # Only those that others hang on need to be told apart.
+        # Only targets are grouped: all other regions follow theirs.
         roots = np.flatnonzero(target == np.arange(len(target)))
         place = np.zeros(len(target), np.int32)
         place[roots] = np.arange(len(roots))
@@ -258,13 +272,14 @@ class _Table:
 
 
 def _relabelled(pairs: Ints, label: NDArray[np.int32]) -> Ints:
+    """Pairs of new labels, without pairs of a region and itself."""
     a, b = label[pairs >> _HALF], label[pairs & _LOW]
     differ = a != b
     return _packed(a[differ], b[differ])
 
 
 def _largest_neighbour(rank: NDArray[np.int32], pairs: Ints) -> NDArray[np.int32]:
-    """Greatest rank among each region's neighbours, -1 without any."""
+    """Highest rank among each region's neighbours; -1 for regions without neighbours."""
     goal = np.full(len(rank), -1, np.int32)
     a, b = pairs >> _HALF, pairs & _LOW
     np.maximum.at(goal, a, rank[b])

@@ -1,4 +1,4 @@
-"""Rounding the corners of a coverage arc by arc, so that boundaries keep apart."""
+"""Rounding the corners of a coverage arc by arc, without boundaries that touch or cross."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from cwsam_geo.io.vectors.lattice import LiveCorners
 from cwsam_geo.io.vectors.simplify import on_frame
 
 REACH = 2.0
-"""Pixels on either side of a corner that rounding may use, at least."""
+"""Longest way from a corner to the ends of its curve, in pixels, unless the tolerance is larger."""
 
+# Reach in pixels at which a triangle never contains another pixel corner.
 _SAFE = 0.5
+
+# Curves that reach no further than this, in pixels, are drawn as a straight line.
 _SHORT = 0.75
 
 Floats = NDArray[np.float64]
@@ -22,16 +25,19 @@ Floats = NDArray[np.float64]
 class Smoother:
     """Replaces each corner by a curve inside the triangle that the corner cuts off.
 
-    The curve is the limit of Chaikin's corner cutting (a quadratic Bezier arc) between points on
-    the two edges, at most half an edge and ``reach`` from the corner. The triangle must hold no
-    other vertex; where it does, half a pixel is used, which never does. Triangles without foreign
-    vertices do not overlap, so the curves in them cannot meet. Nodes and vertices on the scene's
-    frame stay.
+    The curve is the limit of Chaikin's corner cutting, a quadratic Bezier arc. It runs between
+    points on the two edges, at most half an edge and ``reach`` from the corner. If the triangle
+    contains another vertex, these points move to half a pixel from the corner, where it contains
+    none. Triangles without foreign vertices do not overlap, so the curves in them cannot meet.
+    Nodes and vertices on the scene's frame stay.
+
+    G. M. Chaikin: An algorithm for high-speed curve generation. Computer Graphics and Image
+    Processing 3 (1974).
 
     Args:
         live: Vertices of all boundaries so far.
         height: Rows of the scene.
-        width: Columns.
+        width: Columns of the scene.
         reach: Longest way from a corner to the ends of its curve, in pixels.
     """
 
@@ -49,6 +55,7 @@ class Smoother:
         moving = np.flatnonzero(~fixed)
         at, a, c = corners[moving], corners[before[moving]], corners[after[moving]]
         into, out = self._legs(at, a, c, arcs.points[moving])
+        # Three points for each vertex, shape (N, 3, 2): the ends and the middle of its curve.
         short = np.maximum(_length(into - at), _length(out - at)) <= _SHORT
         middle = np.where(short[:, None], into, (into + 2 * at + out) / 4)
         curves = np.repeat(corners[:, None], 3, axis=1)
@@ -56,11 +63,12 @@ class Smoother:
         return _without_repeats(arcs, curves, fixed)
 
     def _neighbours(self, arcs: Arcs) -> tuple[Flags, Ints, Ints]:
+        """Which vertices stay, and the index of the vertex before and after each, each (N,)."""
         first, last = arcs.offsets[:-1], arcs.offsets[1:] - 1
         fixed = on_frame(arcs.points, self._height, self._width)
         places = np.arange(len(fixed))
         before, after = places - 1, places + 1
-        # A free loop ends with its first vertex: both are rounded alike.
+        # A free loop ends with its first vertex: both get the same curve.
         loops_first, loops_last = first[arcs.free], last[arcs.free]
         before[loops_first] = loops_last - 1
         after[loops_last] = loops_first + 1
@@ -85,14 +93,14 @@ def _length(v: Floats) -> Floats:
 
 
 def _towards(at: Floats, other: Floats, reach: float) -> Floats:
-    """The point on the way to ``other``, half of it or ``reach`` away."""
+    """Points ``reach`` away on the edge to ``other``, or half-way if that is nearer."""
     share = reach / np.maximum(_length(other - at), 1e-9)
-    # Halves are computed alike from both ends of an edge, so that they are the same point.
+    # This formula gives exactly the same half-way point from both ends of an edge.
     return np.where(share[:, None] < 0.5, at + share[:, None] * (other - at), (at + other) / 2)
 
 
 def _without_repeats(arcs: Arcs, curves: Floats, fixed: Flags) -> Arcs:
-    """Arcs through the three points of each vertex, each point once."""
+    """Arcs through the three points of each vertex, without repeated points."""
     points = curves.reshape(-1, 2)
     arc = np.repeat(np.arange(len(arcs)), arcs.lengths * 3)
     keep = np.ones(len(points), np.bool_)

@@ -22,10 +22,10 @@ from cwsam_geo.io.vectors.classes import ClassNames, class_names
 from cwsam_geo.legend import NODATA
 
 STRIP_PIXELS = 6 << 20
-"""Pixels of a strip, about: large enough to amortise its cost, small enough for the caches."""
+"""Approximate pixels of a strip: enough to amortise its cost, few enough for the caches."""
 
 STRIP_CHANGES = 1 << 18
-"""Changes of code along the rows of a strip, at most: one takes up to 1.5 kB (checkerboard)."""
+"""Most changes of code along the rows of a strip: each takes up to 1.5 kB (checkerboard)."""
 
 
 class CodeStrips(Protocol):
@@ -36,25 +36,28 @@ class CodeStrips(Protocol):
     dtype: np.dtype[Any]
 
     def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """First row and codes (n, W) of each strip; may be asked for again."""
+        """First row and codes (n, W) of each strip; may be called more than once."""
         ...
 
 
 class ClassSource:
-    """A raster of whole numbers as codes: value minus the type's least value, plus one; 0 nodata.
+    """An integer raster, read as codes.
+
+    Nodata is code 0. Every other code is the value minus the data type's smallest value, plus 1,
+    or without that 1 for values above nodata.
 
     Args:
-        path: The raster.
-        strip_rows: Rows of a strip, or None for what suits the width.
+        path: A file with one band of integers.
+        strip_rows: Rows of a strip; None to choose by the width.
 
     Attributes:
-        grid: Its grid.
-        location: Where its pixels lie.
-        names: What its values mean.
+        grid: Shape, georeferencing and storage.
+        location: Transforms its pixel coordinates to its CRS.
+        names: Names and colours of its values.
 
     Raises:
-        SceneError: It cannot be opened, or is no class raster.
-        LegendError: Its ``LEGEND`` tag is malformed.
+        SceneError: The file cannot be opened or is not a class raster.
+        LegendError: The ``LEGEND`` tag is malformed.
     """
 
     def __init__(self, path: str | os.PathLike[str], strip_rows: int | None = None) -> None:
@@ -82,31 +85,32 @@ class ClassSource:
         nodata = self._file.nodatavals[self._band - 1]
         limits = np.iinfo(self._stored)
         if nodata is None and self.names.named and limits.max == NODATA:
-            return NODATA  # a legend has no class of this code
+            return NODATA  # no class of a legend has this code
+        # A nodata value that the data type cannot hold belongs to no pixel.
         if nodata is None or not limits.min <= nodata <= limits.max or nodata % 1:
             return None
         return int(nodata)
 
     @property
     def wide(self) -> bool:
-        """Whether values need more than 32 bits with a sign."""
+        """Whether the data type has 32 bits, so that ``class_id`` is written with 64."""
         return bool(self._stored.itemsize > 2)
 
     def value(self, code: int) -> int:
-        """The raster's value of a code."""
+        """The raster's value for a code other than 0."""
         value = int(code) - 1 + self._least
-        # Codes close up over nodata, so that all of them fit into the type.
+        # There is no code for nodata in between, so that all codes fit into the type.
         return value + 1 if self._nodata is not None and value >= self._nodata else value
 
     def code(self, value: int) -> int:
-        """The code of a value; 0 for values that the raster cannot hold."""
+        """The code of a value; 0 for nodata and for values that the raster cannot hold."""
         place = value - self._least
         if not 0 <= place < 1 << 8 * self._stored.itemsize or value == self._nodata:
             return 0
         return place + (self._nodata is None or value < self._nodata)
 
     def strips(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """First row and codes (n, W) of each strip, read one ahead.
+        """First row and codes (n, W) of each strip; a thread reads one strip ahead.
 
         Raises:
             SceneError: The file is damaged.
@@ -130,14 +134,14 @@ class ClassSource:
         return codes
 
     def _codes(self, stored: NDArray[Any]) -> NDArray[Any]:
-        # Signed numbers are moved up to start at 0; the arithmetic wraps, as it shall.
+        # Signed values are shifted to start at 0. The unsigned arithmetic wraps around as intended.
         unsigned = np.dtype(f"u{stored.dtype.itemsize}")
         codes = stored.view(unsigned) - np.array(self._least).astype(unsigned)
         if self._nodata is None:
             return np.asarray(codes.astype(self.dtype) + self.dtype.type(1))
         nodata = unsigned.type(self._nodata - self._least)
         is_nodata = codes == nodata
-        codes += codes < nodata
+        codes += codes < nodata  # see ``value``
         codes[is_nodata] = 0
         return np.asarray(codes)
 
@@ -147,14 +151,15 @@ class ClassSource:
 
 
 class ConfidenceSource:
-    """A raster of one value a pixel on the grid of a class raster.
+    """A raster with one band of confidences on the grid of a class raster.
 
     Args:
-        path: The raster; its band is read with its scale and offset applied.
+        path: The file; its scale and offset are applied.
         like: The class raster.
 
     Raises:
-        SceneError: It cannot be opened, lies on another grid, or has no single band of values.
+        SceneError: The file cannot be opened, has another grid, or does not have exactly one band
+            of values.
     """
 
     def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
@@ -184,7 +189,7 @@ class ConfidenceSource:
         return bands[0]
 
     def read(self, top: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Values and where there are any, each (rows, W).
+        """Values and a mask of the valid ones, each (rows, W).
 
         Raises:
             SceneError: The file is damaged.
@@ -211,16 +216,17 @@ class ConfidenceSource:
 def bounded(
     strips: Iterator[tuple[int, NDArray[Any]]],
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The same strips, cut where they hold so many changes of code that memory would grow."""
+    """Cuts strips with more than ``STRIP_CHANGES`` changes of code, which bounds the memory."""
     for top, codes in strips:
         changes = np.count_nonzero(codes[:, 1:] != codes[:, :-1]) + 2 * len(codes)
+        # Number of parts, rounded up; then the rows of a part
         rows = max(1, len(codes) // -(-int(changes) // STRIP_CHANGES))
         for start in range(0, len(codes), rows):
             yield top + start, codes[start : start + rows]
 
 
 def strip_height(grid: SceneGrid) -> int:
-    """Rows of a strip: about ``STRIP_PIXELS``, and whole storage blocks where they are small."""
+    """Rows that make about ``STRIP_PIXELS``, rounded down to whole storage blocks if possible."""
     rows = max(1, STRIP_PIXELS // grid.width)
     block = grid.block_shape[0]
     return rows // block * block if block <= rows else rows
@@ -229,7 +235,13 @@ def strip_height(grid: SceneGrid) -> int:
 def read_ahead(
     height: int, rows: int, read: Callable[[int, int], NDArray[Any]]
 ) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Strips of a raster, the next of which is read while the last one is worked on."""
+    """First row and array of each strip; a thread reads the next strip in the meantime.
+
+    Args:
+        height: Rows of the raster.
+        rows: Rows of a strip.
+        read: Reads a strip, from its first row and its number of rows.
+    """
     tops = range(0, height, rows)
     with ThreadPoolExecutor(1) as reader:
         ahead = reader.submit(read, 0, min(rows, height))
@@ -266,5 +278,5 @@ def _class_band(dataset: Any, label: str) -> int:
 
 
 def _has_mask(dataset: Any, band: int) -> bool:
-    """Whether pixels are left out by a mask or alpha band besides the nodata value."""
+    """Whether a mask or an alpha band marks invalid pixels, besides the nodata value."""
     return MaskFlags.per_dataset in dataset.mask_flag_enums[band - 1]

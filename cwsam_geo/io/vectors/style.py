@@ -1,4 +1,4 @@
-"""A QGIS style inside a GeoPackage, so that the layer opens in the legend's colours."""
+"""The QGIS style in a GeoPackage, with which the layer opens in the legend's colours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from xml.etree import ElementTree
 
+# The table from which QGIS reads the styles of a GeoPackage's layers.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -16,6 +17,7 @@ CREATE TABLE IF NOT EXISTS layer_styles (
     useAsDefault BOOLEAN, description TEXT, owner TEXT(30), ui TEXT(30),
     update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')))
 """
+# Registers the table as one without geometry.
 _CONTENTS = """
 INSERT OR IGNORE INTO gpkg_contents (table_name, data_type, identifier, description, srs_id)
 VALUES ('layer_styles', 'attributes', 'layer_styles', '', 0)
@@ -33,13 +35,13 @@ Category = tuple[int, str, str]
 def embed_style(
     path: str | os.PathLike[str], layer: str, geometry: str, classes: Sequence[Category]
 ) -> None:
-    """Stores a style as the layer's default, in the table where QGIS looks for it.
+    """Stores a style in a GeoPackage as the default of a layer.
 
     Args:
         path: The GeoPackage.
         layer: Name of the layer.
-        geometry: Its geometry column.
-        classes: The classes to colour, by ``class_id``.
+        geometry: Name of the layer's geometry column.
+        classes: Classes to colour by ``class_id``.
     """
     with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute(_TABLE)
@@ -48,7 +50,7 @@ def embed_style(
 
 
 def qml(classes: Sequence[Category]) -> str:
-    """A QGIS style that colours features by ``class_id``."""
+    """The XML of a QGIS style that colours features by ``class_id``."""
     root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology")
     renderer = ElementTree.SubElement(
         root,
@@ -96,5 +98,5 @@ def _symbol(symbols: ElementTree.Element, name: str, color: str) -> None:
     options = ElementTree.SubElement(layer, "Option", type="Map")
     for key, value in settings.items():
         ElementTree.SubElement(options, "Option", type="QString", name=key, value=value)
-        # QGIS before 3.26 reads these.
+        # QGIS before 3.26 reads "prop" elements instead.
         ElementTree.SubElement(layer, "prop", k=key, v=value)

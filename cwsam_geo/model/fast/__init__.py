@@ -1,4 +1,4 @@
-"""CWSAM for inference: the plain model's numbers, near the speed of the machine."""
+"""CWSAM for inference: the plain model's numbers, computed faster."""
 
 from __future__ import annotations
 
@@ -19,36 +19,32 @@ __all__ = ["FastCwsam", "accelerate", "tune_allocator"]
 
 
 class FastCwsam(nn.Module):
-    """A CWSAM laid out for one device and number format; it cannot be moved or trained.
+    """CWSAM laid out for one device and number format; it cannot be moved or trained.
 
     Args:
         cwsam: The plain model, whose weights are copied or shared.
-        arithmetic: How to compute.
-
-    Attributes:
-        architecture: Sizes and options.
     """
 
     def __init__(self, cwsam: Cwsam, arithmetic: Arithmetic) -> None:
         super().__init__()
         self.architecture = cwsam.architecture
-        # The decoder adds its no-mask embedding to every token: the encoder's last norm does.
+        # The decoder's no-mask embedding is added by the encoder's last norm, at no extra cost.
         shift = cwsam.decoder.no_mask_embed.weight[0]
         self.encoder = FastEncoder(cwsam.encoder, cwsam.architecture, arithmetic, shift)
         self.decoder = FastDecoder(cwsam.decoder, cwsam.architecture, arithmetic)
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Images to logits.
+        """Computes the logits of preprocessed images.
 
         Args:
-            images: Preprocessed, shape (B, 3, T, T) with T the architecture's tile size, float32.
+            images: Shape (B, 3, T, T) with T the architecture's tile size, float32.
 
         Returns:
             Logits, shape (B, K, T / stride, T / stride), float32.
 
         Raises:
-            ModelError: The images have another size.
+            ModelError: The images have another shape.
         """
         size = self.architecture.tile_size
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
@@ -61,19 +57,20 @@ class FastCwsam(nn.Module):
 
 @torch.no_grad()
 def accelerate(cwsam: Cwsam, precision: Precision, compile: bool = False) -> nn.Module:
-    """A module that computes what a model computes, faster.
+    """Makes a faster module that computes the same logits as a model, without gradients.
 
     Args:
-        cwsam: The plain model, on the device where it shall run. It stays as it is.
+        cwsam: The plain model on the device where the fast one will run; it is not changed.
         precision: Number format of the arithmetic.
-        compile: Let torch.compile rewrite the whole: minutes at the first batch of each size,
-            which ``TorchPredictor`` therefore keeps the same. It is meant for GPUs; on a CPU it was
-            measured to gain nothing. Not the default, and no CUDA graphs are captured, until both
-            have been measured on a GPU: benchmarks/model.py has cases for them.
+        compile: Compile the whole with torch.compile. This is meant for GPUs; on a CPU it gained
+            nothing in a measurement. The first batch of each size takes minutes, so
+            ``TorchPredictor`` keeps the size constant. Compilation is not the default, and CUDA
+            graphs are not captured, until both have been measured on a GPU: benchmarks/model.py
+            has cases for them.
 
     Returns:
-        Its ``forward`` takes images (B, 3, T, T), float32, and returns logits
-        (B, K, T / stride, T / stride), float32, without gradients.
+        A module whose ``forward`` takes images (B, 3, T, T), float32, and returns logits
+        (B, K, T / stride, T / stride), float32.
     """
     device = cwsam.encoder.pos_embed.device
     fast = FastCwsam(cwsam, choose_arithmetic(device, precision, compile)).eval()

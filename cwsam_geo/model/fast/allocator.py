@@ -1,4 +1,4 @@
-"""Keeps large tensors' memory in the process instead of asking the system for it every time."""
+"""Makes the process keep the memory of large tensors for reuse."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import functools
 import platform
 import sys
 
-# Names and numbers of <malloc.h>.
+# Parameters of mallopt, with their names and numbers from <malloc.h>.
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 
 
 @functools.cache
 def tune_allocator() -> bool:
-    """Tells glibc to reuse large pieces of memory instead of handing them back.
+    """Makes glibc reuse large pieces of memory instead of returning them to the system.
 
-    As it comes, every tensor over 32 MB is mapped anew, its pages zeroed one by one at first touch
-    and returned to the system when it is freed: a third of a large model's time on a CPU. The
-    setting holds for the whole process, whose memory then stays at its peak until it ends.
+    By default glibc maps new memory for every tensor over 32 MB. The operating system zeroes its
+    pages one by one at first use, and gets them back when the tensor is freed. This takes a third
+    of a large model's time on a CPU. The setting applies to the whole process, whose memory then
+    stays at its peak until it ends.
 
     Returns:
-        Whether the settings were taken; on other systems there is nothing to do.
+        Whether the setting was applied; it exists for glibc only.
     """
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return False
@@ -30,4 +31,5 @@ def tune_allocator() -> bool:
     except (AttributeError, OSError):
         return False
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
+    # Never map memory for a single allocation, and never shrink the heap.
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))

@@ -1,4 +1,4 @@
-"""The image encoder for inference: same numbers, fewer and larger steps."""
+"""The image encoder for inference: the same numbers with fewer and larger operations."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class FastBlock(nn.Module):
 
     Args:
         block: The plain block.
-        prompt: The layer that all blocks' prompts share.
+        prompt: The linear layer that the prompts of all blocks share.
         layout: Order of the tokens.
-        arithmetic: How to compute.
+        arithmetic: Number format and operators.
     """
 
     def __init__(
@@ -41,9 +41,12 @@ class FastBlock(nn.Module):
         else:
             self.attend = GlobalAttention(block.attn, layout, arithmetic)
         self.proj = Linear.of(block.attn.proj, arithmetic)
+        # The adapter's first layer directly follows the output projection: one layer does both.
         self.adapter_in = _composed(block.attention_adapter.down, block.attn.proj, arithmetic)
         self.adapter_out = Linear.of(block.attention_adapter.up, arithmetic)
         self.norm2 = Norm(block.norm2, arithmetic)
+        # The MLP and its adapter have the same input and both a GELU inside: side by side they are
+        # one wider MLP.
         mlp, adapter = block.mlp, block.mlp_adapter
         first, second = cast("list[nn.Linear]", [mlp.lin1, mlp.lin2])
         self.mlp_in = Linear.stacked([first, adapter.down], arithmetic)
@@ -54,7 +57,7 @@ class FastBlock(nn.Module):
         )
 
     def forward(self, tokens: Tensor, prompt: Tensor) -> Tensor:
-        """Tokens (B * S, D) and what their prompt is made from (B * S, D / 32) to tokens."""
+        """Maps tokens (B * S, D) and the features of their prompt (B * S, D / 32) to tokens."""
         tokens = self.prompt.plus(prompt, tokens)
         attended = self.attend(self.norm1(tokens))
         adapted = self.adapter_in.gelu(attended)
@@ -64,13 +67,13 @@ class FastBlock(nn.Module):
 
 
 class FastEncoder(nn.Module):
-    """Images to embeddings, channels last.
+    """Computes image embeddings, channels last.
 
     Args:
         encoder: The plain encoder.
-        architecture: Its sizes and options.
-        arithmetic: How to compute.
-        shift: Added to the embeddings, shape (decoder dim,).
+        architecture: Sizes and options.
+        arithmetic: Number format and operators.
+        shift: Vector added to the embedding of every token, shape (decoder dim,).
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class FastEncoder(nn.Module):
         self.norm2 = Norm(norm2, arithmetic, shift)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, T, T), float32, to embeddings (B, h, w, decoder dim)."""
+        """Maps images (B, 3, T, T), float32, to embeddings (B, h, w, decoder dim)."""
         raster = self.patch_embed(self._squares(images))
         prompts = self._prompts(images, raster)
         tokens = self.layout.to_windows(raster + self.position)
@@ -112,16 +115,17 @@ class FastEncoder(nn.Module):
         return embedding
 
     def _squares(self, images: Tensor) -> Tensor:
-        """The pixels under each token, as channels: (B, h, w, 3 * patch size ** 2)."""
+        """Returns the pixels of each token as channels, shape (B, h, w, 3 * patch size ** 2)."""
         size = self.patch_size
         squares = torch.unflatten(images.to(self.dtype), 3, (-1, size))
         squares = torch.unflatten(squares, 2, (-1, size))
         return squares.permute(0, 2, 4, 1, 3, 5).flatten(3)
 
     def _prompts(self, images: Tensor, raster: Tensor) -> list[Tensor]:
-        """What each block's prompt is made from, by windows: (B * S, D / 32)."""
+        """Returns the features (B * S, D / 32) of each block's prompt, in window order."""
         low = self.image_embed(self._squares(self.low_pass(images)))
         if self.scrambled:
+            # As in the plain network, for converted checkpoints: see ``LowFrequencyPrompt``.
             batch, height, width, dim = raster.shape
             raster = raster.reshape(batch, dim, height * width).transpose(1, 2)
             raster = raster.reshape(batch, height, width, dim)
@@ -131,13 +135,13 @@ class FastEncoder(nn.Module):
 
 
 def _as_linear(convolution: nn.Module, arithmetic: Arithmetic) -> Linear:
-    """A convolution whose windows do not overlap, on their pixels as channels."""
+    """Turns a convolution with stride equal to its kernel into a linear layer on the pixels."""
     assert isinstance(convolution, nn.Conv2d)
     return Linear(convolution.weight.flatten(1), convolution.bias, arithmetic)
 
 
 def _composed(outer: nn.Linear, inner: nn.Linear, arithmetic: Arithmetic) -> Linear:
-    """One layer for two without anything between them, multiplied out in float64."""
+    """Multiplies two successive linear layers out to one, in float64."""
     weight, bias = outer.weight.detach().double(), outer.bias.detach().double()
     inner_weight, inner_bias = inner.weight.detach().double(), inner.bias.detach().double()
     return Linear(weight @ inner_weight, weight @ inner_bias + bias, arithmetic)

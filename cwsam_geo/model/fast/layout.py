@@ -1,4 +1,4 @@
-"""The order of a tile's tokens: by attention windows instead of by rows."""
+"""Tokens in the order of the attention windows instead of the rows of a tile."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class WindowGroup:
-    """Windows of one shape, side by side.
+    """Adjacent attention windows of the same shape.
 
     Attributes:
-        rows, columns: First row and column of the first window, in tokens.
-        down, across: Number of windows in each direction.
-        height, width: Size of each window in real tokens; less than the attention window's side
-            where that reaches over the edge.
+        rows: First row of the first window, in tokens.
+        columns: First column of the first window, in tokens.
+        down: Number of windows in vertical direction.
+        across: Number of windows in horizontal direction.
+        height: Rows of a window without padding; fewer at the bottom edge of the tile.
+        width: Columns of a window without padding; fewer at the right edge of the tile.
     """
 
     rows: int
@@ -33,15 +35,16 @@ class WindowGroup:
 
     @property
     def tokens(self) -> int:
-        """Number of tokens of an image."""
+        """Number of tokens of the group in one image."""
         return self.windows * self.height * self.width
 
 
 class TokenLayout:
-    """Tokens of a batch, ordered so that each group of windows is one contiguous run.
+    """Order of a batch's tokens in which each group of windows is contiguous.
 
-    Nearly all layers treat tokens singly, so the order costs nothing; windows need neither
-    partition nor padding then. In memory: for each group (image, window, row, column).
+    Nearly all layers process each token on its own, so the order does not matter to them, and
+    window attention needs neither partition nor padding. Each group is stored in the order
+    (image, window, row, column).
 
     Args:
         grid: Side of a tile in tokens.
@@ -50,6 +53,7 @@ class TokenLayout:
 
     def __init__(self, grid: int, window: int) -> None:
         self.grid = grid
+        # Whole windows, then those that the tile's edge cuts off: up to four groups.
         full, rest = divmod(grid, window)
         edge = full * window
         spans = [(0, full, window)] if full else []
@@ -61,7 +65,7 @@ class TokenLayout:
         )
 
     def split(self, tokens: Tensor) -> list[Tensor]:
-        """Tokens (B * grid**2, C) to one (B * windows, height * width, C) for each group."""
+        """Splits tokens (B * grid**2, C) into (B * windows, height * width, C) for each group."""
         batch = len(tokens) // self.grid**2
         parts = torch.split(tokens, [batch * g.tokens for g in self.groups])
         return [
@@ -70,7 +74,7 @@ class TokenLayout:
         ]
 
     def to_windows(self, raster: Tensor) -> Tensor:
-        """(B, grid, grid, C) to (B * grid**2, C)."""
+        """Reorders a raster (B, grid, grid, C) to tokens (B * grid**2, C)."""
         batch, channels = len(raster), raster.shape[-1]
         tokens = raster.new_empty(batch * self.grid**2, channels)
         for part, group in zip(self.split(tokens), self.groups, strict=True):
@@ -81,7 +85,7 @@ class TokenLayout:
         return tokens
 
     def to_raster(self, tokens: Tensor) -> Tensor:
-        """(B * grid**2, C) to (B, grid, grid, C)."""
+        """Reorders tokens (B * grid**2, C) to a raster (B, grid, grid, C)."""
         batch, channels = len(tokens) // self.grid**2, tokens.shape[-1]
         raster = tokens.new_empty(batch, self.grid, self.grid, channels)
         for part, group in zip(self.split(tokens), self.groups, strict=True):
@@ -91,10 +95,10 @@ class TokenLayout:
         return raster
 
     def to_heads(self, tokens: Tensor, heads: int) -> Tensor:
-        """Queries, keys and values in the order of the raster.
+        """Reorders queries, keys and values to the order of the raster, by heads.
 
         Args:
-            tokens: Shape (B * grid**2, 3 * D), the three side by side.
+            tokens: Queries, keys and values side by side, shape (B * grid**2, 3 * D).
             heads: Number of attention heads.
 
         Returns:
@@ -105,14 +109,16 @@ class TokenLayout:
         for part, group in zip(self.split(tokens), self.groups, strict=True):
             g = group
             windows = part.view(batch, g.down, g.across, g.height, g.width, 3, heads, dim)
+            # From (B, down, across, height, width, 3, heads, d) to the axes of ``region(out)``.
             self.region(out, group, 3).copy_(windows.permute(5, 0, 6, 1, 3, 2, 4, 7))
         return out.flatten(3, 4)
 
     @staticmethod
     def region(raster: Tensor, group: WindowGroup, axis: int) -> Tensor:
-        """A group's part of a raster whose rows are ``axis``.
+        """Returns a view of a group's part of a raster.
 
-        Its rows and columns become four axes (down, height, across, width).
+        ``axis`` is the axis of the raster's rows; columns are the next one. In the view these two
+        become four axes (down, height, across, width).
         """
         g = group
         part = raster.narrow(axis, g.rows, g.down * g.height)

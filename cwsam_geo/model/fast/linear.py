@@ -1,4 +1,4 @@
-"""Layers whose weights are laid out once: oneDNN's on a CPU, with GELU and sums fused in."""
+"""Layers with prepared weights, on a CPU in oneDNN's layout and with fused GELU and sums."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MKLDNN = torch.ops.mkldnn
 
 
 class Linear(nn.Module):
-    """A linear layer whose weights are laid out for one device and number format, once.
+    """A linear layer whose weights are converted once for a device and a number format.
 
     Args:
         weight: Shape (out, in).
         bias: Shape (out,), or None.
-        arithmetic: How to compute.
+        arithmetic: Number format and operators.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, arithmetic: Arithmetic) -> None:
@@ -27,19 +27,19 @@ class Linear(nn.Module):
         dtype = arithmetic.dtype
         self._onednn = arithmetic.onednn
         self._bias = None if bias is None else bias.detach().to(dtype).contiguous()
-        # Contiguous: transposed weights send oneDNN to its reference loop.
+        # With transposed weights oneDNN would fall back to its slow reference loop.
         weight = weight.detach().to(dtype).contiguous()
         self._weight = _MKLDNN._reorder_linear_weight(weight, None) if self._onednn else weight
 
     @classmethod
     def of(cls, layer: nn.Module, arithmetic: Arithmetic) -> Linear:
-        """The same map as an ``nn.Linear``."""
+        """Makes the equivalent of an ``nn.Linear``."""
         assert isinstance(layer, nn.Linear)
         return cls(layer.weight, layer.bias, arithmetic)
 
     @classmethod
     def stacked(cls, layers: Sequence[nn.Module], arithmetic: Arithmetic) -> Linear:
-        """The outputs of several ``nn.Linear`` of one input, side by side."""
+        """Makes one layer that gives the outputs of several ``nn.Linear`` side by side."""
         weights: list[Tensor] = []
         biases: list[Tensor] = []
         for layer in layers:
@@ -49,14 +49,14 @@ class Linear(nn.Module):
         return cls(torch.cat(weights), torch.cat(biases), arithmetic)
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Maps (..., in) to (..., out)."""
         if not self._onednn:
             return F.linear(values, self._weight, self._bias)
         out: Tensor = _MKLDNN._linear_pointwise(values, self._weight, self._bias, "none", [], "")
         return out
 
     def gelu(self, values: Tensor) -> Tensor:
-        """GELU (exact, not its tanh approximation) of the layer's output."""
+        """Returns GELU (exact, not the tanh approximation) of the layer's output."""
         if not self._onednn:
             return F.gelu(self(values))
         out: Tensor = _MKLDNN._linear_pointwise(
@@ -65,7 +65,7 @@ class Linear(nn.Module):
         return out
 
     def plus(self, values: Tensor, other: Tensor) -> Tensor:
-        """The layer's output plus ``other``, a new tensor of that shape and number format."""
+        """Returns the layer's output plus ``other``, in a new tensor."""
         if not self._onednn or other.dtype != values.dtype:
             added: Tensor = other + self(values)
             return added
@@ -76,12 +76,13 @@ class Linear(nn.Module):
 
 
 class ConvolutionGelu(nn.Module):
-    """GELU of a 2-D convolution, channels last, its weights laid out once.
+    """A 2-D convolution followed by GELU, channels last, with prepared weights.
 
     Args:
         layer: The plain convolution.
-        padding: Zeros above and below, and left and right, instead of the layer's own.
-        arithmetic: How to compute.
+        padding: Rows of zeros above and below, and columns of zeros left and right. They replace
+            the layer's own padding.
+        arithmetic: Number format and operators.
     """
 
     def __init__(self, layer: nn.Conv2d, padding: tuple[int, int], arithmetic: Arithmetic) -> None:
@@ -99,7 +100,7 @@ class ConvolutionGelu(nn.Module):
         self._weight = weight
 
     def forward(self, values: Tensor) -> Tensor:
-        """(B, h, w, in) to (B, h', w', out)."""
+        """Maps (B, h, w, in) to (B, h', w', out)."""
         values = values.permute(0, 3, 1, 2)
         if self._onednn:
             out: Tensor = _MKLDNN._convolution_pointwise(
@@ -112,12 +113,12 @@ class ConvolutionGelu(nn.Module):
 
 
 class Norm(nn.Module):
-    """Layer norm over the last axis.
+    """Layer norm over the last axis; mean and variance are computed in float32.
 
     Args:
-        layer: ``nn.LayerNorm`` or SAM's ``LayerNorm2d``, which is the same over channels.
-        arithmetic: How to compute; the mean and the variance are float32's.
-        shift: Added to the output, shape (channels,).
+        layer: ``nn.LayerNorm``, or SAM's ``LayerNorm2d``, which does the same over channels.
+        arithmetic: Its number format is that of the output.
+        shift: Vector added to the output, shape (channels,).
     """
 
     def __init__(
@@ -133,16 +134,16 @@ class Norm(nn.Module):
         self._dtype = arithmetic.dtype
 
     def forward(self, values: Tensor) -> Tensor:
-        """(..., channels) to the same."""
+        """Normalises values of shape (..., channels)."""
         if values.device.type != "cpu":
-            # Only the CPU takes float32 weights with values of half the width.
+            # Only the CPU accepts float32 weights with bf16 or fp16 values.
             values = values.float()
         normed = F.layer_norm(values, values.shape[-1:], self._weight, self._bias, self._eps)
         return normed.to(self._dtype)
 
 
 def products(left: Tensor, right: Tensor, arithmetic: Arithmetic) -> Tensor:
-    """All products of rows: (n, c) and (m, c) to (n, m)."""
+    """Returns the dot products (n, m) of all rows of (n, c) with all rows of (m, c)."""
     if left.dtype == torch.float32 and arithmetic.onednn:
         out: Tensor = _MKLDNN._linear_pointwise(left, right, None, "none", [], "")
         return out

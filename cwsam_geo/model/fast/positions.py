@@ -1,4 +1,4 @@
-"""Decomposed relative positions as views and as channels, without a table of all pairs."""
+"""Decomposed relative positions as views or as channels, without storing all pairs of tokens."""
 
 from __future__ import annotations
 
@@ -10,31 +10,29 @@ from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.linear import Linear
 
 _FUSED_MULTIPLE = 8
-"""CUDA's fused attention takes channels in multiples of this, and else falls back to all pairs."""
+"""CUDA's fused attention needs channels in multiples of this; else torch stores all scores."""
 
 
 class RelativePositions(nn.Module):
-    """The scores' share of the relative positions.
-
-    One product with the whole table gives q.R[d] for every offset d; the share of row y with row
-    y' is that of d = y' - y, which is a view whose stride along y is one less.
+    """Computes the part of the attention scores that comes from relative positions.
 
     Args:
-        attention: Whose tables to take.
-        scale: What the queries have been multiplied with.
-        arithmetic: How to compute.
+        attention: The plain layer, which has the tables.
+        scale: Factor by which the queries have been multiplied; the tables are divided by it.
+        arithmetic: Number format and operators.
     """
 
     def __init__(self, attention: Attention, scale: float, arithmetic: Arithmetic) -> None:
         super().__init__()
         self.side = (attention.rel_pos_h.shape[0] + 1) // 2
+        # Reversed, so that offsets increase with the row or column of the key.
         tables = torch.cat([attention.rel_pos_h.flip(0), attention.rel_pos_w.flip(0)])
         self._table = Linear(tables / scale, None, arithmetic)
         self._eye = torch.eye(self.side, dtype=arithmetic.dtype, device=tables.device)
         self._multiple = 1 if arithmetic.blocked else _FUSED_MULTIPLE
 
     def forward(self, q: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Shares of the keys' rows and of their columns.
+        """Returns the parts of the scores that depend on the key's row and on its column.
 
         Args:
             q: Scaled queries, contiguous, shape (..., height * width, d).
@@ -42,10 +40,13 @@ class RelativePositions(nn.Module):
             width: Columns of queries.
 
         Returns:
-            Two views of shape (..., height, width, s), s the side of the attention window.
+            Two views of shape (..., height, width, s) with s the side of the attention window.
         """
         side = self.side
-        # A new tensor: its values start where its storage does.
+        # One product gives q.R for all offsets: (..., height * width, 2 * (2s - 1)). A query in row
+        # y and a key in row k need the entry s - 1 - y + k. This is a view whose stride along y is
+        # one less; likewise along x for columns. The product is a new tensor, so its values start
+        # at the beginning of its storage, as ``as_strided`` needs.
         products = self._table(q).contiguous()
         lead, count = products.stride()[:-2], products.shape[-1]
         shape, first = (*q.shape[:-2], height, width, side), side - 1
@@ -55,7 +56,10 @@ class RelativePositions(nn.Module):
         return by_row, by_column
 
     def with_queries(self, q: Tensor, height: int, width: int) -> Tensor:
-        """Queries (..., height * width, d) with their shares as 2s further channels or more."""
+        """Appends the positions' parts of the scores to queries (..., height * width, d).
+
+        These are 2s channels, followed by zeros up to the multiple that a fused kernel needs.
+        """
         by_row, by_column = self(q, height, width)
         dim, side = q.shape[-1], self.side
         out = q.new_empty(*q.shape[:-2], height, width, self._width(dim))
@@ -66,7 +70,10 @@ class RelativePositions(nn.Module):
         return out.flatten(-3, -2)
 
     def with_keys(self, k: Tensor, height: int, width: int) -> Tensor:
-        """Keys (..., height * width, d) with channels that pick their row and column."""
+        """Appends one-hot channels of row and column to keys (..., height * width, d).
+
+        The product with queries from ``with_queries`` then adds the positions' parts.
+        """
         dim, side = k.shape[-1], self.side
         out = k.new_empty(*k.shape[:-1], self._width(dim))
         out[..., :dim] = k
@@ -76,5 +83,5 @@ class RelativePositions(nn.Module):
         return out
 
     def _width(self, dim: int) -> int:
-        """Channels with the shares and, where a fused kernel needs them, some zeros."""
+        """Number of channels with those of the positions, rounded up for a fused kernel."""
         return -(-(dim + 2 * self.side) // self._multiple) * self._multiple
