@@ -217,7 +217,7 @@ def chosen(jobs: Iterable[Job], only: str) -> list[Job]:
 def default_model(quick: bool) -> str:
     """The model that predict takes, where it is there; the demo model else."""
     from cwsam_geo.model.store import known_models
-    from cwsam_geo.options import DEFAULT_MODEL
+    from cwsam_geo.prediction.options import DEFAULT_MODEL
 
     return DEFAULT_MODEL if not quick and DEFAULT_MODEL in known_models() else "demo"
 

@@ -73,8 +73,8 @@ def timed(found: dict[str, list[float]], what: str) -> Iterator[None]:
 
 def decode(scene: Path) -> dict[str, list[float]]:
     """Reads a scene from top to bottom."""
-    from cwsam_geo.grid import Window
-    from cwsam_geo.io.source import open_source
+    from cwsam_geo.core.grid import Window
+    from cwsam_geo.scene.source import open_source
 
     found: dict[str, list[float]] = {}
     with timed(found, "decode"), open_source([scene]) as source:
@@ -88,9 +88,9 @@ def encode(classes: Path, output: Path, threads: str) -> dict[str, list[float]]:
     """Writes a map that is in memory."""
     import rasterio
 
-    from cwsam_geo.grid import Window
+    from cwsam_geo.core.grid import Window
     from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
-    from cwsam_geo.io.source import open_source
+    from cwsam_geo.scene.source import open_source
 
     with open_source([classes]) as source, rasterio.open(classes) as file:
         grid, values = source.grid, file.read(1)

@@ -259,8 +259,8 @@ def main(backbones: str, device: str, cases: str | None, output: Path | None, **
     """Prints a table."""
     import torch
 
-    from cwsam_geo.model.build import BACKBONES, Architecture
     from cwsam_geo.model.device import auto_batch_size
+    from cwsam_geo.model.network.architecture import BACKBONES, Architecture
 
     if device == "cuda" and not torch.cuda.is_available():
         click.echo("not run: no GPU")

@@ -14,13 +14,12 @@ import torch
 from networks import Network, Piped, network_of, random_cwsam
 from torch import Tensor
 
-from cwsam_geo.model.adapters import ADAPTER_RATIO
-from cwsam_geo.model.build import Architecture, Cwsam
-from cwsam_geo.model.decoder import MASK_RATIO
-from cwsam_geo.model.encoder import MLP_RATIO
-from cwsam_geo.model.fast import tune_allocator
+from cwsam_geo.model.device import tune_allocator
 from cwsam_geo.model.fast.arithmetic import choose_arithmetic
 from cwsam_geo.model.fast.linear import Linear
+from cwsam_geo.model.network.adapters import ADAPTER_RATIO
+from cwsam_geo.model.network.architecture import MASK_RATIO, MLP_RATIO, Architecture
+from cwsam_geo.model.network.cwsam import Cwsam
 
 CEILING_SIZE = {"cpu": 2048, "cuda": 8192}
 ROUNDS = {"cpu": 1, "cuda": 10}

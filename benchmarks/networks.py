@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from restated import Restated
 from torch import Tensor
 
-from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.legend import Legend
-from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.fast import FastCwsam, accelerate
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.preprocess import SceneBands, amplitude8_spec
+from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
 from cwsam_geo.model.fast.arithmetic import choose_arithmetic
 from cwsam_geo.model.fast.attention import GlobalAttention
-from cwsam_geo.model.header import BundleHeader
-from cwsam_geo.model.predictor import LoadedModel, TorchPredictor
-from cwsam_geo.predict import MapJob, Sinks, map_scene
-from cwsam_geo.preprocess import SceneBands, amplitude8_spec
+from cwsam_geo.model.fast.cwsam import FastCwsam, accelerate
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.cwsam import Cwsam
+from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
+from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
 
 Network = Callable[[Tensor], Tensor]
 

@@ -91,9 +91,9 @@ def predict(scene: Path, megapixels: float, options: list[str]) -> Run:
 
 def read_like_predict(scene: Path, tile_size: int) -> float:
     """Seconds to read a scene as row bands of tiles that overlap by an eighth."""
-    from cwsam_geo.grid import TilePlan
-    from cwsam_geo.io.source import open_source
-    from cwsam_geo.stream import row_bands
+    from cwsam_geo.core.tiling import TilePlan
+    from cwsam_geo.prediction.stream import row_bands
+    from cwsam_geo.scene.source import open_source
 
     source = open_source([scene])
     plan = TilePlan(source.grid.height, source.grid.width, tile_size, tile_size // 8)

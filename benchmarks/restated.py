@@ -13,11 +13,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cwsam_geo.model import sam
-from cwsam_geo.model.adapters import LOW_FREQUENCY_SHARE
-from cwsam_geo.model.build import Cwsam
-from cwsam_geo.model.decoder import MASK_RATIO, MASK_TOKENS
-from cwsam_geo.model.encoder import MLP_ADAPTER_SCALE, Attention, Block
+from cwsam_geo.model.network import sam
+from cwsam_geo.model.network.adapters import LOW_FREQUENCY_SHARE
+from cwsam_geo.model.network.architecture import MASK_RATIO
+from cwsam_geo.model.network.cwsam import Cwsam
+from cwsam_geo.model.network.decoder import MASK_TOKENS
+from cwsam_geo.model.network.encoder import MLP_ADAPTER_SCALE, Attention, Block
 
 QUALITY_DIM = 256
 

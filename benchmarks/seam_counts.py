@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from seam_maps import Logits, Mapper, Scene, Tiling
 
-from cwsam_geo.blend import BlendName
-from cwsam_geo.metrics import Scores, confusion_matrix
+from cwsam_geo.core.metrics import Scores, confusion_matrix
+from cwsam_geo.prediction.blend import BlendName
 
 DENSE = 8
 """A tile of the full-overlap run begins every 1/DENSE of a tile."""

@@ -17,14 +17,15 @@ from scenes import write_scene
 from simulator.landscape import LEGEND
 from simulator.scene import SceneSpec
 
-from cwsam_geo.blend import BlendName, profile, shares
-from cwsam_geo.grid import TilePlan, Window
-from cwsam_geo.io.source import open_source
-from cwsam_geo.legend import NODATA, Legend
-from cwsam_geo.model.predictor import load_model
-from cwsam_geo.preprocess import PreprocessSpec, SceneBands
-from cwsam_geo.reading import plan_reading
-from cwsam_geo.stream import RowBand
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.core.tiling import TilePlan
+from cwsam_geo.model.runtime.predictor import load_model
+from cwsam_geo.prediction.blend import BlendName, profile, shares
+from cwsam_geo.prediction.stream import RowBand
+from cwsam_geo.scene.reading import plan_reading
+from cwsam_geo.scene.source import open_source
 
 Logits = NDArray[np.float32]
 

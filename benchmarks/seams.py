@@ -42,8 +42,8 @@ from scenes import FULL_HEIGHT, FULL_WIDTH
 from seam_counts import DENSE, Tallies, Tally, count_scene, yardstick_of
 from seam_maps import Mapper, Scene, read_scene, simulated_scene
 
-from cwsam_geo.blend import BLENDS, BlendName
 from cwsam_geo.errors import CwsamGeoError
+from cwsam_geo.prediction.blend import BLENDS, BlendName
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ import click
 import numpy as np
 import torch
 
-from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
+from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.targets.losses import SegmentationLoss
+from cwsam_geo.finetuning.training.processes import OneProcess
+from cwsam_geo.finetuning.training.step import Stepper
 from cwsam_geo.model.device import resolve_device, resolve_precision
-from cwsam_geo.train.losses import SegmentationLoss
-from cwsam_geo.train.processes import OneProcess
-from cwsam_geo.train.recipe import Recipe
-from cwsam_geo.train.steps import Stepper
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.cwsam import Cwsam
 
 CLASSES = 10
 

@@ -8,12 +8,11 @@ from pathlib import Path
 import click
 from simulator.landscape import LEGEND
 
-from cwsam_geo.legend import Legend
-from cwsam_geo.model.build import BACKBONES, Architecture, Backbone
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.convert import fresh_tensors
-from cwsam_geo.model.header import BundleHeader
-from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture, Backbone
+from cwsam_geo.model.upstream.convert import fresh_tensors
 
 CLASSES = 10
 

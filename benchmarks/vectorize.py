@@ -95,7 +95,8 @@ def outside(top: int, rows: int, height: int, width: int) -> np.ndarray:
 
 
 def run_vectorize(raster: str, output: str, simplify: float) -> int:
-    from cwsam_geo.vectorization import VectorizeOptions, vectorize
+    from cwsam_geo.vectorization.options import VectorizeOptions
+    from cwsam_geo.vectorization.vectorize import vectorize
 
     return vectorize(raster, output, VectorizeOptions(simplify=simplify)).count
 

@@ -1,6 +1,6 @@
 """cwsam-geo: land-cover maps of whole SAR scenes with CWSAM.
 
-The functions behind the commands are importable from here; they are loaded when first used, so
+The functions behind the commands are importable from here. They are loaded at first use, so
 that ``import cwsam_geo`` and ``cwsam-geo --help`` answer at once.
 """
 
@@ -9,21 +9,22 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from cwsam_geo._version import __version__
 
 _WHERE = {
-    "EvaluateOptions": "cwsam_geo.evaluation",
-    "FinetuneOptions": "cwsam_geo.train.job",
-    "PredictOptions": "cwsam_geo.options",
-    "PredictOutputs": "cwsam_geo.options",
-    "VectorizeOptions": "cwsam_geo.vectorization",
-    "evaluate": "cwsam_geo.assessment",
-    "finetune": "cwsam_geo.finetuning",
-    "load_model": "cwsam_geo.model.predictor",
-    "predict_scene": "cwsam_geo.api",
-    "vectorize": "cwsam_geo.vectorization",
+    "EvaluateOptions": "cwsam_geo.evaluation.options",
+    "FinetuneOptions": "cwsam_geo.finetuning.options",
+    "PredictOptions": "cwsam_geo.prediction.options",
+    "PredictOutputs": "cwsam_geo.prediction.options",
+    "VectorizeOptions": "cwsam_geo.vectorization.options",
+    "evaluate": "cwsam_geo.evaluation.evaluate",
+    "finetune": "cwsam_geo.finetuning.finetune",
+    "load_model": "cwsam_geo.model.runtime.predictor",
+    "predict_scene": "cwsam_geo.prediction.predict_scene",
+    "vectorize": "cwsam_geo.vectorization.vectorize",
 }
-# No module may have the name of a function here: importing it would put it in the function's place.
+# No module directly in this folder may have the name of a function here: importing the module
+# would replace the function.
 
 __all__ = [
     "EvaluateOptions",
@@ -40,14 +41,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from cwsam_geo.api import predict_scene
-    from cwsam_geo.assessment import evaluate
-    from cwsam_geo.evaluation import EvaluateOptions
-    from cwsam_geo.finetuning import finetune
-    from cwsam_geo.model.predictor import load_model
-    from cwsam_geo.options import PredictOptions, PredictOutputs
-    from cwsam_geo.train.job import FinetuneOptions
-    from cwsam_geo.vectorization import VectorizeOptions, vectorize
+    from cwsam_geo.evaluation.evaluate import evaluate
+    from cwsam_geo.evaluation.options import EvaluateOptions
+    from cwsam_geo.finetuning.finetune import finetune
+    from cwsam_geo.finetuning.options import FinetuneOptions
+    from cwsam_geo.model.runtime.predictor import load_model
+    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+    from cwsam_geo.prediction.predict_scene import predict_scene
+    from cwsam_geo.vectorization.options import VectorizeOptions
+    from cwsam_geo.vectorization.vectorize import vectorize
 
 
 def __getattr__(name: str) -> Any:

@@ -34,9 +34,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from simulator.landscape import LEGEND
 from simulator.scene import BLOCK_SHAPE, Scene, SceneSpec
 
+from cwsam_geo.atomic import atomic_output, check_output
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import CwsamGeoError, OutputError, UsageError
-from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.atomic import atomic_output, check_output
 from cwsam_geo.io.raster_sink import RasterLayout, RasterSink, raster_sink
 
 UNITS_TEXT = {"db": "dB", "power": "power", "amplitude": "amplitude"}

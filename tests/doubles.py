@@ -4,10 +4,10 @@ import numpy as np
 from affine import Affine
 from rasterio.crs import CRS
 
-from cwsam_geo.grid import SceneGrid
-from cwsam_geo.legend import Legend
-from cwsam_geo.ops import NumpyOps
-from cwsam_geo.preprocess import ImageStack, PreprocessSpec, SceneBands
+from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.predictor import NumpyOps
+from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
 
 UTM = CRS.from_epsg(32633)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from cwsam_geo.legend import Legend
-from cwsam_geo.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 DATA = Path(__file__).parent / "data"
 TINY_CHECKPOINT = DATA / "golden_tiny_reference.pth"

@@ -2,9 +2,10 @@
 
 import torch
 
-from cwsam_geo.model.build import BACKBONES, Architecture, Backbone, Cwsam
-from cwsam_geo.model.bundle import BundleHeader, ModelBundle
-from cwsam_geo.preprocess import PreprocessSpec, amplitude8_spec
+from cwsam_geo.core.preprocess import PreprocessSpec, amplitude8_spec
+from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture, Backbone
+from cwsam_geo.model.network.cwsam import Cwsam
 
 MICRO = Backbone(
     "custom", dim=32, depth=2, heads=2, global_blocks=(1,), patch_size=8, window=4,

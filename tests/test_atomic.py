@@ -5,8 +5,8 @@ import pytest
 import torch
 from disks import small_disk
 
+from cwsam_geo.atomic import atomic_output
 from cwsam_geo.errors import OutputError, UsageError
-from cwsam_geo.io.atomic import atomic_output
 
 
 def write(path, text="new", **options):

@@ -26,10 +26,10 @@ import simulated_water  # noqa: E402
 from vectorize import make_raster  # noqa: E402
 
 import cwsam_geo  # noqa: E402
-from cwsam_geo.grid import Window  # noqa: E402
-from cwsam_geo.legend import Legend  # noqa: E402
-from cwsam_geo.preprocess import SceneBands  # noqa: E402
-from cwsam_geo.stream import RowBand  # noqa: E402
+from cwsam_geo.core.grid import Window  # noqa: E402
+from cwsam_geo.core.legend import Legend  # noqa: E402
+from cwsam_geo.core.preprocess import SceneBands  # noqa: E402
+from cwsam_geo.prediction.stream import RowBand  # noqa: E402
 
 SCRIPTS = sorted(
     path.name

@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwsam_geo.blend import BLENDS, Blender, profile, shares
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.predictor import NumpyOps
+from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import UsageError
-from cwsam_geo.grid import TilePlan, Window
-from cwsam_geo.ops import NumpyOps
+from cwsam_geo.prediction.blend import BLENDS, Blender, profile, shares
 
 
 @st.composite

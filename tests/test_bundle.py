@@ -16,17 +16,16 @@ from models import MICRO, gray_bundle, random_bundle, s1_spec
 
 from cwsam_geo.errors import ModelError, OutputError, UsageError
 from cwsam_geo.model import store
-from cwsam_geo.model.build import Architecture
-from cwsam_geo.model.bundle import ModelBundle, read_header
-from cwsam_geo.model.checkpoints import find_checkpoint
-from cwsam_geo.model.header import BaseReference, BundleHeader
-from cwsam_geo.model.tensors import (
+from cwsam_geo.model.bundles.bundle import BaseReference, BundleHeader, ModelBundle, read_header
+from cwsam_geo.model.bundles.tensors import (
     expected_shapes,
     fit_positions,
     position_names,
     tensors_sha256,
     trainable_names,
 )
+from cwsam_geo.model.network.architecture import Architecture
+from cwsam_geo.model.upstream.published import find_checkpoint
 
 K3 = legend(3)
 

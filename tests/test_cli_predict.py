@@ -24,16 +24,16 @@ from rasterio.rpc import RPC
 from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from cwsam_geo import PredictOptions, PredictOutputs, predict_scene
-from cwsam_geo.blend import BLENDS
 from cwsam_geo.cli import options as options_cli
 from cwsam_geo.cli import predict as predict_cli
 from cwsam_geo.cli.main import main
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
-from cwsam_geo.legend import Legend
 from cwsam_geo.model.store import load_full
-from cwsam_geo.options import DEFAULT_MODEL
-from cwsam_geo.units import UNITS_OPTIONS
+from cwsam_geo.prediction.blend import BLENDS
+from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
+from cwsam_geo.prediction.predict_scene import predict_scene
+from cwsam_geo.scene.units import UNITS_OPTIONS
 
 CLASSES = legend(5, first=3)
 TRANSFORM = Affine(10, 0, 5e5, 0, -10, 6e6)
@@ -657,7 +657,7 @@ def test_the_weights_are_held_once(tmp_path, models, scene, monkeypatch):
             gc.collect()
             alive.append(bundles[0]())
 
-    monkeypatch.setattr("cwsam_geo.api.load_full", load)
+    monkeypatch.setattr("cwsam_geo.prediction.predict_scene.load_full", load)
     options = PredictOptions(models / "s1.safetensors")
     predict_scene(scene, tmp_path / "m.tif", options, on_event=on_event)
     assert set(alive) == {None}

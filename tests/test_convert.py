@@ -12,16 +12,16 @@ from golden import FUSAR_1, TINY_CHECKPOINT, images, numbers, relative_error
 from safetensors.torch import save_file
 
 from cwsam_geo.cli.main import describe, main
+from cwsam_geo.core.preprocess import amplitude8_spec
 from cwsam_geo.errors import ModelError
-from cwsam_geo.model import sam, store
-from cwsam_geo.model.build import BACKBONES
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.convert import ConvertOptions, convert, sam_frozen_tensors
-from cwsam_geo.model.header import BaseReference
-from cwsam_geo.model.predictor import load_model
-from cwsam_geo.model.tensors import tensors_sha256, trainable_names
-from cwsam_geo.model.upstream import infer_backbone
-from cwsam_geo.preprocess import amplitude8_spec
+from cwsam_geo.model import store
+from cwsam_geo.model.bundles.bundle import BaseReference, ModelBundle
+from cwsam_geo.model.bundles.tensors import tensors_sha256, trainable_names
+from cwsam_geo.model.network import sam
+from cwsam_geo.model.network.architecture import BACKBONES
+from cwsam_geo.model.runtime.predictor import load_model
+from cwsam_geo.model.upstream.checkpoint import infer_backbone
+from cwsam_geo.model.upstream.convert import ConvertOptions, convert, sam_frozen_tensors
 
 LEGEND_YAML = "classes:\n" + "".join(
     f'  - {{code: {e.code}, name: {e.name}, color: "{e.color}"}}\n' for e in FUSAR_1.entries

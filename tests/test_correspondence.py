@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from training_scenes import LEGEND, blobs, write_raster
 
-from cwsam_geo.assessment import evaluate
-from cwsam_geo.correspondence import Wishes, absent_names, channels_of_values, comparable_classes
 from cwsam_geo.errors import UsageError
-from cwsam_geo.evaluation import EvaluateOptions
+from cwsam_geo.evaluation.class_match import absent_names, channels_of_values, comparable_classes
+from cwsam_geo.evaluation.evaluate import evaluate
+from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
 
 
 def channels(values, **wishes):

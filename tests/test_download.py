@@ -14,10 +14,11 @@ from models import random_bundle
 
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import ModelError, OutputError, UsageError
-from cwsam_geo.model import checkpoints, store
-from cwsam_geo.model import download as download_module
-from cwsam_geo.model.checkpoints import CHECKPOINTS, Checkpoint, find_checkpoint
-from cwsam_geo.model.download import Patience, download
+from cwsam_geo.model import store
+from cwsam_geo.model.upstream import download as download_module
+from cwsam_geo.model.upstream import published as checkpoints
+from cwsam_geo.model.upstream.download import Patience, download
+from cwsam_geo.model.upstream.published import CHECKPOINTS, Checkpoint, find_checkpoint
 
 CONTENT = os.urandom(3_000_001)
 SWIFT = Patience(attempts=3, pause_s=0.0, timeout_s=5)

@@ -15,15 +15,15 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from sklearn.metrics import confusion_matrix
 
-from cwsam_geo import tally
-from cwsam_geo.assessment import evaluate
-from cwsam_geo.correspondence import Wishes
+from cwsam_geo.core import windows
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import CwsamGeoError, LegendError, SceneError, UsageError
-from cwsam_geo.evaluation import EvaluateOptions
-from cwsam_geo.grid import Window
-from cwsam_geo.io.features import Layer
-from cwsam_geo.legend import Legend
-from cwsam_geo.vectorization import vectorize
+from cwsam_geo.evaluation import pixels as tally
+from cwsam_geo.evaluation.evaluate import evaluate
+from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
+from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.vectorization.vectorize import vectorize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was")
 
@@ -375,7 +375,7 @@ def test_large_polygons_are_the_same_in_small_windows(
     path = tmp_path / "truth.gpkg"
     frame([half(0, 0, 80, 60), shapely.Polygon(ring)], kind=["water", "trees"]).to_file(path)
     whole = evaluate(map_file, path).counts
-    monkeypatch.setattr(tally, "_WINDOW_PIXELS", 80 * 7)
+    monkeypatch.setattr(windows, "_WINDOW_PIXELS", 80 * 7)
     assert (evaluate(map_file, path).counts == whole).all()
     assert whole[1].sum() == pytest.approx(np.pi * 25**2, rel=0.05)
 
@@ -400,7 +400,7 @@ def test_area_of_interest(tmp_path, rng, map_array, map_file):
 def test_mapped_pixels_far_from_the_reference_have_none(
     tmp_path, map_array, map_file, monkeypatch, kind, pixels
 ):
-    monkeypatch.setattr(tally, "_WINDOW_PIXELS", pixels)
+    monkeypatch.setattr(windows, "_WINDOW_PIXELS", pixels)
     reference = tmp_path / "truth.gpkg"
     if kind == "raster":
         place = NORTH_UP * Affine.translation(20, 30)
@@ -615,8 +615,8 @@ def test_windows_partition_any_area(shape, block, data):
     area = Window(top, left, shape[0] - top, shape[1] - left)
     seen = np.zeros(shape, int)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tally, "_WINDOW_PIXELS", 1000)
-        for window in tally.windows_over(area, block):
+        patch.setattr(windows, "_WINDOW_PIXELS", 1000)
+        for window in windows.windows_over(area, block):
             assert window.height * window.width <= max(2000, block[0] * block[1])
             seen[window.slices] += 1
     assert (seen[area.slices] == 1).all()

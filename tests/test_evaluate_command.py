@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 
 from cwsam_geo.cli import main as entry
-from cwsam_geo.legend import Legend
+from cwsam_geo.core.legend import Legend
 
 LEGEND = Legend.from_list(
     [

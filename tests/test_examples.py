@@ -16,7 +16,7 @@ import pytest
 import rasterio
 
 from cwsam_geo.cli.main import COMMANDS, cli
-from cwsam_geo.model.bundle import read_header
+from cwsam_geo.model.bundles.bundle import read_header
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXTS = [EXAMPLES / "README.md", EXAMPLES / "get_scenes.md"]

@@ -14,18 +14,18 @@ from hypothesis import strategies as st
 from models import MICRO, SMALL, random_bundle
 
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.model.adapters import low_pass
-from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
-from cwsam_geo.model.convert import convert
-from cwsam_geo.model.device import check_compile, resolve_precision
-from cwsam_geo.model.encoder import Attention
-from cwsam_geo.model.fast import FastCwsam, accelerate
-from cwsam_geo.model.fast.allocator import tune_allocator
+from cwsam_geo.model.device import check_compile, resolve_precision, tune_allocator
 from cwsam_geo.model.fast.arithmetic import Arithmetic, choose_arithmetic, onednn_works
+from cwsam_geo.model.fast.attention import RelativePositions
+from cwsam_geo.model.fast.cwsam import FastCwsam, accelerate
+from cwsam_geo.model.fast.encoder import LowPass
 from cwsam_geo.model.fast.layout import TokenLayout
-from cwsam_geo.model.fast.lowpass import LowPass
-from cwsam_geo.model.fast.positions import RelativePositions
-from cwsam_geo.model.predictor import LoadedModel, load_model
+from cwsam_geo.model.network.adapters import low_pass
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.cwsam import Cwsam
+from cwsam_geo.model.network.encoder import Attention
+from cwsam_geo.model.runtime.predictor import LoadedModel, load_model
+from cwsam_geo.model.upstream.convert import convert
 
 MAX_ERROR = 1e-5
 MIN_AGREEMENT = 0.9999
@@ -319,7 +319,7 @@ def test_fused_attention_gets_channels_it_can_take(backbone, monkeypatch):
 
 FAULTS = """
 import resource, torch
-from cwsam_geo.model.fast.allocator import tune_allocator
+from cwsam_geo.model.device import tune_allocator
 print(int(tune_allocator()))
 faults = []
 for _ in range(8):

@@ -16,18 +16,18 @@ from rasterio.transform import from_origin
 from test_convert import sam_state
 
 from cwsam_geo.cli.main import main
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.metrics import Scores
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.finetuning import finetune
-from cwsam_geo.legend import Legend
-from cwsam_geo.metrics import Scores
-from cwsam_geo.model.bundle import ModelBundle, read_header
-from cwsam_geo.model.predictor import load_model
+from cwsam_geo.finetuning.data.prepare import region_data
+from cwsam_geo.finetuning.finetune import finetune
+from cwsam_geo.finetuning.options import FinetuneOptions
+from cwsam_geo.finetuning.region.region_file import load_region
+from cwsam_geo.finetuning.report.files import OutputPaths
+from cwsam_geo.model.bundles.bundle import ModelBundle, read_header
+from cwsam_geo.model.bundles.tensors import expected_shapes, tensors_sha256, trainable_names
+from cwsam_geo.model.runtime.predictor import load_model
 from cwsam_geo.model.store import load_full
-from cwsam_geo.model.tensors import expected_shapes, tensors_sha256, trainable_names
-from cwsam_geo.train.job import FinetuneOptions
-from cwsam_geo.train.outputs import OutputPaths
-from cwsam_geo.train.prepare import region_data
-from cwsam_geo.train.region_file import load_region
 
 CLASSES = [
     {"code": 1, "name": "water", "color": "#0000ff"},
@@ -247,7 +247,7 @@ def test_scenes_of_single_band_files_are_told_with_their_labels(place):
 
 
 def test_pictures_are_left_out_where_matplotlib_is_missing(place, monkeypatch):
-    for module in ("cwsam_geo.train.outputs", "cwsam_geo.finetuning"):
+    for module in ("cwsam_geo.finetuning.report.files", "cwsam_geo.finetuning.finetune"):
         monkeypatch.setattr(f"{module}.can_draw", lambda: False)
     events = []
     result = finetune(place / "region.yaml", place / "m.safetensors", on_event=events.append)
@@ -324,7 +324,7 @@ def test_sams_vit_b_trains_and_saves_exactly_the_expected_keys(place):
 
 def vit_b_state():
     """SAM ViT-B's names and shapes with random weights."""
-    from cwsam_geo.model import sam
+    from cwsam_geo.model.network import sam
 
     modeling = sys.modules[sam._PRIVATE]
     model = modeling.Sam(
@@ -356,7 +356,7 @@ def kill_in_epoch(place, epoch):
     code = (
         "import os, torch\n"
         "torch.set_num_threads(1)\n"
-        "from cwsam_geo.finetuning import finetune\n"
+        "from cwsam_geo.finetuning.finetune import finetune\n"
         "def tell(event):\n"
         f"    if event['event'] == 'progress' and event['epoch'] == {epoch}:\n"
         "        os.kill(os.getpid(), 9)\n"

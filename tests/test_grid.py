@@ -6,7 +6,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
-from cwsam_geo.grid import SceneGrid, Window, same_grid
+from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 
 UTM = CRS.from_epsg(32633)
 NORTH_UP = Affine(10, 0, 5e5, 0, -10, 6e6)

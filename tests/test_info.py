@@ -10,13 +10,16 @@ from doubles import legend
 from models import MICRO, gray_bundle, random_bundle
 from test_source import UTM, write
 
-from cwsam_geo.api import PredictOptions, PredictOutputs, predict_scene
 from cwsam_geo.cli.main import main
+from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.grid import SceneGrid, TilePlan
-from cwsam_geo.info import InfoOptions, describe
-from cwsam_geo.memory import expected_memory
-from cwsam_geo.model.build import BACKBONES, Architecture
+from cwsam_geo.info.describe import describe
+from cwsam_geo.info.options import InfoOptions
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.prediction.memory import expected_memory
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+from cwsam_geo.prediction.predict_scene import predict_scene
 
 
 @pytest.fixture(scope="module")

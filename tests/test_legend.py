@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cwsam_geo.core.legend import Legend, LegendEntry
 from cwsam_geo.errors import LegendError
-from cwsam_geo.legend import Legend, LegendEntry
 
 CLASSES = [
     {"code": 0, "name": "water", "color": "#0000ff"},

@@ -14,11 +14,12 @@ from doubles import legend
 from models import random_bundle
 from rasterio.crs import CRS
 
-from cwsam_geo.assessment import evaluate
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import UsageError
-from cwsam_geo.evaluation import EvaluateOptions
-from cwsam_geo.vectorization import VectorizeOptions, vectorize
+from cwsam_geo.evaluation.evaluate import evaluate
+from cwsam_geo.evaluation.options import EvaluateOptions
+from cwsam_geo.vectorization.options import VectorizeOptions
+from cwsam_geo.vectorization.vectorize import vectorize
 
 pytestmark = pytest.mark.filterwarnings("ignore:'crs' was", "ignore:More than one layer")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
-from cwsam_geo.metrics import Scores, confusion_matrix, stratified_estimates
+from cwsam_geo.core.metrics import Scores, confusion_matrix, stratified_estimates
 
 # Olofsson et al. (2014), table 8: deforestation, forest gain, stable forest, stable non-forest;
 # rows are the map, which is the stratum.

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from models import MICRO
 
 from cwsam_geo.errors import ModelError
-from cwsam_geo.model import sam
-from cwsam_geo.model.adapters import Trained, low_pass
-from cwsam_geo.model.build import BACKBONES, Architecture, Cwsam
-from cwsam_geo.model.convert import convert
-from cwsam_geo.model.encoder import Attention, Block
+from cwsam_geo.model.network import sam
+from cwsam_geo.model.network.adapters import Trained, low_pass
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.cwsam import Cwsam
+from cwsam_geo.model.network.encoder import Attention, Block
+from cwsam_geo.model.upstream.convert import convert
 
 QUIRKS = {"scrambled_prompt": True, "attend_padding": True, "classes_fastest": True}
 MAX_ERROR = 1e-5
@@ -68,7 +69,7 @@ def test_tiny_model_gives_the_authors_numbers():
 
 @torch.inference_mode()
 def test_tiny_logits_come_to_the_authors_full_resolution():
-    from cwsam_geo.model.predictor import TorchOps
+    from cwsam_geo.model.runtime.torch_ops import TorchOps
 
     golden = numbers()
     model = convert(TINY_CHECKPOINT, FUSAR_1).bundle.build()

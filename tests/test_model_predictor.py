@@ -10,12 +10,12 @@ from models import MICRO, SMALL, random_bundle
 
 import cwsam_geo
 from cwsam_geo.cli.main import describe
+from cwsam_geo.core.predictor import NumpyOps
+from cwsam_geo.core.preprocess import SceneBands
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 from cwsam_geo.model import device as device_module
-from cwsam_geo.model import predictor as predictor_module
-from cwsam_geo.model import store, transfer
-from cwsam_geo.model.build import BACKBONES, Architecture
+from cwsam_geo.model import store
 from cwsam_geo.model.device import (
     auto_batch_size,
     fused_tile_bytes,
@@ -23,11 +23,12 @@ from cwsam_geo.model.device import (
     resolve_precision,
     tile_bytes,
 )
-from cwsam_geo.model.ops import TorchOps
-from cwsam_geo.model.predictor import LoadedModel, TorchPredictor, load_model
-from cwsam_geo.ops import NumpyOps
-from cwsam_geo.predict import MapJob, Sinks, map_scene
-from cwsam_geo.preprocess import SceneBands
+from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.runtime import predictor as predictor_module
+from cwsam_geo.model.runtime import transfer
+from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor, load_model
+from cwsam_geo.model.runtime.torch_ops import TorchOps
+from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)

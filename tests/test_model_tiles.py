@@ -8,11 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import random_bundle
 
-from cwsam_geo.model.predictor import LoadedModel, TorchPredictor
-from cwsam_geo.model.tiles import RawStack, preprocess
-from cwsam_geo.model.transfer import Uploads
-from cwsam_geo.predict import MapJob, Sinks, map_scene
-from cwsam_geo.preprocess import SCALINGS, UNITS, ImageStack, PreprocessSpec, SceneBands, to_power
+from cwsam_geo.core.preprocess import (
+    SCALINGS,
+    UNITS,
+    ImageStack,
+    PreprocessSpec,
+    SceneBands,
+    to_power,
+)
+from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
+from cwsam_geo.model.runtime.raw_tiles import RawStack, preprocess
+from cwsam_geo.model.runtime.transfer import Uploads
+from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
 
 CPU = torch.device("cpu")
 K3 = legend(3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cwsam_geo.model.transfer import Fetched, LateCheck, Stopwatch, Uploads, pinned
+from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads, pinned
 
 CPU = torch.device("cpu")
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -6,11 +6,11 @@ from doubles import PLAIN_BANDS, ArraySink, ArraySource, OwnValuePredictor, lege
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cwsam_geo import predict
-from cwsam_geo.blend import BLENDS
+from cwsam_geo.core.preprocess import ImageStack
 from cwsam_geo.errors import ModelError, OutputError, SceneError
-from cwsam_geo.predict import MapJob, Sinks, even_batch, map_scene
-from cwsam_geo.preprocess import ImageStack
+from cwsam_geo.prediction import pipeline as predict
+from cwsam_geo.prediction.blend import BLENDS
+from cwsam_geo.prediction.pipeline import MapJob, Sinks, even_batch, map_scene
 
 
 @st.composite

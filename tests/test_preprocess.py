@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cwsam_geo.errors import ModelError
-from cwsam_geo.preprocess import (
+from cwsam_geo.core.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     PreprocessSpec,
@@ -17,6 +16,7 @@ from cwsam_geo.preprocess import (
     to_db,
     to_power,
 )
+from cwsam_geo.errors import ModelError
 
 S1 = PreprocessSpec(
     bands=("VV", "VH"),

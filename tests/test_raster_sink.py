@@ -18,8 +18,9 @@ from rasterio.crs import CRS
 from rasterio.env import get_gdal_config
 from rio_cogeo.cogeo import cog_validate
 
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import OutputError, UsageError
-from cwsam_geo.grid import SceneGrid, TilePlan, Window
 from cwsam_geo.io.raster_sink import BLOCK, BlockAssembler, RasterLayout, raster_sink
 
 # Digits that a decimal round trip would lose.
@@ -302,7 +303,7 @@ FULL_DISK = """
     import numpy as np, sys
     sys.path.insert(0, {tests!r})
     from doubles import *
-    from cwsam_geo.grid import SceneGrid, Window
+    from cwsam_geo.core.grid import SceneGrid, Window
     from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
     side = {side}
     noise = np.random.default_rng(0).integers(0, 255, (side, side)).astype(np.uint8)

@@ -57,7 +57,7 @@ def test_the_python_example_works(folder, monkeypatch):
 
 def test_the_region_shown_is_one_that_finetune_reads(folder, monkeypatch):
     from cwsam_geo.errors import CwsamGeoError
-    from cwsam_geo.train.region_file import load_region
+    from cwsam_geo.finetuning.region.region_file import load_region
 
     (text,) = blocks("yaml")
     (folder / "region.yaml").write_text(text)

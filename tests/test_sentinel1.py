@@ -28,19 +28,21 @@ from products import (
 from test_units import spec
 
 from cwsam_geo.cli.main import main
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.preprocess import amplitude8_spec
 from cwsam_geo.errors import SceneError
-from cwsam_geo.grid import Window
-from cwsam_geo.info import InfoOptions, describe
-from cwsam_geo.io import product_xml
-from cwsam_geo.io.crop import crop_to_aoi, crop_to_bounds
-from cwsam_geo.io.sentinel1 import FLOOR, missing_table, table_files
-from cwsam_geo.io.sentinel1_tables import read_sigma_nought
-from cwsam_geo.io.source import open_source
-from cwsam_geo.legend import Legend
-from cwsam_geo.preprocess import amplitude8_spec
-from cwsam_geo.reading import plan_reading
-from cwsam_geo.train.prepare import region_data
-from cwsam_geo.train.region_file import load_region
+from cwsam_geo.finetuning.data.prepare import region_data
+from cwsam_geo.finetuning.region.region_file import load_region
+from cwsam_geo.info.describe import describe
+from cwsam_geo.info.options import InfoOptions
+from cwsam_geo.scene.crop import crop_to_aoi, crop_to_bounds
+from cwsam_geo.scene.reading import plan_reading
+from cwsam_geo.scene.sentinel1 import xml as product_xml
+from cwsam_geo.scene.sentinel1.calibration import FLOOR
+from cwsam_geo.scene.sentinel1.product import missing_table, table_files
+from cwsam_geo.scene.sentinel1.tables import read_sigma_nought
+from cwsam_geo.scene.source import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 

@@ -20,9 +20,9 @@ from simulator.landscape import BARE, BUILT, CROPS, LEGEND, TREES, WATER, Landsc
 from simulator.radar import Radar  # noqa: E402
 from simulator.scene import Scene, SceneSpec  # noqa: E402
 
+from cwsam_geo.core.grid import Window  # noqa: E402
+from cwsam_geo.core.legend import NODATA  # noqa: E402
 from cwsam_geo.errors import UsageError  # noqa: E402
-from cwsam_geo.grid import Window  # noqa: E402
-from cwsam_geo.legend import NODATA  # noqa: E402
 
 SPEC = SceneSpec(height=600, width=1100, seed=4)
 

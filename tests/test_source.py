@@ -19,11 +19,11 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
+from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.grid import Window
-from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
-from cwsam_geo.io.sample import sample_statistics
-from cwsam_geo.io.source import open_source
+from cwsam_geo.io.raster_file import environment, is_remote, open_dataset, reason, shown
+from cwsam_geo.scene.sampling import sample_statistics
+from cwsam_geo.scene.source import open_source
 
 UTM = Affine(10, 0, 500000, 0, -10, 5600000)
 

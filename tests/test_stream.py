@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwsam_geo.errors import OutputError
-from cwsam_geo.stream import Backlog
+from cwsam_geo.prediction.stream import Backlog
 
 
 def backlog_threads():

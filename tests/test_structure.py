@@ -1,86 +1,197 @@
-"""The arrows of the design: who may import whom."""
+"""The arrows of the design: who may import whom.
+
+A unit is a first folder or a file of the package's root. Imports under ``TYPE_CHECKING`` and inside
+functions count as all others do. Run as a script, this prints the figures of the whole structure.
+"""
 
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "cwsam_geo"
-BASE = {
-    "errors", "grid", "legend", "preprocess", "ops", "blend", "metrics", "tally", "units",
-    "matching", "fill",
-}  # fmt: skip
 FORBIDDEN_FILES = {"utils.py", "helpers.py", "misc.py"}
+MAX_LINES = 400
 
+GROUND = {"errors", "_version"}
+"""Units that every other may import."""
 
-def modules():
-    return sorted(PACKAGE.rglob("*.py"))
-
-
-def room(path):
-    """The part of the house that a module belongs to."""
-    return room_of(path.relative_to(PACKAGE).with_suffix("").parts)
-
-
-def room_of(parts):
-    # Atomic outputs serve everyone who writes.
-    return "base" if parts[0] in BASE or parts[:2] == ("io", "atomic") else parts[0]
-
-
-def imports(path):
-    """All imports of a module, but for those that only type checkers see."""
-    found = set()
-
-    def visit(node):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if isinstance(node, ast.Import):
-            found.update(a.name for a in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(path.read_text()))
-    return found
-
-
-def own_rooms(path):
-    names = [tuple(i.split(".")[1:]) for i in imports(path) if i.startswith("cwsam_geo.")]
-    return {room_of(n) for n in names} - {room(path)}
-
-
+ANY = None
 ALLOWED = {
-    "base": set(),
-    "io": {"base"},
-    "model": {"base"},
-    "stream": {"base", "io"},
-    "undeclared": {"base", "io"},
-    "reading": {"base", "io", "undeclared"},
-    "predict": {"base", "io", "stream"},
-    "vectorization": {"base", "io"},
-    "train": {"base", "io", "model", "reading"},
+    "errors": set(),
+    "_version": set(),
+    "atomic": set(),
+    "core": set(),
+    "io": {"core", "atomic"},
+    "model": {"core", "atomic"},
+    "scene": {"core", "io"},
+    "vectorization": {"core", "io", "atomic"},
+    "evaluation": {"core", "io", "atomic"},
+    "prediction": {"core", "io", "atomic", "scene", "model", "vectorization"},
+    "finetuning": {"core", "io", "atomic", "scene", "model"},
+    "info": {"core", "io", "scene", "model", "prediction"},
+    "__init__": ANY,
+    "cli": ANY,
 }
 
+LEVELS = {
+    "finetuning": ("targets", "region", {"split", "training"}, "data", "report", "."),
+    "model": ("network", "device", {"bundles", "fast"}, "upstream", "store", "runtime"),
+    "scene": ("sentinel1", "."),
+    "vectorization": ("coverage", "."),
+}
+"""The order of the rooms inside a folder: a room imports only from those left of it. Rooms in one
+set do not import each other. ``.`` stands for the files beside the rooms."""
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_follow_the_arrows(path):
-    allowed = ALLOWED.get(room(path))
-    if allowed is not None:
-        assert own_rooms(path) <= allowed
-    if room(path) == "base":
-        assert not {i.split(".")[0] for i in imports(path)} & {"torch", "geopandas", "pyogrio"}
-        assert "open(" not in path.read_text().replace("_open(", "")
-    if room(path) in ("base", "io", "stream", "predict"):
-        assert "torch" not in {i.split(".")[0] for i in imports(path)}
+WITHOUT_MODEL = {"prediction.pipeline", "prediction.stream", "prediction.blend"}
+"""Modules that take the network as a callable, so that the pipeline is tested without torch."""
+
+PURE = {
+    "core": {"torch", "geopandas", "pyogrio", "pyproj", "shapely"},
+    "vectorization.coverage": {"torch", "geopandas", "pyogrio", "pyproj", "rasterio"},
+}
+"""Folders that open no file, and the libraries that they do without."""
+
+TORCH = {"model", "finetuning"}
+"""Only these units import torch."""
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def unit(module):
+    return module.split(".")[0]
+
+
+@cache
+def imports(module):
+    """Everything that a module imports, as full dotted names."""
+    names = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def libraries(module):
+    return {name.split(".")[0] for name in imports(module)}
+
+
+@cache
+def own_imports(module):
+    """The package's modules that a module imports."""
+    targets = set()
+    for name in imports(module):
+        parts = name.split(".")
+        if parts[0] != "cwsam_geo":
+            continue
+        inside = ".".join(parts[1:])
+        target = inside if inside in MODULES else ".".join(parts[1:-1]) or "__init__"
+        targets.add(target)
+    return targets - {module}
+
+
+def arrows():
+    """Pairs of units of which the first imports the second."""
+    return {
+        (unit(m), unit(t)) for m in MODULES for t in own_imports(m) if unit(m) != unit(t)
+    }  # fmt: skip
+
+
+def levels():
+    """For each unit, the length of the longest chain of imports below it."""
+    below = {u: {t for s, t in arrows() if s == u} for u in map(unit, MODULES)}
+    height = {}
+
+    def measure(name, above=()):
+        assert name not in above, f"units import each other: {(*above, name)}"
+        if name not in height:
+            height[name] = 1 + max((measure(b, (*above, name)) for b in below[name]), default=0)
+        return height[name]
+
+    return {name: measure(name) for name in below}
+
+
+def circles(graph):
+    """Strongly connected components of two nodes or more (Tarjan's algorithm)."""
+    number, low, stack, components = {}, {}, [], []
+
+    def visit(node):
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for target in graph[node]:
+            if target not in number:
+                visit(target)
+            if target in stack:
+                low[node] = min(low[node], low[target])
+        if low[node] == number[node]:
+            component = stack[stack.index(node) :]
+            del stack[stack.index(node) :]
+            if len(component) > 1:
+                components.append(sorted(component))
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return components
+
+
+def floor(folder, module):
+    """Position of a module's room in the order of its folder, and the room's name."""
+    parts = module.split(".")[1:]
+    room = parts[0] if parts else "."
+    for position, rooms in enumerate(LEVELS[folder]):
+        if room in ({rooms} if isinstance(rooms, str) else rooms):
+            return position, room
+    position = next((i for i, r in enumerate(LEVELS[folder]) if r == "."), None)
+    assert position is not None, f"LEVELS does not name {module}"
+    return position, "."
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_follow_the_arrows(module):
+    assert unit(module) in ALLOWED, "a new unit: give it a place in ALLOWED and in DESIGN.md"
+    allowed = ALLOWED[unit(module)]
+    if allowed is not ANY:
+        assert {unit(t) for t in own_imports(module)} <= allowed | GROUND | {unit(module)}
+    if module in WITHOUT_MODEL:
+        assert "model" not in {unit(t) for t in own_imports(module)}
+    if unit(module) not in TORCH:
+        assert "torch" not in libraries(module)
+    for folder, heavy in PURE.items():
+        if module == folder or module.startswith(f"{folder}."):
+            assert not libraries(module) & heavy
+            assert " open(" not in MODULES[module].read_text()
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if unit(m) in LEVELS and m != unit(m)])
+def test_rooms_of_a_folder_have_an_order(module):
+    folder = unit(module)
+    position, room = floor(folder, module)
+    for target in own_imports(module):
+        if unit(target) == folder and target != folder:
+            below, other = floor(folder, target)
+            assert below < position or other == room, f"{module} imports {target}"
+
+
+def test_no_modules_import_each_other():
+    assert circles({module: own_imports(module) for module in MODULES}) == []
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
 def test_modules_are_short_and_have_speaking_names(path):
     assert path.name not in FORBIDDEN_FILES
-    assert len(path.read_text().splitlines()) <= 320
+    assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
 def test_help_does_not_import_what_is_heavy():
@@ -103,3 +214,24 @@ def test_what_the_package_promises_is_there_and_no_module_has_its_name():
         assert callable(getattr(cwsam_geo, name))
         assert not (PACKAGE / f"{name}.py").exists()
         assert not (PACKAGE / name).exists()
+
+
+def figures():
+    """Figures of the structure, for people."""
+    height = levels()
+    up = [(s, t) for s, t in arrows() if height[t] >= height[s]]
+    graph = {module: own_imports(module) for module in MODULES}
+    return {
+        "units": len(height),
+        "levels": max(height.values()),
+        "arrows": len(arrows()),
+        "arrows that run back up": len(up),
+        "circles": len(circles(graph)),
+        "files at the root": len([p for p in MODULES.values() if p.parent == PACKAGE]),
+        "files": len(MODULES),
+    }
+
+
+if __name__ == "__main__":
+    for figure, value in figures().items():
+        print(f"{value:5}  {figure}")

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
-from cwsam_geo.train.pairs import find_pairs
-from cwsam_geo.train.region_file import load_region, parse_region
+from cwsam_geo.finetuning.region.pairs import find_pairs
+from cwsam_geo.finetuning.region.region_file import load_region, parse_region
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

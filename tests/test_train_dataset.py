@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_scenes import PLACE, UTM, blobs, region, write_raster, write_scene
 
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.preprocess import PreprocessSpec
 from cwsam_geo.errors import LegendError, SceneError, UsageError
-from cwsam_geo.grid import Window
-from cwsam_geo.preprocess import PreprocessSpec
-from cwsam_geo.train.augment import replace_part, times_power, vary
-from cwsam_geo.train.prepare import region_data
-from cwsam_geo.train.region_file import parse_region
-from cwsam_geo.train.regions import TRAIN, UNUSED, VAL
+from cwsam_geo.finetuning.data.augment import replace_part, times_power, vary
+from cwsam_geo.finetuning.data.prepare import region_data
+from cwsam_geo.finetuning.region.region_file import parse_region
+from cwsam_geo.finetuning.split.roles import TRAIN, UNUSED, VAL
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 PLAIN = {"augment": []}

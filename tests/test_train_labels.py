@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from training_scenes import LEGEND, PLACE, UTM, blobs, write_raster, write_scene
 
+from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import LegendError, SceneError, UsageError
-from cwsam_geo.grid import Window
-from cwsam_geo.io.features import Layer
-from cwsam_geo.io.source import open_source
-from cwsam_geo.train.class_sets import CELL, ClassSets, count_cells, joined
-from cwsam_geo.train.config import LabelledScene
-from cwsam_geo.train.labels import LabelRaster, scan_labels
-from cwsam_geo.train.pairs import Pair
+from cwsam_geo.finetuning.data.labels import LabelRaster, scan_labels
+from cwsam_geo.finetuning.region.config import LabelledScene
+from cwsam_geo.finetuning.region.pairs import Pair
+from cwsam_geo.finetuning.targets.class_sets import CELL, ClassSets, count_cells, joined
+from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.scene.source import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was")
 SHAPE = (150, 210)
@@ -164,7 +164,7 @@ def test_a_map_of_what_the_labels_cannot_hold_is_refused(tmp_path, rng, truth, s
 
 
 def test_classes_that_share_a_colour_cannot_be_decoded(tmp_path, rng, truth):
-    from cwsam_geo.legend import Legend
+    from cwsam_geo.core.legend import Legend
 
     twins = Legend.from_list([{"code": i, "name": str(i), "color": "#0000ff"} for i in (1, 2)])
     scene = write_scene(tmp_path / "s.tif", rng, truth, transform=None, crs=None)
@@ -227,7 +227,7 @@ def test_labels_without_crs_for_a_scene_with_one(tmp_path, rng, scene, truth):
 
 def test_more_sets_than_a_byte_holds(tmp_path, rng):
     """200 classes and their pairs: rows beyond 255 come back as they were."""
-    from cwsam_geo.legend import Legend
+    from cwsam_geo.core.legend import Legend
 
     many = Legend.from_list(
         [{"code": i, "name": f"c{i}", "color": f"#0000{i:02x}"} for i in range(200)]

@@ -20,16 +20,14 @@ from training_doubles import (
     run_with_checkpoint,
 )
 
+from cwsam_geo.core.metrics import Scores, confusion_matrix
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.metrics import Scores, confusion_matrix
-from cwsam_geo.train.loop import Trainer
-from cwsam_geo.train.losses import SegmentationLoss, upsampled
-from cwsam_geo.train.optim import kernels, learning_rate, make_optimizer
-from cwsam_geo.train.recipe import Recipe
-from cwsam_geo.train.samples import EpochBatches, Share, TileBatches, batch_loader
-from cwsam_geo.train.state import RunState, load_checkpoint, save_checkpoint
-from cwsam_geo.train.steps import saved_names
-from cwsam_geo.train.validation import validation_matrix
+from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
+from cwsam_geo.finetuning.training.batches import EpochBatches, Share, TileBatches, batch_loader
+from cwsam_geo.finetuning.training.loop import Trainer, validation_matrix
+from cwsam_geo.finetuning.training.state import RunState, load_checkpoint, save_checkpoint
+from cwsam_geo.finetuning.training.step import kernels, learning_rate, make_optimizer, saved_names
 
 QUICK = Recipe(epochs=2, lr=1e-3, scope="full")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}

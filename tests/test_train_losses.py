@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cwsam_geo.core.metrics import Scores, confusion_matrix
 from cwsam_geo.errors import UsageError
-from cwsam_geo.metrics import Scores, confusion_matrix
-from cwsam_geo.train.losses import (
+from cwsam_geo.finetuning.targets.losses import (
     LOSSES,
     WEIGHT_CAP,
     SegmentationLoss,

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import UsageError
-from cwsam_geo.grid import SceneGrid, Window
+from cwsam_geo.finetuning.region.config import BlockOptions
+from cwsam_geo.finetuning.report.data_summary import write_split
+from cwsam_geo.finetuning.split.assignment import BlockTable, assign_blocks
+from cwsam_geo.finetuning.split.blocks import SplitScene, draw_split
+from cwsam_geo.finetuning.split.roles import TEST, TRAIN, UNUSED, VAL
+from cwsam_geo.finetuning.targets.class_sets import CellCounts, cell_shape, count_cells
 from cwsam_geo.io.geolocation import Geolocation
-from cwsam_geo.train.assignment import BlockTable, assign_blocks
-from cwsam_geo.train.class_sets import CellCounts, cell_shape, count_cells
-from cwsam_geo.train.config import BlockOptions
-from cwsam_geo.train.regions import TEST, TRAIN, UNUSED, VAL
-from cwsam_geo.train.split import SplitScene, draw_split
-from cwsam_geo.train.split_file import write_split
 
 SETS = np.vstack([np.zeros((1, 3), bool), np.eye(3, dtype=bool), [[True, True, False]]])
 UTM = CRS.from_epsg(32633)

@@ -4,16 +4,15 @@ from doubles import legend
 from models import random_bundle
 from test_convert import sam_state
 
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.legend import Legend
+from cwsam_geo.finetuning.start import find_start
 from cwsam_geo.model import store
-from cwsam_geo.model.build import BACKBONES
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.checkpoints import CHECKPOINTS
-from cwsam_geo.model.convert import sam_frozen_tensors
-from cwsam_geo.model.header import BaseReference
-from cwsam_geo.model.tensors import tensors_sha256, trainable_names
-from cwsam_geo.train.start import find_start
+from cwsam_geo.model.bundles.bundle import BaseReference, ModelBundle
+from cwsam_geo.model.bundles.tensors import tensors_sha256, trainable_names
+from cwsam_geo.model.network.architecture import BACKBONES
+from cwsam_geo.model.upstream.convert import sam_frozen_tensors
+from cwsam_geo.model.upstream.published import CHECKPOINTS
 
 HEAD = "decoder.class_upscaling.3"
 

@@ -8,21 +8,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from test_source import write
 
+from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, amplitude8_spec
+from cwsam_geo.core.windows import row_windows, spread_windows
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.grid import SceneGrid
-from cwsam_geo.io.sample import row_windows, sample_statistics, spread_windows
-from cwsam_geo.io.source import open_source
-from cwsam_geo.matching import distribution_warning, match_bands, stretch_for
-from cwsam_geo.preprocess import PreprocessSpec, SceneBands, amplitude8_spec
-from cwsam_geo.reading import plan_reading
-from cwsam_geo.units import (
-    PERCENTS,
-    BandStats,
-    SceneStats,
-    decibels,
-    decide_units,
-    zeros_are_nodata,
-)
+from cwsam_geo.scene.band_match import match_bands
+from cwsam_geo.scene.plausibility import distribution_warning
+from cwsam_geo.scene.reading import plan_reading, stretch_for
+from cwsam_geo.scene.sampling import sample_statistics
+from cwsam_geo.scene.source import open_source
+from cwsam_geo.scene.statistics import PERCENTS, BandStats, SceneStats
+from cwsam_geo.scene.units import decibels, decide_units, zeros_are_nodata
 
 
 def spec(bands=("VV", "VH"), scaling="db", fill=None, quantiles=None):

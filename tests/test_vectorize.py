@@ -10,11 +10,12 @@ from class_rasters import NORTH_UP, ArrayStrips, codes, strip_rows, unhurried, w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cwsam_geo.io.vectors import source as strips_module
-from cwsam_geo.io.vectors.chains import order_chains
-from cwsam_geo.io.vectors.coverage import Drawing, polygons
-from cwsam_geo.io.vectors.lattice import LiveCorners
-from cwsam_geo.vectorization import VectorizeOptions, vectorize
+from cwsam_geo.vectorization import strips as strips_module
+from cwsam_geo.vectorization.coverage.chains import order_chains
+from cwsam_geo.vectorization.coverage.lattice import LiveCorners
+from cwsam_geo.vectorization.coverage.polygons import Drawing, polygons
+from cwsam_geo.vectorization.options import VectorizeOptions
+from cwsam_geo.vectorization.vectorize import vectorize
 
 
 def shapes_of(array, rows, confidence=None, **drawing):
@@ -274,7 +275,7 @@ def test_256_classes_without_nodata(tmp_path):
 
 
 def test_checkerboard_is_announced_and_survived(tmp_path, monkeypatch):
-    from cwsam_geo.io.vectors import job
+    from cwsam_geo.vectorization import vectorize as job
 
     monkeypatch.setattr(job, "_MANY", 10_000)
     array = (np.indices((300, 300)).sum(0) % 2).astype(np.uint8)

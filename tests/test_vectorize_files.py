@@ -28,7 +28,8 @@ from rasterio.enums import ColorInterp
 
 from cwsam_geo.cli.vectorize import command
 from cwsam_geo.errors import CwsamGeoError, LegendError, OutputError, SceneError, UsageError
-from cwsam_geo.vectorization import VectorizeOptions, vectorize
+from cwsam_geo.vectorization.options import VectorizeOptions
+from cwsam_geo.vectorization.vectorize import vectorize
 
 LEGEND = {0: ("water", "#0000ff"), 1: ("trees", "#00aa00"), 2: ("Gebäude & Straßen", "#ff0000")}
 SUFFIXES = ("gpkg", "fgb", "parquet", "geojson")

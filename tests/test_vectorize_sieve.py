@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cwsam_geo.io.vectors import source as strips_module
-from cwsam_geo.io.vectors.sieve import SievedStrips
-from cwsam_geo.vectorization import VectorizeOptions, vectorize
+from cwsam_geo.vectorization import strips as strips_module
+from cwsam_geo.vectorization.coverage.sieve import SievedStrips
+from cwsam_geo.vectorization.options import VectorizeOptions
+from cwsam_geo.vectorization.vectorize import vectorize
 
 EIGHT = np.ones((3, 3), int)
 FOUR = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]])

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 
 import cwsam_geo
 from cwsam_geo.cli.predict import command
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.options import DEFAULT_MODEL
+from cwsam_geo.model.bundles.bundle import ModelBundle
+from cwsam_geo.prediction.options import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights"

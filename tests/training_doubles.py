@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cwsam_geo.legend import Legend
-from cwsam_geo.model.build import Architecture, Backbone, Cwsam
-from cwsam_geo.train.loop import Place, Trainer, TrainingData
-from cwsam_geo.train.processes import OneProcess
-from cwsam_geo.train.recipe import Recipe
-from cwsam_geo.train.state import RunState, load_checkpoint
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.training.loop import Place, Trainer, TrainingData
+from cwsam_geo.finetuning.training.processes import OneProcess
+from cwsam_geo.finetuning.training.state import RunState, load_checkpoint
+from cwsam_geo.model.network.architecture import Architecture, Backbone
+from cwsam_geo.model.network.cwsam import Cwsam
 
 MICRO = Backbone(
     "custom",
@@ -96,7 +97,7 @@ def run_with_checkpoint(path, die_in_epoch=None, batch_size=2, processes=None):
 
 
 if __name__ == "__main__":
-    from cwsam_geo.train.processes import join_processes
+    from cwsam_geo.finetuning.training.processes import join_processes
 
     torch.set_num_threads(1)
     if sys.argv[2] == "together":

@@ -6,7 +6,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from cwsam_geo.legend import Legend
+from cwsam_geo.core.legend import Legend
 
 UTM = "EPSG:32633"
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)

@@ -11,7 +11,7 @@ import click
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option
 
 if TYPE_CHECKING:
-    from cwsam_geo.model.convert import Conversion
+    from cwsam_geo.model.upstream.convert import Conversion
 
 
 @click.command("convert")
@@ -51,10 +51,10 @@ def command(
     sam_vit_b_01ec64.pth. A bundle made from Segment Anything is a base for fine-tuning: its
     adapters are new and untrained, so it cannot map land cover yet.
     """
+    from cwsam_geo.atomic import check_output
     from cwsam_geo.errors import UsageError
-    from cwsam_geo.io.atomic import check_output
     from cwsam_geo.io.legend_file import read_legend
-    from cwsam_geo.model.convert import ConvertOptions, convert
+    from cwsam_geo.model.upstream.convert import ConvertOptions, convert
 
     # Fail before the checkpoint is read, which takes a while.
     check_output(output, overwrite)

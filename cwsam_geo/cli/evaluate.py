@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from cwsam_geo.cli.options import json_option, overwrite_option, quiet_option
-from cwsam_geo.cli.parameters import class_pairs
+from cwsam_geo.cli.options import class_pairs, json_option, overwrite_option, quiet_option
 
 
 @click.command("evaluate")
@@ -65,15 +64,14 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
     Values of REFERENCE that --map does not list are matched by their code, name or colour. The
     class under `ignore:` in the --legend file is left out, unless --ignore names other classes.
     """
-    from cwsam_geo.assessment import evaluate
-    from cwsam_geo.correspondence import Wishes
+    from cwsam_geo.atomic import check_output
     from cwsam_geo.errors import UsageError
-    from cwsam_geo.evaluation import EvaluateOptions
-    from cwsam_geo.io.atomic import check_output
-    from cwsam_geo.io.features import Layer
+    from cwsam_geo.evaluation.evaluate import evaluate
+    from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
+    from cwsam_geo.evaluation.report import text_report, write_html, write_json
     from cwsam_geo.io.figures import new_figure, write_confusion_png
     from cwsam_geo.io.legend_file import read_legend
-    from cwsam_geo.report import text_report, write_html, write_json
+    from cwsam_geo.io.vector_file import Layer
 
     # Fail before the comparison, which may take minutes, if a report cannot be written.
     targets = [path for path in (values["output"], values["html"], values["png"]) if path]

@@ -93,9 +93,9 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **value
     On several GPUs: torchrun --nproc-per-node N -m cwsam_geo.cli.main finetune ...
     """
     from cwsam_geo.errors import UsageError
-    from cwsam_geo.finetuning import finetune
-    from cwsam_geo.train.job import FinetuneOptions
-    from cwsam_geo.train.region_file import load_region, parse_region
+    from cwsam_geo.finetuning.finetune import finetune
+    from cwsam_geo.finetuning.options import FinetuneOptions
+    from cwsam_geo.finetuning.region.region_file import load_region, parse_region
 
     train = {key: values[key] for key in _TRAIN if values[key] is not None}
     # The value is "auto" or a number; region.yaml has a string or an integer here.

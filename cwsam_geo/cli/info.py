@@ -28,7 +28,8 @@ def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     one model (a path, or the name of a known model). With -m, info also reports what predict would
     decide for the scene: bands, units, nodata, tiles and memory.
     """
-    from cwsam_geo.info import InfoOptions, describe
+    from cwsam_geo.info.describe import describe
+    from cwsam_geo.info.options import InfoOptions
 
     description = describe(paths, InfoOptions(**options))
     if as_json:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from cwsam_geo import __version__
+from cwsam_geo._version import __version__
 from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 COMMANDS = {

@@ -11,7 +11,7 @@ import click
 from cwsam_geo.cli.options import json_option, overwrite_option, quiet_option
 
 if TYPE_CHECKING:
-    from cwsam_geo.model.download import Progress
+    from cwsam_geo.model.upstream.download import Progress
 
 _PROGRESS_STEPS = 100  # progress events of a download with --json: one per cent each
 
@@ -35,7 +35,7 @@ def list_models(as_json: bool) -> None:
 
 def _bundles() -> list[dict[str, Any]]:
     from cwsam_geo.errors import ModelError
-    from cwsam_geo.model.bundle import read_header
+    from cwsam_geo.model.bundles.bundle import read_header
     from cwsam_geo.model.store import known_models
 
     entries = []
@@ -56,8 +56,8 @@ def _bundles() -> list[dict[str, Any]]:
 
 
 def _checkpoints() -> list[dict[str, Any]]:
-    from cwsam_geo.model.checkpoints import CHECKPOINTS
     from cwsam_geo.model.store import weight_folders
+    from cwsam_geo.model.upstream.published import CHECKPOINTS
 
     entries = []
     for checkpoint in CHECKPOINTS.values():
@@ -99,9 +99,9 @@ def download_model(
 
     Size and SHA-256 are checked. An interrupted download resumes where it stopped.
     """
-    from cwsam_geo.model.checkpoints import find_checkpoint
-    from cwsam_geo.model.download import download
     from cwsam_geo.model.store import checkout_weights, user_weights
+    from cwsam_geo.model.upstream.download import download
+    from cwsam_geo.model.upstream.published import find_checkpoint
 
     checkpoint = find_checkpoint(name)
     target = Path(folder) if folder else checkout_weights() or user_weights()

@@ -8,16 +8,17 @@ from typing import Any
 import click
 
 from cwsam_geo.cli.options import (
+    auto_or_count,
+    creation_options,
     json_option,
     output_option,
     overwrite_option,
     quiet_option,
     reading_options,
 )
-from cwsam_geo.cli.parameters import auto_or_count, creation_options
 from cwsam_geo.cli.reporting import Reporter
 
-# Copy of the names in cwsam_geo.blend, which imports numpy; a test compares the two.
+# Copy of the names in cwsam_geo.prediction.blend, which imports numpy; a test compares the two.
 BLENDS = ("cosine", "linear", "gaussian", "flat")
 
 
@@ -120,8 +121,8 @@ def command(
     bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid, with the class
     names and colours of the model.
     """
-    from cwsam_geo.api import predict_scene
-    from cwsam_geo.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
+    from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
+    from cwsam_geo.prediction.predict_scene import predict_scene
 
     options = PredictOptions(
         model=values["model"] or DEFAULT_MODEL,

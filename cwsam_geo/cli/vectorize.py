@@ -67,7 +67,8 @@ def command(
     CRS, lengths and areas are in units of the coordinates or in pixels, and the column is called
     area.
     """
-    from cwsam_geo.vectorization import VectorizeOptions, vectorize
+    from cwsam_geo.vectorization.options import VectorizeOptions
+    from cwsam_geo.vectorization.vectorize import vectorize
 
     classes = values.pop("classes")
     options = VectorizeOptions(

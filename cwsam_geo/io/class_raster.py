@@ -14,13 +14,12 @@ from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RioWindow
 
+from cwsam_geo.core.grid import SceneGrid, Window, same_grid
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import SceneError
-from cwsam_geo.grid import SceneGrid, Window, same_grid
 from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
-from cwsam_geo.io.georef import grid_of
 from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.io.opening import environment, is_remote, open_dataset, reason, shown
-from cwsam_geo.legend import Legend
+from cwsam_geo.io.raster_file import environment, grid_of, is_remote, open_dataset, reason, shown
 
 Codes = NDArray[np.int32]
 

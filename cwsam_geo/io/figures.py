@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cwsam_geo.atomic import atomic_output
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io.atomic import atomic_output
 
 _LONGEST_NAME = 24
 """Characters of a class name that fit beside an axis; longer names are cut."""

@@ -13,8 +13,8 @@ from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
 from rasterio.transform import GCPTransformer
 
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.longitudes import rejoined, turned
 
 Floats = NDArray[np.float64]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import LegendError
-from cwsam_geo.legend import Legend
 
 
 def read_legend(path: str | os.PathLike[str]) -> Legend:

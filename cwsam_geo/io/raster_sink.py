@@ -16,11 +16,11 @@ import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
+from cwsam_geo.atomic import atomic_output, check_output, check_room
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import NODATA
 from cwsam_geo.errors import OutputError, UsageError
-from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.io.atomic import atomic_output, check_output, check_room
-from cwsam_geo.io.creation import GDAL_FAILURES, check_creation_options
-from cwsam_geo.legend import NODATA
+from cwsam_geo.io.creation_options import GDAL_FAILURES, check_creation_options
 
 RasterFormat = Literal["COG", "GTiff"]
 """A Cloud Optimized GeoTIFF with overviews, or a plain tiled GeoTIFF without."""

@@ -9,11 +9,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import UsageError
-from cwsam_geo.grid import SceneGrid, Window
 from cwsam_geo.io.class_raster import ClassRaster
-from cwsam_geo.io.features import Features, Layer, Value, burn, is_vector, read_features
 from cwsam_geo.io.geolocation import Geolocation, window_around
+from cwsam_geo.io.vector_file import Features, Layer, Value, burn, is_vector, read_features
 
 
 class Reference(Protocol):

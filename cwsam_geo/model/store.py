@@ -10,11 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from cwsam_geo.errors import ModelError
-from cwsam_geo.model.bundle import ModelBundle, read_header
-from cwsam_geo.model.checkpoints import CHECKPOINTS, named_checkpoint
-from cwsam_geo.model.convert import sam_frozen_tensors
-from cwsam_geo.model.header import BaseReference
-from cwsam_geo.model.tensors import trainable_names
+from cwsam_geo.model.bundles.bundle import BaseReference, ModelBundle, read_header
+from cwsam_geo.model.bundles.tensors import trainable_names
+from cwsam_geo.model.upstream.convert import sam_frozen_tensors
+from cwsam_geo.model.upstream.published import CHECKPOINTS, named_checkpoint
 
 SUFFIX = ".safetensors"
 

@@ -8,8 +8,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.grid import Window
-from cwsam_geo.legend import Legend
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import Legend
 
 from .noise import Floats, Ints, SmoothFields, Words, hashed, mix, salt, unit
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.grid import Window
+from cwsam_geo.core.grid import Window
 
 from .landscape import BARE, BUILT, CROPS, TREES, WATER, Ground, Landscape
 from .noise import Floats, Ints, SmoothFields, gamma_table, hashed, mix, salt, texture_table, unit

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import NODATA
+from cwsam_geo.core.preprocess import Units
 from cwsam_geo.errors import UsageError
-from cwsam_geo.grid import SceneGrid, Window
-from cwsam_geo.legend import NODATA
-from cwsam_geo.preprocess import Units
 
 from .landscape import Landscape
 from .noise import Floats

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwsam_geo.model.decoder import ClassWiseDecoder
 from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.linear import ConvolutionGelu, Linear, Norm, products
+from cwsam_geo.model.network.decoder import ClassWiseDecoder
 
 if TYPE_CHECKING:
-    from cwsam_geo.model.build import Architecture
+    from cwsam_geo.model.network.architecture import Architecture
 
 _HALO = 3
 """Rows of zeros above and below the input of the class convolution, whose kernel is 7 x 7."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cwsam_geo.model.encoder import MLP_ADAPTER_SCALE, Block, Encoder
 from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.attention import GlobalAttention, WindowAttention
 from cwsam_geo.model.fast.layout import TokenLayout
 from cwsam_geo.model.fast.linear import Linear, Norm
-from cwsam_geo.model.fast.lowpass import LowPass
+from cwsam_geo.model.network.adapters import LOW_FREQUENCY_SHARE
+from cwsam_geo.model.network.encoder import MLP_ADAPTER_SCALE, Block, Encoder
 
 if TYPE_CHECKING:
-    from cwsam_geo.model.build import Architecture
+    from cwsam_geo.model.network.architecture import Architecture
 
 
 class FastBlock(nn.Module):
@@ -145,3 +146,37 @@ def _composed(outer: nn.Linear, inner: nn.Linear, arithmetic: Arithmetic) -> Lin
     weight, bias = outer.weight.detach().double(), outer.bias.detach().double()
     inner_weight, inner_bias = inner.weight.detach().double(), inner.bias.detach().double()
     return Linear(weight @ inner_weight, weight @ inner_bias + bias, arithmetic)
+
+
+class LowPass(nn.Module):
+    """Computes ``cwsam_geo.model.network.adapters.low_pass`` for square images of one size."""
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        super().__init__()
+        self._size = size
+        self._half = half = int(math.sqrt(size * size * LOW_FREQUENCY_SHARE) // 2)
+        # The plain form keeps frequencies -half .. half - 1 of a complex spectrum, and takes the
+        # real part of the result. This averages the weights of each frequency and its negative, so
+        # the frequencies -half and half get half the weight.
+        rows = torch.arange(-half, half + 1)
+        mask = _kept(rows, half)[:, None] * _kept(rows, half)[None, :]
+        weights = (mask + mask.flip(0, 1)) / 2
+        # Rows in the order of an unshifted spectrum, columns from frequency 0 up.
+        self._rows = (rows.roll(-half) % size).to(device)
+        self._weights = weights.roll(-half, 0)[:, half:].contiguous().to(device)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns the absolute low-pass values of images (B, C, T, T), float32, same shape."""
+        size, half = self._size, self._half
+        # The filter zeroes all columns beyond ``half``: skip their transforms along the rows.
+        spectrum = torch.fft.rfft(images)[..., : half + 1]
+        spectrum = torch.fft.fft(spectrum, dim=-2)
+        low = torch.zeros_like(spectrum)
+        low[..., self._rows, :] = spectrum[..., self._rows, :] * self._weights
+        low = torch.fft.ifft(low, dim=-2)
+        values: Tensor = torch.fft.irfft(low, n=size)
+        return values.abs_()
+
+
+def _kept(frequency: Tensor, half: int) -> Tensor:
+    return ((frequency >= -half) & (frequency < half)).float()

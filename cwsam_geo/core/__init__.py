@@ -1,0 +1,1 @@
+"""Values and their arithmetic: nothing here imports torch or opens a file."""

@@ -1,0 +1,1 @@
+"""``cwsam-geo evaluate``: a map and a reference to an accuracy assessment."""

@@ -1,0 +1,65 @@
+"""What the user of ``evaluate`` chooses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from cwsam_geo.core.legend import Legend, plain_color
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.vector_file import Layer
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The user's mapping of reference values and map classes.
+
+    Attributes:
+        map: Maps a code, name or colour of the reference to a class of the map (code or name) or
+            to ``ignore``.
+        merge: Maps a class of the map to the class of the map that it is counted as.
+        ignore: Classes of the map, or values of the reference, that do not count.
+
+    Raises:
+        UsageError: ``map`` has the same colour twice, in upper and in lower case, with different
+            targets.
+    """
+
+    map: Mapping[str, str] = field(default_factory=dict)
+    merge: Mapping[str, str] = field(default_factory=dict)
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        targets: dict[str, str] = {}
+        for value, target in self.map.items():
+            if targets.setdefault(plain_color(str(value)), target) != target:
+                raise UsageError(f"--map {value} is given twice")
+        # The dataclass is frozen: store the texts with colours in lower case this way.
+        object.__setattr__(self, "map", targets)
+        object.__setattr__(self, "ignore", tuple(plain_color(str(i)) for i in self.ignore))
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How a map is compared with a reference.
+
+    Attributes:
+        wishes: How codes and classes of the reference correspond to the map's classes.
+        layer: Column and layer of a vector reference.
+        aoi: Vector file; pixels and points outside its polygons do not count.
+        legend: Legend to use instead of the map's own. The class that it ignores does not count,
+            unless ``wishes`` ignores other classes.
+    """
+
+    wishes: Wishes = field(default_factory=Wishes)
+    layer: Layer = field(default_factory=Layer)
+    aoi: str | os.PathLike[str] | None = None
+    legend: Legend | None = None
+
+    def settled(self) -> EvaluateOptions:
+        """The options with the class that the legend ignores added to ``wishes.ignore``."""
+        if self.legend is None or self.legend.ignore is None or self.wishes.ignore:
+            return self
+        ignored = self.legend.names[self.legend.channel(self.legend.ignore)]
+        return replace(self, wishes=replace(self.wishes, ignore=(ignored,)))

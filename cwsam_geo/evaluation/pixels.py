@@ -1,0 +1,215 @@
+"""Counts the pairs of classes of a map and a reference, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.metrics import Scores
+from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.evaluation.class_match import (
+    Value,
+    absent_names,
+    channels_of_values,
+    comparable_classes,
+    disagreements,
+)
+from cwsam_geo.evaluation.overlay import Comparison
+from cwsam_geo.evaluation.result import Evaluation, Kind
+from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.geolocation import name_of
+from cwsam_geo.io.reference import Reference
+
+_FEW_VALUES = 1 << 14
+"""Range of reference values up to which pairs are counted in a table, of at most 32 MB."""
+
+_MOST_VALUES = 100_000
+"""Number of different reference values above which the reference is refused as no class raster."""
+
+_CODES = 256
+"""Number of possible map codes (uint8)."""
+
+
+@dataclass(frozen=True)
+class _Met:
+    """Pixel counts of the map and the reference, inside the area of interest.
+
+    Attributes:
+        pairs: Counts by reference value and map code, where both have a class.
+        codes: Counts by map code where the extents of map and reference overlap, with or without a
+            reference value.
+        mapped: Number of pixels with a class in the map, also outside the overlap.
+        known: Number of pixels with a value in the reference.
+    """
+
+    pairs: PairTally
+    codes: PairTally
+    mapped: int
+    known: int
+
+
+def _met(comparison: Comparison, reference: Reference) -> _Met:
+    pairs, codes = PairTally(reference.label), PairTally(comparison.map.label)
+    mapped = known = 0
+    overlap = _overlap(comparison, reference)
+    for part in comparison.parts(comparison.area()):
+        # Count the map before cropping: the pixels outside the overlap have no reference.
+        mapped += int(part.shown.sum())
+        common = part.window.intersect(overlap)
+        if common.empty:
+            continue
+        near = part.crop(common)
+        values, labelled = reference.read(common)
+        labelled &= near.inside
+        known += int(labelled.sum())
+        pairs.add(values, near.codes, near.shown & labelled)
+        codes.add(near.codes, near.codes, near.shown)
+    return _Met(pairs, codes, mapped, known)
+
+
+def evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
+    """Compares the map with a reference that covers an area, pixel by pixel."""
+    tallies = _met(comparison, reference)
+    pixels_by_value = tallies.pairs.values()
+    if not pixels_by_value:
+        raise UsageError(
+            f"{comparison.map.label} and {reference.label} have no pixel in common that has a "
+            "class in both; check their georeferencing, their nodata values and the area of "
+            "interest"
+        )
+    # Bring the map's codes and the reference's values to the same channels.
+    wishes = comparison.options.wishes
+    labels = {v: reference.label_of(v) for v in pixels_by_value}
+    legend = comparison.legend(tallies.codes.values(), labels.values())
+    classes = comparable_classes(legend, wishes)
+    pixels_by_label: dict[Value, int] = {labels[v]: n for v, n in pixels_by_value.items()}
+    channels = channels_of_values(pixels_by_label, legend, classes, wishes, reference.label)
+    # Confusion matrix (K, K): rows are the reference, columns the map.
+    counts = np.zeros((len(classes.legend),) * 2, np.int64)
+    for value, code, n in tallies.pairs.pairs():
+        channel = channels[labels[value]]
+        if channel is not None and channel not in classes.ignored:
+            counts[channel, classes.by_code[code]] += n
+    both, compared = sum(pixels_by_value.values()), int(counts.sum())
+    if not compared:
+        raise UsageError(f"{reference.label}: every pixel is ignored; nothing is left to compare")
+    return Evaluation(
+        map=comparison.map.label,
+        reference=reference.label,
+        kind=_kind(reference),
+        classes=classes,
+        counts=counts,
+        scores=Scores.of(counts, classes.ignored),
+        coverage={
+            "compared": compared,
+            "ignored": both - compared,
+            "without_reference": tallies.mapped - both,
+            "without_map": tallies.known - both,
+        },
+        sample=None,
+        remarks=_remarks(comparison, reference, legend, set(pixels_by_label)),
+        options=comparison.options,
+    )
+
+
+def _overlap(comparison: Comparison, reference: Reference) -> Window:
+    """The window of the map that the reference may cover; refuses an empty one."""
+    overlap = reference.window.intersect(comparison.area())
+    if overlap.empty:
+        where = name_of(comparison.location.crs) if comparison.location.crs else "its coordinates"
+        west, south, east, north = comparison.location.bounds_in(comparison.location.crs)
+        raise UsageError(
+            f"{reference.label} does not overlap {comparison.map.label}, which spans {west:g} "
+            f"{south:g} {east:g} {north:g} in {where}; check that both show the same place"
+        )
+    return overlap
+
+
+def _kind(reference: Reference) -> Kind:
+    if not isinstance(reference, ClassRaster):
+        return "polygons"
+    return "picture" if reference.colors else "raster"
+
+
+def _remarks(
+    comparison: Comparison, reference: Reference, legend: Legend, labels: set[Value]
+) -> tuple[str, ...]:
+    remarks = reference.remarks
+    if isinstance(reference, ClassRaster) and not reference.colors:
+        other = reference.legend()
+        mapping = comparison.options.wishes.map
+        # Only codes that --map leaves alone are matched as they are, so only their names matter.
+        unmapped_codes = {v for v in labels if isinstance(v, int) and str(v) not in mapping}
+        if other is not None:
+            remarks += disagreements(legend, other, reference.label, unmapped_codes)
+    remarks += absent_names(labels, legend, comparison.options.wishes, reference.label)
+    return remarks
+
+
+class PairTally:
+    """Number of pixels of each pair of reference value and map code.
+
+    Args:
+        label: Name of the reference in messages.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._counts: dict[int, int] = {}
+        self._values: set[int] = set()
+
+    def add(
+        self,
+        values: NDArray[np.integer],
+        codes: NDArray[np.integer],
+        counted: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Adds the pixels of a window.
+
+        Args:
+            values: Values of the reference, any shape.
+            codes: Codes of the map, 0 to 255, same shape.
+            counted: True where a pixel counts, same shape; None counts all pixels.
+
+        Raises:
+            LegendError: The reference has far more different values than a class raster has.
+        """
+        if counted is not None:
+            values, codes = values[counted], codes[counted]
+        if not values.size:
+            return
+        least = int(values.min())
+        # One number per pair, shape (N,); subtracting the minimum keeps negative values countable.
+        joint = (values.reshape(-1).astype(np.int64) - least) * _CODES + codes.reshape(-1)
+        if int(values.max()) - least < _FEW_VALUES:
+            sums = np.bincount(joint)
+            keys = np.flatnonzero(sums)
+            numbers = sums[keys]
+        else:
+            # Packed colours, for example, span 2**24 values: sorting needs less memory.
+            keys, numbers = np.unique(joint, return_counts=True)
+        for key, number in zip((keys + least * _CODES).tolist(), numbers.tolist(), strict=True):
+            self._counts[key] = self._counts.get(key, 0) + number
+        self._values.update(((keys // _CODES) + least).tolist())
+        if len(self._values) > _MOST_VALUES:
+            raise LegendError(
+                f"{self._label}: has more than {_MOST_VALUES} different values or colours, so "
+                "it shows no classes; export the labels losslessly (PNG, GeoTIFF)"
+            )
+
+    def pairs(self) -> Iterator[tuple[int, int, int]]:
+        """Yields reference value, map code and number of pixels, ordered by value and code."""
+        for key, count in sorted(self._counts.items()):
+            yield key // _CODES, key % _CODES, count
+
+    def values(self) -> dict[int, int]:
+        """Number of pixels of each reference value."""
+        sums: dict[int, int] = {}
+        for value, _, count in self.pairs():
+            sums[value] = sums.get(value, 0) + count
+        return sums

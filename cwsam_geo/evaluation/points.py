@@ -1,0 +1,189 @@
+"""Area-adjusted accuracy and areas of a map, estimated from a sample of points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
+from cwsam_geo.errors import UsageError
+from cwsam_geo.evaluation.class_match import (
+    Classes,
+    Value,
+    absent_names,
+    channels_of_values,
+    comparable_classes,
+)
+from cwsam_geo.evaluation.overlay import Comparison
+from cwsam_geo.evaluation.pixel_areas import PixelAreas
+from cwsam_geo.evaluation.result import Evaluation, SampleResult, Stratum
+from cwsam_geo.io.vector_file import Features
+
+
+@dataclass(frozen=True)
+class _Census:
+    """Totals of the whole map, or of the area of interest, and the map's codes at the points.
+
+    Attributes:
+        pixels: Number of pixels of each code that occurs.
+        areas: Area of each code that occurs, in ``unit``.
+        unit: ``m2``, or ``pixels`` where the map has no CRS.
+        inside: True for points inside the map and the area of interest, shape (N,), bool.
+        at_points: Code of the map at each point, shape (N,), uint8; 255 where it has no class.
+    """
+
+    pixels: dict[int, int]
+    areas: dict[int, float]
+    unit: str
+    inside: NDArray[np.bool_]
+    at_points: NDArray[np.uint8]
+
+
+def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
+    """Compares a map with a sample of points. The strata are the map's classes.
+
+    Points with an ignored class or value stay in the sample: they show that a part of their
+    stratum belongs to none of the classes that count.
+
+    Args:
+        comparison: The opened map. All of it, or all of the area of interest, is read to measure
+            the areas of the strata.
+        features: The points, in pixel coordinates of the map.
+
+    Raises:
+        UsageError: No point lies on a class of the map, or all points are ignored.
+        LegendError: The class of a point is unknown, or the map has codes that are missing from
+            its legend.
+    """
+    census = _census(comparison, features)
+    on_map = census.at_points != NODATA
+    if not on_map.any():
+        raise UsageError(
+            f"{features.label}: none of its points lies on a class of {comparison.map.label}; "
+            "check that both show the same place"
+        )
+    wishes = comparison.options.wishes
+    labels = [features.names[v] for v in features.values[on_map]]
+    points_by_label: dict[Value, int] = {}
+    for label in labels:
+        points_by_label[label] = points_by_label.get(label, 0) + 1
+    legend = comparison.legend(census.pixels, points_by_label)
+    classes = comparable_classes(legend, wishes)
+    channels = channels_of_values(points_by_label, legend, classes, wishes, features.label)
+    k = len(classes.legend)
+    # Points by map code (the stratum), reference class and mapped class, (256, K + 1, K + 1).
+    # Class K is extra: it takes the points whose reference value is ignored.
+    points = np.zeros((256, k + 1, k + 1), np.int64)
+    for label, code in zip(labels, census.at_points[on_map].tolist(), strict=True):
+        channel = channels[label]
+        points[code, k if channel is None else channel, classes.by_code[code]] += 1
+    counts = points.sum(0)
+    # Ignored reference classes do not count in the matrix; the estimators need them in points.
+    counts[[k, *classes.ignored]] = 0
+    if not counts.any():
+        raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
+    sample, matrix = _estimated(legend, classes, points, census)
+    return Evaluation(
+        map=comparison.map.label,
+        reference=features.label,
+        kind="points",
+        classes=classes,
+        counts=counts[:k, :k],
+        scores=Scores.of(matrix, classes.ignored),
+        coverage={
+            "compared": int(counts.sum()),
+            "ignored": int(on_map.sum() - counts.sum()),
+            "without_map": int((census.inside & ~on_map).sum()),
+        },
+        sample=sample,
+        remarks=(
+            *_remarks(features, sample),
+            *absent_names(points_by_label, legend, wishes, features.label),
+        ),
+        options=comparison.options,
+    )
+
+
+def _census(comparison: Comparison, features: Features) -> _Census:
+    # Pixel that each point lies in, shape (N,).
+    cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
+    rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
+    at_points = np.full(len(cols), NODATA, np.uint8)
+    inside = np.zeros(len(cols), np.bool_)
+    pixel_areas = PixelAreas(comparison.location)
+    pixels, areas = np.zeros(256, np.int64), np.zeros(256)
+    for part in comparison.parts(comparison.area()):
+        w = part.window
+        here = (rows >= w.row) & (rows < w.bottom) & (cols >= w.col) & (cols < w.right)
+        at = rows[here] - w.row, cols[here] - w.col
+        inside[here] = part.inside[at]
+        at_points[here] = np.where(part.shown[at], part.codes[at], NODATA)
+        codes = part.codes[part.shown]
+        pixels += np.bincount(codes, minlength=256)
+        areas += np.bincount(codes, pixel_areas.of(w)[part.shown], minlength=256)
+    occurring = np.flatnonzero(pixels).tolist()
+    return _Census(
+        pixels={c: int(pixels[c]) for c in occurring},
+        areas={c: float(areas[c]) for c in occurring},
+        unit=pixel_areas.unit,
+        inside=inside,
+        at_points=at_points,
+    )
+
+
+def _estimated(
+    legend: Legend, classes: Classes, points: NDArray[np.int64], census: _Census
+) -> tuple[SampleResult, NDArray[np.float64]]:
+    k = len(classes.legend)
+    # The estimators need at least one point in each stratum; strata without points are left out.
+    strata = [e for e in legend.entries if e.code in census.areas]
+    sampled = [e.code for e in strata if points[e.code].any()]
+    sizes = [census.areas[c] for c in sampled]
+    # Shapes below are (K + 1,) and (K + 1, K + 1); the extra class is cut off from the result.
+    estimates = stratified_estimates(points[sampled], sizes, (k, *classes.ignored))
+    mapped = np.zeros(k)
+    for e in strata:
+        mapped[classes.by_code[e.code]] += census.areas[e.code]
+    matrix = estimates.matrix[:k, :k]
+    result = SampleResult(
+        estimates=AreaEstimates(
+            matrix=matrix,
+            overall=estimates.overall,
+            users=_first(estimates.users, k),
+            producers=_first(estimates.producers, k),
+            area=_first(estimates.area, k),
+        ),
+        mapped=mapped,
+        unit=census.unit,
+        strata=tuple(
+            Stratum(e.name, census.areas[e.code], int(points[e.code].sum())) for e in strata
+        ),
+    )
+    return result, matrix
+
+
+def _first(estimates: Estimates, k: int) -> Estimates:
+    return Estimates(estimates.value[:k], estimates.error[:k])
+
+
+def _remarks(features: Features, sample: SampleResult) -> tuple[str, ...]:
+    remarks = list(features.remarks)
+    unsampled = [s.name for s in sample.strata if not s.points]
+    if unsampled:
+        remarks.append(
+            f"no point lies on {', '.join(unsampled)} ({sample.share_without_points:.2%} of the "
+            "map): the estimates do not cover that part; add points there"
+        )
+    single = [s.name for s in sample.strata if s.points == 1]
+    if single:
+        remarks.append(
+            f"only one point lies on {', '.join(single)}: estimates that depend on it have no "
+            "confidence interval; use at least two points per class, better 50 or more"
+        )
+    if sample.unit == "pixels":
+        remarks.append("the map has no CRS: areas are in pixels")
+    return tuple(remarks)

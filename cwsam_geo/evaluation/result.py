@@ -1,0 +1,216 @@
+"""Options and result of the comparison of a map with a reference."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo._version import __version__
+from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores
+from cwsam_geo.evaluation.class_match import Classes
+from cwsam_geo.evaluation.options import EvaluateOptions
+
+Kind = Literal["raster", "picture", "polygons", "points"]
+"""What the reference is; a picture is an RGB raster in the classes' colours."""
+
+DEFINITIONS = {
+    "matrix": "rows are the reference, columns the map",
+    "iou": "TP / (TP + FP + FN)",
+    "precision": "TP / (TP + FP), the user's accuracy",
+    "recall": "TP / (TP + FN), the producer's accuracy",
+    "f1": "2 TP / (2 TP + FP + FN)",
+    "means": "over the classes that are in the reference or in the map where the two were "
+    "compared; a class absent from both does not count, a class absent from one counts as 0",
+    "ignored": "pixels whose reference is an ignored class or value are left out; pixels of "
+    "another class that the map gives to an ignored class are errors",
+    "coverage": "counts on the map's grid, inside the area of interest: without_reference has a "
+    "class in the map only, without_map in the reference only",
+    "fwiou": "IoU weighted by the classes' frequency in the reference",
+    "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
+    "strata are the classes of the map; they hold if the points were drawn at random, or on a "
+    "grid, within the strata or over the whole map; ci95 is half the interval's width; strata "
+    "without points (share_without_points) are part of mapped_area, but of no score or estimate",
+}
+"""How each figure of the report is defined; printed at the end of the JSON report."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One class of the map, as a stratum of a sample of points.
+
+    Attributes:
+        name: Name of the class.
+        area: Area of the class in the map, in ``SampleResult.unit``.
+        points: Number of sample points on pixels of the class.
+    """
+
+    name: str
+    area: float
+    points: int
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """Accuracy and areas estimated from a sample of points.
+
+    Attributes:
+        estimates: Area-adjusted accuracy and area proportions.
+        mapped: Area of each class in the map, shape (K,), in ``unit``. It includes strata without
+            points.
+        unit: ``m2``, or ``pixels`` where the map has no CRS.
+        strata: The classes of the map, before merging.
+    """
+
+    estimates: AreaEstimates
+    mapped: NDArray[np.float64]
+    unit: str
+    strata: tuple[Stratum, ...]
+
+    @property
+    def total(self) -> float:
+        """Area of the strata with points, to which the estimates refer, in ``unit``."""
+        return sum(s.area for s in self.strata if s.points)
+
+    @property
+    def unsampled(self) -> float:
+        """Area of the strata without points, which no estimate covers, in ``unit``."""
+        return sum(s.area for s in self.strata if not s.points)
+
+    @property
+    def share_without_points(self) -> float:
+        """Share of the mapped area that no estimate covers, 0 to 1."""
+        return self.unsampled / (self.unsampled + self.total)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The comparison of a map with a reference.
+
+    Attributes:
+        map: The map's path, for messages.
+        reference: The reference's path, for messages.
+        kind: Type of the reference.
+        classes: The classes that were compared.
+        counts: Confusion matrix in pixels or points, shape (K, K), int64; rows are the reference,
+            columns the map.
+        scores: Scores of ``counts`` or, for points, of the estimated area proportions.
+        coverage: Number of pixels or points that were ``compared``, were ``ignored``, or have no
+            counterpart (``without_reference``, ``without_map``).
+        sample: Estimates from a sample of points; None for other references.
+        remarks: Warnings for the user, a sentence each.
+        options: The options of the comparison.
+    """
+
+    map: str
+    reference: str
+    kind: Kind
+    classes: Classes
+    counts: NDArray[np.int64]
+    scores: Scores
+    coverage: Mapping[str, int]
+    sample: SampleResult | None
+    remarks: tuple[str, ...]
+    options: EvaluateOptions
+
+    @property
+    def unit(self) -> str:
+        """Unit of ``counts``: ``pixels`` or ``points``."""
+        return "points" if self.kind == "points" else "pixels"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole report as plain values, for JSON; undefined scores are None."""
+        names = self.classes.legend.names
+        options, scores = self.options, self.scores
+        report: dict[str, Any] = {
+            "cwsam_geo": __version__,
+            "map": self.map,
+            "reference": self.reference,
+            "reference_kind": self.kind,
+            "settings": {
+                "map": dict(options.wishes.map),
+                "merge": dict(options.wishes.merge),
+                "ignore": list(options.wishes.ignore),
+                "aoi": os.fspath(options.aoi) if options.aoi else None,
+                "column": options.layer.column,
+                "layer": options.layer.layer,
+            },
+            "coverage": dict(self.coverage),
+            "overall": {
+                "miou": number(scores.miou),
+                "mean_f1": number(scores.mean_f1),
+                "overall_accuracy": number(scores.overall_accuracy),
+                "kappa": number(scores.kappa),
+                "fwiou": number(scores.fwiou),
+                "classes_in_means": [n for n, c in zip(names, scores.counted, strict=True) if c],
+            },
+            "classes": self._classes(),
+            "matrix": {"unit": self.unit, "classes": names, "counts": self.counts.tolist()},
+        }
+        if self.sample is not None:
+            report["sample"] = self._sample(self.sample)
+        return report | {"remarks": list(self.remarks), "definitions": DEFINITIONS}
+
+    def _classes(self) -> list[dict[str, Any]]:
+        scores = self.scores
+        columns = {
+            "iou": scores.iou,
+            "precision": scores.precision,
+            "recall": scores.recall,
+            "f1": scores.f1,
+        }
+        support, mapped = self.counts.sum(1), self.counts.sum(0)
+        return [
+            {
+                **entry,
+                "ignored": bool(scores.ignored[i]),
+                "counted": bool(scores.counted[i]),
+                **{name: number(values[i]) for name, values in columns.items()},
+                "support": int(support[i]),
+                "mapped": int(mapped[i]),
+            }
+            for i, entry in enumerate(self.classes.legend.to_list())
+        ]
+
+    def _sample(self, sample: SampleResult) -> dict[str, Any]:
+        estimates, total = sample.estimates, sample.total
+        # The estimators give proportions of the sampled area; the report gives areas as well.
+        areas = Estimates(estimates.area.value * total, estimates.area.error * total)
+        return {
+            "area_unit": sample.unit,
+            "area": total,
+            "area_of_strata_without_points": sample.unsampled,
+            "share_without_points": sample.share_without_points,
+            "overall_accuracy": _estimate(estimates.overall, ()),
+            "classes": [
+                {
+                    "name": name,
+                    "users_accuracy": _estimate(estimates.users, i),
+                    "producers_accuracy": _estimate(estimates.producers, i),
+                    "area_proportion": _estimate(estimates.area, i),
+                    "area": _estimate(areas, i),
+                    "mapped_area": float(sample.mapped[i]),
+                }
+                for i, name in enumerate(self.classes.legend.names)
+            ],
+            "strata": [{"name": s.name, "area": s.area, "points": s.points} for s in sample.strata],
+            "proportions": estimates.matrix.tolist(),
+        }
+
+
+def number(value: float) -> float | None:
+    """A float for JSON, which has no NaN: NaN becomes None."""
+    return None if math.isnan(value) else float(value)
+
+
+def _estimate(estimates: Estimates, index: int | tuple[()]) -> dict[str, float | None]:
+    return {
+        "value": number(float(estimates.value[index])),
+        "standard_error": number(float(estimates.error[index])),
+        "ci95": number(float(estimates.margin[index])),
+    }

@@ -1,0 +1,1 @@
+"""``cwsam-geo finetune``: labelled scenes to a model of a region."""

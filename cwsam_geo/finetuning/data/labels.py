@@ -1,0 +1,307 @@
+"""Reads label files once, checks them, and stores them as rasters of class sets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RioWindow
+
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import Legend, is_code, is_color
+from cwsam_geo.core.windows import windows_over
+from cwsam_geo.errors import LegendError, OutputError, UsageError
+from cwsam_geo.finetuning.region.config import LabelledScene
+from cwsam_geo.finetuning.targets.class_sets import (
+    CellCounts,
+    ClassMap,
+    ClassSets,
+    cell_shape,
+    count_cells,
+    joined,
+)
+from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.raster_file import environment
+from cwsam_geo.io.reference import Reference, open_reference
+from cwsam_geo.io.vector_file import Features, Value
+from cwsam_geo.scene.source import Source
+
+# Pixels of a window, about, in which labels are read.
+_WINDOW_PIXELS = 1 << 20
+# Side in pixels of a block of the temporary GeoTIFF.
+_BLOCK = 256
+# Unknown values that a message lists.
+_LISTED = 12
+# More unknown colours than this look like compression artefacts.
+_MANY_COLOURS = 16
+# Values of a window within a range smaller than this are translated by a lookup table.
+_LUT = 1 << 16
+
+
+@dataclass(frozen=True)
+class ScannedLabels:
+    """Summary of the labels of a scene.
+
+    Attributes:
+        cells: The counts by cell; without entries if the scene has no label.
+        values: Codes, names and colours that occur, written as in ``map:``.
+        remarks: Sentences about the file for the user.
+    """
+
+    cells: CellCounts
+    values: frozenset[str]
+    remarks: tuple[str, ...]
+
+
+def scan_labels(
+    scene: LabelledScene,
+    source: Source,
+    legend: Legend,
+    sets: ClassSets,
+    target: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ScannedLabels:
+    """Reads all labels of a scene once and writes them as rows of the class sets.
+
+    Args:
+        scene: The scene's entry in the configuration.
+        source: The scene, with the bands and the nodata rule of training. Pixels without data get
+            no label.
+        legend: The classes.
+        sets: The class sets of the region.
+        target: GeoTIFF to write on the scene's grid; 0 means no label.
+        progress: Called with the number of pixels that were read since the last call.
+
+    Raises:
+        UsageError: The labels cannot be placed on the scene or do not overlap it, or ``map:`` has
+            names that such a file cannot hold.
+        LegendError: The labels hold codes without a class. The message lists codes and pixels.
+        SceneError: A file cannot be read.
+        OutputError: ``target`` cannot be written.
+    """
+    location = Geolocation(source.grid, source.label)
+    reference = open_reference(scene.pair.labels, location, scene.layer, scene.pair.shared)
+    if isinstance(reference, Features):
+        raise UsageError(
+            f"{scene.pair.labels}: holds points; labels to train on are polygons or a raster"
+        )
+    shape = cell_shape(source.grid)
+    counts = []
+    try:
+        translator = _Translator(scene.map, legend, sets, reference)
+        area = reference.window
+        # A label file that several scenes share need not overlap each of them.
+        if area.empty and not scene.pair.shared:
+            raise UsageError(
+                f"{reference.label}: the labels do not overlap the scene {source.label}; check "
+                "that both show the same place"
+            )
+        with _label_raster(target, source.grid, len(sets.table)) as out:
+            for window in windows_over(area, (_BLOCK, _BLOCK), _WINDOW_PIXELS):
+                labels = _read(reference, translator, source, window)
+                if labels.any():
+                    counts.append(count_cells(labels, window, shape))
+                    out.write(labels.astype(out.dtypes[0]), 1, window=_rect(window))
+                progress(window.height * window.width)
+    except RasterioError as error:
+        raise OutputError(f"{target}: cannot be written ({error}); is the disk full?") from None
+    finally:
+        reference.close()
+    # Unknown values are an error only now, so that the message can list all of them.
+    translator.check()
+    return ScannedLabels(joined(counts, shape), translator.values, reference.remarks)
+
+
+def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
+    """Names and colours in maps that occur in no label file, and so may be misspelt.
+
+    Scenes with equal maps count together: a name needs to occur in only one of them. Codes are not
+    listed.
+
+    Args:
+        scans: The map of each scene, and the labels that occur in the scene.
+    """
+    open_names: dict[object, set[str]] = {}
+    for meanings, values in scans:
+        names = open_names.setdefault(frozenset(meanings.items()), set(meanings))
+        names.difference_update(values)
+    return sorted({name for names in open_names.values() for name in names if not is_code(name)})
+
+
+class LabelRaster:
+    """Reads the labels that ``scan_labels`` wrote."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            self._dataset = rasterio.open(path)
+
+    def read(self, window: Window) -> NDArray[np.uint16]:
+        """Rows of the class sets of a window inside the scene, shape (h, w), uint16."""
+        labels: NDArray[np.uint16] = self._dataset.read(1, window=_rect(window)).astype(np.uint16)
+        return labels
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._dataset.close()
+
+
+def _read(
+    reference: Reference, translator: _Translator, source: Source, window: Window
+) -> NDArray[np.uint16]:
+    values, labelled = reference.read(window)
+    labels = translator.rows(values, labelled)
+    # Read the scene, which takes longer, only where there are labels.
+    if labels.any():
+        labels[~source.read(window)[1]] = 0
+    return labels
+
+
+class _Translator:
+    """Translates a label file's values to rows of the class sets, and counts unknown values."""
+
+    def __init__(
+        self, meanings: ClassMap | None, legend: Legend, sets: ClassSets, reference: Reference
+    ) -> None:
+        self._meanings, self._legend, self._sets = meanings, legend, sets
+        self._reference = reference
+        self._check_map()
+        if reference.colors:
+            # Raises LegendError if two classes share a colour.
+            legend.decode_rgb(np.array(legend.entries[0].rgb, np.uint8).reshape(3, 1, 1))
+        # The row of every value so far; -1 for values without a class.
+        self._rows: dict[int, int] = {}
+        self._unknown: dict[Value, int] = {}
+        self._pixels = 0
+
+    @property
+    def values(self) -> frozenset[str]:
+        """Labels that occur, written as in ``map:``."""
+        return frozenset(str(self._reference.label_of(value)) for value in self._rows)
+
+    def _check_map(self) -> None:
+        """Refuses map entries that this kind of file cannot hold, rather than ignore them."""
+        reference = self._reference
+        for name in self._meanings or ():
+            if reference.colors and not is_color(name):
+                raise UsageError(
+                    f"{reference.label}: is a picture, so `map:` must list its colours "
+                    f"('#rrggbb'), not {name}"
+                )
+            if isinstance(reference, ClassRaster) and not reference.colors and not is_code(name):
+                raise UsageError(
+                    f"{reference.label}: holds codes, so `map:` must list whole numbers, not {name}"
+                )
+
+    def rows(self, values: NDArray[np.int32], labelled: NDArray[np.bool_]) -> NDArray[np.uint16]:
+        """Rows of the class sets, shape (h, w); 0 where unlabelled or of an unknown value.
+
+        Args:
+            values: Values of the label file, shape (h, w).
+            labelled: Where there is a label, shape (h, w).
+        """
+        out = np.zeros(values.shape, np.uint16)
+        label_values = values[labelled]
+        if not label_values.size:
+            return out
+        self._pixels += label_values.size
+        low = int(label_values.min())
+        if int(label_values.max()) - low < _LUT:
+            counts = np.bincount(label_values - low)
+            present = np.flatnonzero(counts)
+            table = np.zeros(len(counts), np.uint16)
+            table[present] = [
+                self._row(v + low, n)
+                for v, n in zip(present.tolist(), counts[present].tolist(), strict=True)
+            ]
+            out[labelled] = table[label_values - low]
+        else:
+            present, index, counts = np.unique(
+                label_values, return_inverse=True, return_counts=True
+            )
+            rows = [self._row(v, n) for v, n in zip(present.tolist(), counts.tolist(), strict=True)]
+            out[labelled] = np.array(rows, np.uint16)[index]
+        return out
+
+    def _row(self, value: int, pixels: int) -> int:
+        """The row of a value; 0 for an unknown value, whose pixels are counted."""
+        if value not in self._rows:
+            channels = self._channels(self._reference.label_of(value))
+            self._rows[value] = -1 if channels is None else self._sets.row(channels)
+        row = self._rows[value]
+        if row < 0:
+            label = self._reference.label_of(value)
+            self._unknown[label] = self._unknown.get(label, 0) + pixels
+        return max(row, 0)
+
+    def _channels(self, label: Value) -> tuple[int, ...] | None:
+        """The channels that a label allows: () if it is ignored, None if it is unknown."""
+        if self._meanings is not None and str(label) in self._meanings:
+            return self._meanings[str(label)]
+        # A map of codes or names must be complete. A map of colours adds to the legend's colours.
+        if self._meanings is not None and not self._reference.colors:
+            return None
+        for i, entry in enumerate(self._legend.entries):
+            names = {entry.color} if self._reference.colors else {str(entry.code), entry.name}
+            if str(label) in names:
+                return (i,)
+        return None
+
+    def check(self) -> None:
+        """Raises LegendError if the file has values without a class."""
+        if not self._unknown:
+            return
+        order = sorted(self._unknown.items(), key=lambda item: -item[1])
+        listed = ", ".join(f"{value} ({n} px)" for value, n in order[:_LISTED])
+        more = f" and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
+        what = "colours" if self._reference.colors else "codes"
+        hint = (
+            "so many colours look like JPEG compression; export the labels as PNG or GeoTIFF"
+            if self._reference.colors and len(order) > _MANY_COLOURS
+            else "say with `map:` which class each is, or ignore"
+        )
+        raise LegendError(
+            f"{self._reference.label}: {what} without an entry in map or classes: "
+            f"{listed}{more}; {sum(self._unknown.values())} of {self._pixels} labelled pixels; "
+            f"{hint}"
+        )
+
+
+@contextlib.contextmanager
+def _label_raster(path: Path, grid: SceneGrid, sets: int) -> Iterator[Any]:
+    """Creates a tiled GeoTIFF on the scene's grid; blocks without a label take no disk space."""
+    with environment(remote=False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            out = rasterio.open(
+                path,
+                "w",
+                driver="GTiff",
+                height=grid.height,
+                width=grid.width,
+                count=1,
+                dtype="uint8" if sets <= 256 else "uint16",
+                tiled=True,
+                blockxsize=_BLOCK,
+                blockysize=_BLOCK,
+                compress="DEFLATE",
+                zlevel=1,
+                sparse_ok=True,
+                bigtiff="IF_SAFER",
+            )
+        with out:
+            yield out
+
+
+def _rect(window: Window) -> RioWindow:
+    return RioWindow(window.col, window.row, window.width, window.height)

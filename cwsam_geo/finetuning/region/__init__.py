@@ -1,0 +1,1 @@
+"""The region file: which scenes, which labels, which classes, which recipe."""

@@ -1,0 +1,163 @@
+"""The model card: a description of a trained model in Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import shapely
+
+from cwsam_geo._version import __version__
+from cwsam_geo.finetuning.report.results import OVERALL, SCORES, Training
+
+_SCALINGS = {"db": "decibels", "linear": "power", "amplitude8": "8-bit amplitude / 255"}
+# Scenes and partial labels that the card names before it writes "...".
+_LISTED = 20
+
+
+def model_card(training: Training) -> str:
+    """Returns the model card of a training run as Markdown."""
+    parts = (_head, _use, _accuracy, _input, _data, _recipe, _licence)
+    return "\n".join(line for part in parts for line in part(training)) + "\n"
+
+
+def _head(t: Training) -> Iterable[str]:
+    yield f"# {t.name}"
+    yield ""
+    yield (
+        f"A land-cover model for SAR scenes: CWSAM, backbone {t.architecture.backbone.name}, "
+        f"{len(t.legend)} classes, tiles of {t.preprocess.tile_size} px; made with cwsam-geo "
+        f"{__version__}; {t.start}."
+    )
+    if t.base:
+        yield ""
+        yield (
+            f"It holds adapters only: to use it, `{t.base.name}` must be beside it or among the "
+            f"installed models (sha256 of its frozen tensors: `{t.base.sha256}`)."
+        )
+
+
+def _use(t: Training) -> Iterable[str]:
+    command = f"cwsam-geo predict SCENE.tif -m {t.name}.safetensors -o MAP.tif"
+    yield from ("", "## Use", "", "```", command, "```")
+
+
+def _accuracy(t: Training) -> Iterable[str]:
+    yield from ("", "## Accuracy", "")
+    yield (
+        f"On {t.scores.total:,.0f} labelled pixels of validation areas that training did not see. "
+        + (
+            f"These areas chose the epoch ({t.best.epoch} of {len(t.history)}, the highest mIoU), "
+            "which makes the figures a little too good."
+            if t.recipe.keep == "best"
+            else "The model is that of the last epoch; these figures did not choose it."
+        )
+    )
+    partial = [" or ".join(names) for names in t.data["partial_labels"]]
+    if partial:
+        listed = "; ".join(partial[:_LISTED]) + ("; ..." if len(partial) > _LISTED else "")
+        yield ""
+        yield (
+            f"A pixel whose label is one of several classes ({listed}) counts only where the map "
+            "gives none of them. It then counts as an error of the class among them that the model "
+            "finds likeliest. Such labels can lower a class's scores, but never raise them."
+        )
+    yield from _scores(t, t.report(t.best.matrix))
+    if t.test_matrix is not None:
+        report = t.report(t.test_matrix)
+        pixels = sum(c["support"] for c in report["classes"] if not c["ignored"])
+        yield ""
+        yield f"On {pixels:,} labelled pixels of test areas, which decided nothing:"
+        yield from _scores(t, report)
+
+
+def _scores(t: Training, report: Mapping[str, Any]) -> Iterable[str]:
+    overall = report["overall"]
+    rows = [[name, _share(overall[key])] for key, name in OVERALL.items()]
+    yield from ("", *_table(["score", "value"], rows), "")
+    classes = [
+        [
+            f"{c['code']} {c['name']}" + (" (not counted)" if c["ignored"] else ""),
+            *(_share(c[key]) for key in SCORES),
+            f"{c['support']:,}",
+        ]
+        for c in report["classes"]
+    ]
+    yield from _table(["class", *SCORES.values(), "labelled pixels"], classes)
+
+
+def _input(t: Training) -> Iterable[str]:
+    spec = t.preprocess
+    clips = zip(spec.bands, spec.clip, strict=True)
+    yield from ("", "## Input", "")
+    yield (
+        f"{_SCALINGS[spec.scaling].capitalize()} of {', '.join(spec.bands)}, clipped ("
+        + ", ".join(f"{band} {low:.4g} to {high:.4g}" for band, (low, high) in clips)
+        + f"); channels {', '.join(spec.channels)} with mean {_numbers(spec.mean)} and deviation "
+        f"{_numbers(spec.std)}."
+    )
+    optional = [b for b, fill in zip(spec.bands, spec.fill, strict=True) if fill is not None]
+    if optional:
+        yield ""
+        yield f"A scene may lack {', '.join(optional)}: the mean stands for it."
+
+
+def _data(t: Training) -> Iterable[str]:
+    data = t.data
+    yield from ("", "## Training data", "")
+    count, listed = data["scene_count"], data["scenes"][:_LISTED]
+    names = ", ".join(s["scene"] for s in listed) + (", ..." if count > len(listed) else "")
+    yield f"- {count} scene{'s' if count != 1 else ''}: {names}"
+    pixels = ", ".join(f"{name} {n:,}" for name, n in data["training_pixels"].items())
+    yield f"- labelled pixels for training: {pixels}"
+    if data["blocks"]:
+        blocks = ", ".join(f"{n} {name}" for name, n in data["blocks"].items())
+        yield f"- spatial blocks with a gap between them: {blocks}"
+    if data["footprint"]:
+        west, south, east, north = shapely.from_geojson(json.dumps(data["footprint"])).bounds
+        yield (
+            f"- footprint: longitude {west:.3f} to {east:.3f}, latitude {south:.3f} to {north:.3f} "
+            "(the bundle holds its outline)"
+        )
+    else:
+        yield "- footprint: not known; the scenes have no CRS"
+
+
+def _recipe(t: Training) -> Iterable[str]:
+    recipe = t.recipe
+    weights = ", ".join(
+        f"{name} {w:.3g}" for name, w in zip(t.legend.names, t.class_weights, strict=True)
+    )
+    trained = "adapters, prompt and decoder" if recipe.scope == "adapters" else "all weights"
+    yield from ("", "## Training", "")
+    yield f"- trained: {trained}"
+    yield f"- loss: {recipe.loss}; class weights: {weights}"
+    yield (
+        f"- AdamW, learning rate {recipe.lr:g} to {recipe.lr_end:g} by a cosine, weight decay "
+        f"{recipe.weight_decay:g}; seed {recipe.seed}"
+    )
+    yield f"- {len(t.history)} of {recipe.epochs} epochs; kept: {t.best.epoch}"
+    yield "- " + "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in t.run.items())
+
+
+def _licence(t: Training) -> Iterable[str]:
+    yield from ("", "## Licence", "", t.licence)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+
+    yield line(head)
+    yield line("---" if i == 0 else "---:" for i in range(len(head)))
+    for row in rows:
+        yield line(row)
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return ", ".join(f"{v:.4g}" for v in values)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,143 @@
+"""The result of a training run, as a value, as JSON and as provenance of the bundle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo._version import __version__
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.metrics import Scores
+from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.training.state import Best, EpochRecord
+from cwsam_geo.model.bundles.bundle import BaseReference
+from cwsam_geo.model.network.architecture import Architecture
+
+OVERALL = {
+    "miou": "mIoU",
+    "mean_f1": "mean F1",
+    "overall_accuracy": "overall accuracy",
+    "kappa": "kappa",
+    "fwiou": "FWIoU",
+}
+"""Scores over all classes: their names in ``Scores``, and their names in print."""
+
+SCORES = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
+"""Scores of each class: their names in ``Scores``, and their names in print."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training run.
+
+    Attributes:
+        name: Name of the model.
+        legend: The model's classes.
+        ignore: Channels that do not count in the scores.
+        architecture: Sizes and options of the model.
+        preprocess: The model's preprocessing of scenes.
+        recipe: The hyperparameters, with the batch size that was used.
+        class_weights: Weight of each class in the loss.
+        start: The weights that training started from, as a sentence.
+        base: The weights that the model's adapters need; None for a full model.
+        history: One record for each epoch.
+        best: The epoch whose weights the model has.
+        test_matrix: The model's confusion matrix on the test tiles, shape (K, K), or None if there
+            are no test tiles.
+        data: Scenes, labels and split, for JSON; see ``train.summary``.
+        run: Device, precision, processes and time, for JSON.
+        licence: Text on the licence of the model.
+    """
+
+    name: str
+    legend: Legend
+    ignore: tuple[int, ...]
+    architecture: Architecture
+    preprocess: PreprocessSpec
+    recipe: Recipe
+    class_weights: tuple[float, ...]
+    start: str
+    base: BaseReference | None
+    history: Sequence[EpochRecord]
+    best: Best
+    test_matrix: NDArray[np.int64] | None
+    data: Mapping[str, Any]
+    run: Mapping[str, Any]
+    licence: str
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the kept epoch on the validation tiles."""
+        return Scores.of(self.best.matrix, self.ignore)
+
+    def report(self, matrix: NDArray[np.int64]) -> dict[str, Any]:
+        """A confusion matrix and its scores, for JSON. Undefined scores are None.
+
+        Args:
+            matrix: Shape (K, K); rows are the labels, columns the model.
+        """
+        scores = Scores.of(matrix, self.ignore)
+        return {
+            "overall": {key: _number(getattr(scores, key)) for key in OVERALL},
+            "classes": [
+                {
+                    **entry,
+                    "ignored": i in self.ignore,
+                    **{key: _number(getattr(scores, key)[i]) for key in SCORES},
+                    "support": int(matrix[i].sum()),
+                    "mapped": int(matrix[:, i].sum()),
+                }
+                for i, entry in enumerate(self.legend.to_list())
+            ],
+            "matrix": {
+                "rows": "labels",
+                "columns": "model",
+                "classes": self.legend.names,
+                "counts": matrix.tolist(),
+            },
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """Scores on the validation tiles, and on the test tiles if there are any, for JSON."""
+        test = {} if self.test_matrix is None else {"test": self.report(self.test_matrix)}
+        validation = {"epoch": self.best.epoch, **self.report(self.best.matrix)}
+        return {"validation": validation, **test}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The whole run as plain values, for JSON."""
+        return {
+            "cwsam_geo": __version__,
+            "model": self.name,
+            **self.metrics(),
+            "start": self.start,
+            "base": asdict(self.base) if self.base else None,
+            "recipe": {**asdict(self.recipe), "class_weights": list(self.class_weights)},
+            "data": dict(self.data),
+            "run": dict(self.run),
+            "history": [asdict(record) for record in self.history],
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """The provenance that is stored in the bundle, for JSON."""
+        report = self.to_dict()
+        return {
+            "name": self.name,
+            "trained": True,
+            "created_by": f"cwsam-geo {__version__}",
+            "licence": self.licence,
+            "start": self.start,
+            "data": report["data"],
+            "metrics": self.metrics(),
+            "recipe": report["recipe"],
+            "run": report["run"],
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

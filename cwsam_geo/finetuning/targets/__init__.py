@@ -1,0 +1,1 @@
+"""What a label may stand for, and what missing it costs."""

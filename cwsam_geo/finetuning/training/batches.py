@@ -1,0 +1,189 @@
+"""Samples for the training loop, and their distribution over batches and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from cwsam_geo.errors import is_out_of_memory
+
+MOST = 32
+"""Largest batch size that is chosen; larger ones would leave too few steps to learn in."""
+
+# An epoch keeps at least this many steps, however few samples it has.
+_LEAST_STEPS = 8
+
+# Share of the GPU's memory that a trial batch may reserve; the rest is headroom for training.
+_SHARE = 0.85
+
+# Pixels of a batch on the CPU (one tile of 512 px), and the most tiles that make them up.
+_CPU_PIXELS = 512 * 512
+
+_CPU_MOST = 8
+
+Sample = tuple[NDArray[np.float32], NDArray[np.uint16]]
+"""A preprocessed image (3, T, T), and for each pixel (T, T) a row of the table of class sets."""
+
+Key = tuple[int, int]
+"""Epoch and index of a sample, both from 0."""
+
+
+class Samples(Protocol):
+    """Labelled tiles. The same epoch and index give the same tile, in every process."""
+
+    def __len__(self) -> int:
+        """Number of samples of an epoch."""
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """Returns a sample.
+
+        Args:
+            epoch: Number of the epoch, from 0.
+            index: Number of the sample, from 0. It may be beyond the length, because training
+                rounds the number of samples up to whole batches.
+        """
+
+
+@dataclass(frozen=True)
+class Share:
+    """This process's share of the samples: every ``world``-th, from ``rank`` on.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world: Number of processes.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+
+class EpochBatches(Sampler[list[Key]]):
+    """Keys of a process's training batches.
+
+    Every process has the same number of full batches.
+
+    Args:
+        samples: Samples of an epoch over all processes; rounded up to full batches.
+        batch_size: Samples in a batch of one process.
+        multiple: The number of batches is rounded up to a multiple of this.
+        share: This process.
+
+    Attributes:
+        epoch: The epoch of the next iteration; the training loop sets it.
+    """
+
+    def __init__(self, samples: int, batch_size: int, multiple: int, share: Share) -> None:
+        global_batch = batch_size * share.world
+        self._batches = -(-samples // (global_batch * multiple)) * multiple
+        self._batch_size, self._share = batch_size, share
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        rank, world = self._share.rank, self._share.world
+        indices = range(rank, self._batches * self._batch_size * world, world)
+        for start in range(0, len(indices), self._batch_size):
+            yield [(self.epoch, i) for i in indices[start : start + self._batch_size]]
+
+
+class TileBatches(Sampler[list[Key]]):
+    """Keys of a process's validation batches; over all processes each tile comes once.
+
+    Args:
+        tiles: Number of tiles over all processes.
+        batch_size: Largest number of tiles in a batch.
+        share: This process.
+    """
+
+    def __init__(self, tiles: int, batch_size: int, share: Share) -> None:
+        own = range(share.rank, tiles, share.world)
+        starts = range(0, len(own), batch_size)
+        self._batches = [[(0, i) for i in own[s : s + batch_size]] for s in starts]
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        return iter(self._batches)
+
+
+class _Tensors(Dataset[tuple[Tensor, Tensor]]):
+    """Samples as tensors; torch indexes with int64, so label rows are widened."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
+        image, labels = self._samples.sample(*key)
+        return (
+            torch.from_numpy(np.ascontiguousarray(image, np.float32)),
+            torch.from_numpy(labels.astype(np.int64)),
+        )
+
+
+def batch_loader(
+    samples: Samples, batches: Sampler[list[Key]], workers: int, pin: bool = False
+) -> DataLoader[Any]:
+    """Loads batches of images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+
+    Args:
+        samples: The tiles.
+        batches: The keys of each batch.
+        workers: Worker processes that load ahead; 0 to load in this process.
+        pin: Put batches into page-locked memory, for faster copies to a CUDA device.
+    """
+    return DataLoader(
+        _Tensors(samples),
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        # Not "fork": open files of GDAL and threads of torch do not survive it.
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def cpu_batch_size(tile_size: int) -> int:
+    """The batch size on a CPU: tiles that together have as many pixels as one of 512 px, 1 to 8.
+
+    Args:
+        tile_size: Side of a tile in pixels.
+    """
+    return min(max(_CPU_PIXELS // tile_size**2, 1), _CPU_MOST)
+
+
+def largest_batch(attempt: Callable[[int], None], device: torch.device, samples: int) -> int:
+    """Finds by trial the largest power of two that fits into a GPU's memory.
+
+    Args:
+        attempt: Runs the forward and backward pass of a step with a given number of tiles.
+        device: A CUDA device.
+        samples: Samples that one process trains on in an epoch; an epoch keeps at least 8 steps.
+
+    Returns:
+        At least 1, even where a single tile does not fit; training itself reports that.
+    """
+    best, size = 1, 1
+    total = torch.cuda.get_device_properties(device).total_memory
+    while size <= min(MOST, max(samples // _LEAST_STEPS, 1)):
+        torch.cuda.reset_peak_memory_stats(device)
+        try:
+            attempt(size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            break
+        if torch.cuda.max_memory_reserved(device) > _SHARE * total:
+            break
+        best, size = size, 2 * size
+    torch.cuda.empty_cache()
+    return best

@@ -1,0 +1,308 @@
+"""The training loop: epochs of steps, each followed by validation and a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cwsam_geo.core.metrics import Scores, confusion_matrix
+from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.targets.class_sets import partial_rows, single_channels
+from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
+from cwsam_geo.finetuning.training.batches import (
+    EpochBatches,
+    Samples,
+    Share,
+    TileBatches,
+    batch_loader,
+)
+from cwsam_geo.finetuning.training.processes import Processes
+from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
+from cwsam_geo.finetuning.training.step import Stepper, learning_rate
+from cwsam_geo.model.device import Precision
+from cwsam_geo.model.network.cwsam import Cwsam
+
+Event = Mapping[str, Any]
+"""A message about the run; ``event`` is its kind, the other keys depend on the kind."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data that a model is trained and validated on.
+
+    Attributes:
+        training: Samples that differ between epochs.
+        validation: Tiles that are the same in every epoch.
+        sets: Which classes each label index allows, shape (S, K), bool.
+        ignore: Channels that do not count in validation.
+        class_weights: Weight of each class in the loss, K values.
+    """
+
+    training: Samples
+    validation: Samples
+    sets: NDArray[np.bool_]
+    ignore: tuple[int, ...]
+    class_weights: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """The compute environment of a run, and its checkpoint.
+
+    Attributes:
+        processes: The processes that train together.
+        precision: Number format of the model's arithmetic.
+        workers: Worker processes that load samples, for each training process.
+        checkpoint: File that stores the run after every epoch, or None.
+        settings: Everything that must be unchanged for a run to be resumed, for JSON.
+    """
+
+    processes: Processes
+    precision: Precision = "fp32"
+    workers: int = 0
+    checkpoint: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Trainer:
+    """Trains a model.
+
+    Args:
+        model: The model, with all parameters frozen that are not trained.
+        recipe: The hyperparameters.
+        data: The samples, and how their labels count.
+        place: The compute environment and the checkpoint.
+        on_event: Called with events ``progress`` (after each step) and ``epoch``.
+
+    Attributes:
+        stepper: The model with its optimizer.
+    """
+
+    def __init__(
+        self,
+        model: Cwsam,
+        recipe: Recipe,
+        data: TrainingData,
+        place: Place,
+        on_event: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self._recipe, self._data, self._place = recipe, data, place
+        self._on_event = on_event
+        loss = SegmentationLoss(recipe.loss, data.sets, data.class_weights)
+        self.stepper = Stepper(model, loss, recipe, place.processes, place.precision)
+
+    def run(self, state: RunState) -> RunState:
+        """Trains for the recipe's number of epochs, or until its patience ends.
+
+        The patience ends after ``recipe.patience`` epochs without a better validation mIoU.
+
+        Args:
+            state: A new run, or an interrupted one to continue; it is changed in place.
+
+        Returns:
+            The same state after the last epoch.
+
+        Raises:
+            ModelError: The loss is not a finite number.
+            UsageError: The validation tiles hold no pixel with a label that counts.
+            MemoryError: A batch does not fit into the device's memory.
+        """
+        frozen = self.stepper.frozen_hash()
+        if state.epochs_done:
+            self.stepper.load(state.tensors)
+            self.stepper.restore(state.machinery)
+        keys = EpochBatches(
+            len(self._data.training), state.batch_size, self._recipe.accumulate, self._share
+        )
+        batches = self._loader(self._data.training, keys)
+        tiles = self._loader(
+            self._data.validation,
+            TileBatches(len(self._data.validation), state.batch_size, self._share),
+        )
+        while state.epochs_done < self._recipe.epochs and not self._is_over(state):
+            started = time.perf_counter()
+            # Samples are a function of the epoch, so a resumed run sees those it would have seen.
+            keys.epoch = state.epochs_done
+            loss = self._train_epoch(state.epochs_done, batches)
+            matrix = self._validate(tiles)
+            self._record(state, loss, matrix, time.perf_counter() - started)
+            self._keep(state)
+        if self.stepper.frozen_hash() != frozen:
+            raise AssertionError("training changed weights that are frozen")
+        return state
+
+    def score(self, tiles: Samples, tensors: Mapping[str, Tensor]) -> NDArray[np.int64]:
+        """Computes the confusion matrix of a saved model on other tiles.
+
+        The trainer's model has the saved tensors afterwards.
+
+        Args:
+            tiles: Labelled tiles, such as the test tiles.
+            tensors: Saved tensors by name, such as those of the best epoch.
+
+        Returns:
+            Shape (K, K), int64; rows are the labels, columns the model.
+        """
+        self.stepper.load(tensors)
+        return self._matrix(batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0))
+
+    @property
+    def _share(self) -> Share:
+        return Share(self._place.processes.rank, self._place.processes.world)
+
+    def _loader(self, samples: Samples, keys: Any) -> Any:
+        pin = self.stepper.device.type == "cuda"
+        return batch_loader(samples, keys, self._place.workers, pin)
+
+    def _is_over(self, state: RunState) -> bool:
+        patience = self._recipe.patience
+        return patience > 0 and state.best is not None and state.epochs_since_best >= patience
+
+    def _train_epoch(self, epoch: int, batches: Any) -> float:
+        """Trains on all batches of an epoch; returns the mean loss over all processes."""
+        recipe, processes = self._recipe, self._place.processes
+        steps = len(batches) // recipe.accumulate
+        self.stepper.model.train()
+        total = 0.0
+        for i, (images, labels) in enumerate(batches):
+            # Gradients of recipe.accumulate batches add up before the optimizer steps.
+            step, position = divmod(i, recipe.accumulate)
+            completes_step = position + 1 == recipe.accumulate
+            try:
+                total += self.stepper.backward(images, labels, completes_step)
+            except ModelError as error:
+                raise ModelError(f"epoch {epoch + 1}, step {step + 1}: {error}") from None
+            if completes_step:
+                rate = learning_rate(epoch * steps + step, recipe.epochs * steps, recipe)
+                self.stepper.step(rate)
+                self._on_event(
+                    {
+                        "event": "progress",
+                        "epoch": epoch + 1,
+                        "epochs": recipe.epochs,
+                        "step": step + 1,
+                        "steps": steps,
+                        "loss": round(total / (i + 1), 6),
+                    }
+                )
+        mean = torch.tensor(total / len(batches), device=self.stepper.device)
+        return float(processes.sum(mean)) / processes.world
+
+    def _matrix(self, tiles: Any) -> NDArray[np.int64]:
+        """The confusion matrix of the current weights, added up over all processes."""
+        stepper = self.stepper
+        stepper.model.eval()
+        own = validation_matrix(
+            stepper.model, tiles, self._data.sets, stepper.device, stepper.autocast
+        )
+        matrix = self._place.processes.sum(torch.from_numpy(own).to(stepper.device))
+        counts: NDArray[np.int64] = matrix.cpu().numpy()
+        return counts
+
+    def _validate(self, tiles: Any) -> NDArray[np.int64]:
+        counts = self._matrix(tiles)
+        if Scores.of(counts, self._data.ignore).total == 0:
+            raise UsageError("the validation area has no pixel with a label that counts")
+        return counts
+
+    def _record(
+        self, state: RunState, loss: float, matrix: NDArray[np.int64], seconds: float
+    ) -> None:
+        """Adds an epoch to the state, and keeps its weights if they are the best."""
+        scores = Scores.of(matrix, self._data.ignore)
+        record = EpochRecord(
+            epoch=state.epochs_done + 1,
+            loss=loss,
+            lr=self.stepper.rate,
+            miou=_number(scores.miou),
+            overall_accuracy=_number(scores.overall_accuracy),
+            iou=[_number(v) for v in scores.iou],
+            seconds=seconds,
+        )
+        # An undefined mIoU (NaN, recorded as None) loses against every number.
+        better = all(r.miou is None or scores.miou > r.miou for r in state.history)
+        state.history.append(record)
+        state.tensors = self.stepper.tensors()
+        if better or self._recipe.keep == "last":
+            state.best = Best(record.epoch, scores.miou, matrix, state.tensors)
+        self._on_event(
+            {"event": "epoch", "epochs": self._recipe.epochs, "best": better, **vars(record)}
+        )
+
+    def _keep(self, state: RunState) -> None:
+        """Saves the checkpoint, in the first process only; the others wait for it."""
+        state.machinery = self.stepper.machinery()
+        place = self._place
+        if place.checkpoint is not None and place.processes.rank == 0:
+            save_checkpoint(place.checkpoint, state, place.settings)
+        place.processes.wait()
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def validation_matrix(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    sets: NDArray[np.bool_],
+    device: torch.device,
+    autocast: torch.dtype | None,
+) -> NDArray[np.int64]:
+    """Counts labelled pixels by their label and by the model's class.
+
+    A partial label, which allows several classes, counts only if the model's class is none of
+    them, and so is certainly wrong. The pixel then counts as the allowed class that the model finds
+    likeliest. For example, a pixel labelled "not water" but mapped as water is an error of water.
+    Partial labels never count as correct, since their true class is not known.
+
+    Args:
+        model: Maps images (B, 3, T, T) to logits (B, K, t, t).
+        batches: Images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+        sets: Which classes each label row allows, shape (S, K), bool.
+        device: Device of the model.
+        autocast: dtype of the model's arithmetic; None for float32.
+
+    Returns:
+        Shape (K, K), int64; rows are the labels, columns the model.
+    """
+    classes = sets.shape[1]
+    # Lookup tables by label row: the single channel (S,) or -1, whether the label is partial (S,),
+    # and the allowed classes (S, K).
+    channels = torch.from_numpy(single_channels(sets)).to(device)
+    partial_table = partial_rows(sets)
+    partial = torch.from_numpy(partial_table).to(device) if partial_table.any() else None
+    allowed = torch.from_numpy(np.ascontiguousarray(sets)).to(device)
+    matrix = np.zeros((classes, classes), np.int64)
+    for images, labels in batches:
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+        ):
+            logits = model(images.to(device, non_blocking=True))
+        with torch.inference_mode():
+            rows = labels.to(device, non_blocking=True)
+            fine = upsampled(logits, labels.shape[-2:])
+            # On a CPU, max is several times faster than argmax.
+            mapped = fine.max(1).indices  # (B, T, T)
+            reference = channels[rows]  # (B, T, T); -1 does not count
+            if partial is not None:
+                pixel_allows = allowed[rows].permute(0, 3, 1, 2)  # (B, K, T, T)
+                wrong = partial[rows] & ~pixel_allows.gather(1, mapped[:, None])[:, 0]
+                likeliest = fine.masked_fill(~pixel_allows, float("-inf")).max(1).indices
+                reference = torch.where(wrong, likeliest, reference)
+        counted_reference = reference.cpu().numpy()
+        matrix += confusion_matrix(
+            counted_reference, mapped.cpu().numpy(), classes, counted_reference >= 0
+        )
+    return matrix

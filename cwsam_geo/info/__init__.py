@@ -1,0 +1,1 @@
+"""``cwsam-geo info``: what a file is, and what ``predict`` would do with it."""

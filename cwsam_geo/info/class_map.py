@@ -1,0 +1,100 @@
+"""Describes class, confidence and probability rasters by their tags."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from typing import Any, Literal
+
+import numpy as np
+
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.errors import SceneError
+from cwsam_geo.info.raster_facts import place_of
+from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.legend_file import tagged_legend
+from cwsam_geo.io.raster_file import grid_of, open_dataset, shown
+from cwsam_geo.prediction.provenance import VERSION_TAG, read_provenance
+
+Content = Literal["classes", "confidence", "probabilities"]
+
+
+def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Describes a class map, or a confidence or probabilities raster written by ``predict``.
+
+    These rasters are recognised by their tags. A palette alone is not enough, because any picture
+    may have one.
+
+    Returns:
+        Plain values for JSON, with ``kind`` ``map``; None if the raster is none of these or cannot
+        be opened.
+
+    Raises:
+        LegendError: The raster's ``LEGEND`` tag is malformed.
+    """
+    try:
+        dataset = open_dataset(path)
+    except SceneError:
+        # The caller reads the path as a scene next, and reports the error there.
+        return None
+    with contextlib.closing(dataset):
+        tags = dataset.tags()
+        from_predict = VERSION_TAG in tags
+        if not from_predict and not ("LEGEND" in tags and _could_be_classes(dataset)):
+            return None
+        legend = tagged_legend(tags, shown(path))
+        content = _content(dataset, from_predict, legend)
+        if content is None:
+            return None
+        return {
+            "kind": "map",
+            "path": shown(path),
+            "content": content,
+            **_file(dataset),
+            **place_of(grid_of(dataset)),
+            **_legend(path, content, legend),
+            **read_provenance(tags),
+        }
+
+
+def _content(dataset: Any, from_predict: bool, legend: Legend | None) -> Content | None:
+    # The sink of predict writes these band descriptions.
+    descriptions = list(dataset.descriptions)
+    if from_predict and legend and descriptions == [f"{name} (%)" for name in legend.names]:
+        return "probabilities"
+    if from_predict and descriptions == ["confidence (%)"]:
+        return "confidence"
+    return "classes" if _could_be_classes(dataset) else None
+
+
+def _could_be_classes(dataset: Any) -> bool:
+    return dataset.count == 1 and np.dtype(dataset.dtypes[0]).kind in "iu"
+
+
+def _file(dataset: Any) -> dict[str, Any]:
+    nodata = dataset.nodata
+    return {
+        "driver": dataset.driver,
+        "width": dataset.width,
+        "height": dataset.height,
+        "count": dataset.count,
+        "dtype": dataset.dtypes[0],
+        "names": list(dataset.descriptions),
+        "block_shape": list(dataset.block_shapes[0]),
+        "compression": dataset.compression.value if dataset.compression else None,
+        # JSON has no NaN and no infinity.
+        "nodata": nodata if nodata is not None and math.isfinite(nodata) else None,
+    }
+
+
+def _legend(
+    path: str | os.PathLike[str], content: Content, legend: Legend | None
+) -> dict[str, Any]:
+    """The classes, and whether they come from the tag or the palette."""
+    source = "tag" if legend else None
+    if legend is None and content == "classes":
+        with contextlib.closing(ClassRaster(path)) as raster:
+            legend = raster.legend()
+        source = "palette" if legend else None
+    return {"classes": legend.to_list() if legend else [], "legend": source}

@@ -1,0 +1,212 @@
+"""Opens a raster: GDAL's options, remote addresses, and failures as one clear line."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.errors import SceneError
+
+Location = str | os.PathLike[str]
+"""A path, a URL, or a GDAL dataset name (``/vsicurl/...``, ``NETCDF:...``)."""
+
+_URL = re.compile(r"(?:\w+\+)?(https?|ftp|s3|gs|az|adls|oss|swift|hdfs)://", re.IGNORECASE)
+
+_REMOTE_VSI = re.compile(
+    r"/vsi(?:curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(?:_streaming)?[/?]", re.IGNORECASE
+)
+
+_GDAL_NAME = re.compile(r"/vsi\w+[/?]|\w{2,}:|<\w+")
+
+_CACHE_BYTES = 256 << 20
+"""Bytes of GDAL's block cache. By default it takes 5 % of the machine's memory."""
+
+_DECODERS = min(4, os.cpu_count() or 1)
+"""Threads that decode blocks; the other cores are left to the model."""
+
+_LARGE_BLOCK = 64 << 10
+"""Pixels of a block from which on it is decoded in several threads.
+
+Smaller blocks are decoded by one thread: strips of one line take 1.6 times the processor time
+with two threads.
+"""
+
+_REMOTE = {
+    # Do not list a bucket or a web folder to look for sidecar files: that is slow.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_MAX_RETRY": "4",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    # Allow slow connections, but give up after a minute below 100 bytes/s.
+    "GDAL_HTTP_LOW_SPEED_TIME": "60",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "100",
+    "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": str(32 << 20),
+}
+
+
+def is_remote(location: Location) -> bool:
+    """Whether a location is a URL or lies on a network file system of GDAL."""
+    text = os.fspath(location)
+    return bool(_URL.match(text) or _REMOTE_VSI.search(text))
+
+
+def shown(location: Location) -> str:
+    """The location for messages and provenance, without query string and password."""
+    text = os.fspath(location)
+    if not is_remote(text):
+        return text
+    return re.sub(r"(://)[^/@]*@", r"\1", text.split("?", 1)[0]) or "remote file"
+
+
+def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
+    """GDAL's options for reading scenes.
+
+    Environment variables of the user take precedence.
+
+    Args:
+        remote: Whether the scene is read over a network.
+        decoders: Threads that decode blocks of a dataset opened in this environment.
+    """
+    options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_NUM_THREADS": str(decoders)}
+    options.update(_REMOTE if remote else {})
+    return rasterio.Env(**{k: v for k, v in options.items() if k not in os.environ})
+
+
+def open_dataset(location: Location) -> Any:
+    """Opens a raster for reading.
+
+    Returns:
+        An open ``rasterio.DatasetReader`` with at least one band.
+
+    Raises:
+        SceneError: The raster cannot be opened, or has no bands.
+    """
+    text = os.fspath(location)
+    name = shown(text)
+    if not is_remote(text) and not (_GDAL_NAME.match(text) and not os.path.exists(text)):
+        _check_local(text)
+    try:
+        dataset = _open(text, decoders=1)
+        # The block size is known only now, but the number of threads is fixed on opening.
+        if _DECODERS > 1 and dataset.count and _large_blocks(dataset):
+            dataset.close()
+            dataset = _open(text, decoders=_DECODERS)
+    except (RasterioError, OSError, ValueError) as error:
+        raise SceneError(f"{name}: {_why_not(text, reason(error, text))}") from None
+    if dataset.count == 0:
+        subdatasets = list(dataset.subdatasets)
+        dataset.close()
+        raise SceneError(f"{name}: holds no raster bands; {_choice(subdatasets)}")
+    return dataset
+
+
+def reason(error: BaseException, location: str = "") -> str:
+    """GDAL's message of a failure, on one line, without passwords and query strings."""
+    # The exception that rasterio raises may only refer to GDAL's.
+    while error.__cause__ is not None and "previous exception" in str(error):
+        error = error.__cause__
+    text = getattr(error, "errmsg", None) or str(error)
+    if location:
+        text = text.replace(location, shown(location))
+    return " ".join(re.sub(r"\?\S+", "", text).split()).rstrip(".") or type(error).__name__
+
+
+def _open(text: str, decoders: int) -> Any:
+    with environment(is_remote(text), decoders), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(text)
+
+
+def _large_blocks(dataset: Any) -> bool:
+    rows, cols = dataset.block_shapes[0]
+    return bool(rows * cols >= _LARGE_BLOCK)
+
+
+def _check_local(text: str) -> None:
+    if not text:
+        raise SceneError("the path of a scene is empty; give a file or a URL")
+    path = Path(text.removeprefix("file://"))
+    if path.is_dir():
+        raise SceneError(f"{text}: is a folder; give the raster file inside it")
+    if not path.exists():
+        raise SceneError(f"{text}: no such file; check the path")
+    if not os.access(path, os.R_OK):
+        raise SceneError(f"{text}: no permission to read this file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise SceneError(f"{text}: is empty (0 bytes); get the file again")
+
+
+def _why_not(text: str, why: str) -> str:
+    """What is wrong and what to do, from GDAL's message ``why``."""
+    if not is_remote(text):
+        if "not recognized" in why or "Cannot read TIFF header" in why:
+            return (
+                f"is not a raster that GDAL can read{_looks_like(text)}; "
+                "give a GeoTIFF or another GDAL raster"
+            )
+        return f"cannot be opened ({why}); check the path, and that the file is complete"
+    if "CREDENTIALS" in why.upper() or "AWS_SECRET" in why:
+        return (
+            f"needs credentials ({why}); set the storage's keys in the environment, "
+            "or AWS_NO_SIGN_REQUEST=YES for a public bucket"
+        )
+    if re.search(r"\b(401|403)\b|AccessDenied", why):
+        return f"access denied ({why}); sign the URL or set the storage's credentials"
+    if re.search(r"\b404\b|NoSuchKey|NoSuchBucket|does not exist", why):
+        return "not found on the server, or the server cannot be reached; check the address"
+    if "not recognized" in why:
+        return "the server's answer is not a raster that GDAL can read; check the address"
+    return f"cannot be opened ({why}); check the address and the network, and try again"
+
+
+def _looks_like(text: str) -> str:
+    # A saved error page or a Git LFS pointer often has the name of a raster.
+    try:
+        with Path(text).open("rb") as file:
+            head = file.read(64)
+    except OSError:
+        return ""
+    if head.lstrip()[:1] == b"<":
+        return " (it looks like a web page or XML)"
+    printable = all(c in b"\t\n\r" or 32 <= c < 127 for c in head)
+    return " (it looks like text)" if head and printable else ""
+
+
+def _choice(names: Sequence[str]) -> str:
+    if not names:
+        return "give a raster file"
+    listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"give one of its sub-datasets instead: {listed}"
+
+
+def grid_of(dataset: Any) -> SceneGrid:
+    """Shape, georeferencing and storage of an open rasterio dataset."""
+    gcps, gcp_crs = dataset.gcps
+    if not dataset.transform.is_identity:
+        # A file may have both. GDAL then uses the geotransform and ignores the control points.
+        gcps, gcp_crs = (), None
+    return SceneGrid(
+        height=dataset.height,
+        width=dataset.width,
+        transform=dataset.transform,
+        crs=dataset.crs,
+        count=dataset.count,
+        dtype=dataset.dtypes[0],
+        nodata=dataset.nodata,
+        block_shape=tuple(dataset.block_shapes[0]),
+        gcps=tuple(gcps),
+        gcp_crs=gcp_crs,
+        rpcs=dataset.rpcs,
+    )

@@ -1,0 +1,1 @@
+"""Model bundles: one safetensors file with weights, preprocessing, legend and provenance."""

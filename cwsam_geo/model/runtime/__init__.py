@@ -1,0 +1,1 @@
+"""A loaded model at work: raw tiles in, decided bytes out."""

@@ -1,0 +1,72 @@
+"""The blender's arithmetic on torch tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cwsam_geo.core.predictor import Decision, PendingDecision
+from cwsam_geo.model.runtime.transfer import Fetched
+
+
+class TorchOps:
+    """Implements ``cwsam_geo.core.predictor.Ops`` for the tensors of one device.
+
+    Logits stay on the device; only the bytes of a decision are copied to the CPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def zeros(self, shape: Sequence[int]) -> Tensor:
+        """Returns zeros, float32, on the device."""
+        return torch.zeros(tuple(shape), dtype=torch.float32, device=self.device)
+
+    def constant(self, values: NDArray[np.float32]) -> Tensor:
+        """Returns the values as a tensor on the device."""
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def upsample(self, logits: Tensor, stride: int) -> Tensor:
+        """Interpolates (K, h, w) to (K, h * stride, w * stride), bilinear between centres."""
+        size = (logits.shape[1] * stride, logits.shape[2] * stride)
+        return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+
+    def decide(self, logits: Tensor, confidence: bool, probabilities: bool) -> PendingDecision:
+        """Finds the winning channel of every pixel and, on request, probabilities.
+
+        Args:
+            logits: Raw values, shape (K, h, w).
+            confidence: Also give the probability of the winning class.
+            probabilities: Also give the probability of every class.
+
+        Returns:
+            A function that returns channels and probabilities in per cent, uint8 on the CPU.
+        """
+        # On a CPU max finds the winner five times faster than argmax.
+        best, channels = logits.max(0)
+        codes = _fetched_bytes(channels)
+        if not (confidence or probabilities):
+            return lambda: Decision(codes.numpy())
+        # Softmax: subtracting the maximum avoids overflow.
+        shares = (logits - best).exp()
+        total = shares.sum(0)
+        each = (100 * shares / total).round().to(torch.uint8) if probabilities else None
+        # The winner's share is exp(0) = 1. Its probability comes from ``each`` where that exists,
+        # because 100 / total may be rounded differently.
+        winner = (100 / total).round() if each is None else each.amax(0)
+        winner_bytes = _fetched_bytes(winner) if confidence else None
+        class_bytes = None if each is None else _fetched_bytes(each)
+        return lambda: Decision(codes.numpy(), _read(winner_bytes), _read(class_bytes))
+
+
+def _fetched_bytes(values: Tensor) -> Fetched:
+    return Fetched(values.to(torch.uint8))
+
+
+def _read(values: Fetched | None) -> NDArray[np.uint8] | None:
+    return None if values is None else values.numpy()

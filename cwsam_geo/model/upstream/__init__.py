@@ -1,0 +1,1 @@
+"""Checkpoints of SAM and of CWSAM's authors: download and conversion."""

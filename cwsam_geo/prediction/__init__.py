@@ -1,0 +1,1 @@
+"""``cwsam-geo predict``: a scene to a class raster."""

@@ -1,0 +1,90 @@
+"""Options of ``predict``: how a scene is mapped, and what is written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.raster_sink import FORMATS, RasterFormat
+from cwsam_geo.prediction.blend import BLENDS, BlendName
+from cwsam_geo.scene.units import UnitsOption
+
+DEFAULT_MODEL = "s1-landcover"
+"""The bundled model that ``predict`` uses by default."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a scene is mapped.
+
+    Attributes:
+        model: Name of a bundled model, or path of a model bundle.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        batch_size: Tiles per call of the model, or None for a number that suits the device.
+        overlap: Pixels shared by neighbouring tiles, or None for an eighth of a tile.
+        blend: Weights of overlapping tiles: ``linear``, ``cosine``, ``gaussian`` or ``flat``.
+        bidx: Bands of the scene to read, from 1, or None for those that the model takes.
+        units: Units of the scene's values; ``auto`` decides from the whole scene.
+        nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
+            None for the declared one.
+        bounds: West, south, east, north of the part to map, in the scene's CRS.
+        aoi: Vector file whose polygons bound the part to map.
+        tta: Average over four flips of each tile, at four times the cost.
+        compile: Compile the model for the GPU with torch.compile, which takes minutes at first.
+
+    Raises:
+        UsageError: The options contradict each other, or a value is not possible.
+    """
+
+    model: str | os.PathLike[str] = DEFAULT_MODEL
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    overlap: int | None = None
+    blend: BlendName = "linear"
+    bidx: Sequence[int] | None = None
+    units: UnitsOption = "auto"
+    nodata: float | str | None = None
+    bounds: tuple[float, float, float, float] | None = None
+    aoi: str | os.PathLike[str] | None = None
+    tta: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bounds is not None and self.aoi is not None:
+            raise UsageError("give --bounds or --aoi, not both")
+        if self.blend not in BLENDS:
+            raise UsageError(f"blend {self.blend!r} is none of {', '.join(BLENDS)}")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch size {self.batch_size}: it must be at least 1")
+
+
+@dataclass(frozen=True)
+class PredictOutputs:
+    """Outputs of ``predict_scene`` besides the raster of classes, and the format of all rasters.
+
+    Attributes:
+        confidence: Raster of the winning class's probability in per cent.
+        probabilities: Raster of every class's probability in per cent, one band per class.
+        vectors: Polygons of the classes; see ``vectorize`` for the formats. With ``confidence``
+            each polygon carries its mean.
+        format: ``COG`` or ``GTiff``.
+        creation_options: GDAL creation options for all rasters.
+
+    Raises:
+        UsageError: The format is unknown.
+    """
+
+    confidence: str | os.PathLike[str] | None = None
+    probabilities: str | os.PathLike[str] | None = None
+    vectors: str | os.PathLike[str] | None = None
+    format: RasterFormat = "COG"
+    creation_options: Mapping[str, str] = field(default_factory=dict)
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise UsageError(f"format {self.format!r} is none of {', '.join(FORMATS)}")

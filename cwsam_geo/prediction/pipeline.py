@@ -1,0 +1,289 @@
+"""The pipeline of ``predict``: streams a source through a predictor into sinks."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.predictor import Decision, PendingDecision, Predictor, TileStack
+from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.core.tiling import Tile, TilePlan
+from cwsam_geo.prediction.blend import Blender, BlendName
+from cwsam_geo.prediction.stream import Backlog, RowBand, row_bands
+
+if TYPE_CHECKING:
+    from cwsam_geo.scene.source import Source
+
+
+_WAITING_BYTES = 256 << 20
+"""Results that may wait to be written, in bytes. It bounds the memory of probabilities of many
+classes, which take a byte per class and pixel."""
+
+
+class Sink(Protocol):
+    """Receives final pixels; all windows together cover the scene exactly once."""
+
+    def write(self, window: Window, values: NDArray[np.uint8]) -> None:
+        """Receives the values of a window, shape (h, w) or (bands, h, w)."""
+
+
+@dataclass(frozen=True)
+class Sinks:
+    """Where the results go.
+
+    Attributes:
+        classes: Class codes, one band.
+        confidence: Probability of the winning class in per cent, one band; None if not wanted.
+        probabilities: Probability of each class in per cent, K bands; None if not wanted.
+    """
+
+    classes: Sink
+    confidence: Sink | None = None
+    probabilities: Sink | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Progress of a run.
+
+    Attributes:
+        tiles: Tiles that are finished, including those without data.
+        total: Tiles of the plan.
+        pixels: Pixels of the scene that are final.
+        seconds: Time since the start of the run.
+    """
+
+    tiles: int
+    total: int
+    pixels: int
+    seconds: float
+
+
+@dataclass
+class MapSummary:
+    """Summary of a run.
+
+    Attributes:
+        pixels: Number of pixels by class code, nodata (255) included; codes that occur only.
+        tiles: Tiles of the plan.
+        empty_tiles: Tiles without data, which were not given to the model.
+        batch_size: Tiles per call of the model at the end of the run: spread evenly over a row of
+            tiles, and halved each time memory ran out.
+        model_seconds: Time that the model computed on its device.
+        seconds: Time of the whole run.
+    """
+
+    pixels: dict[int, int] = field(default_factory=dict)
+    tiles: int = 0
+    empty_tiles: int = 0
+    batch_size: int = 1
+    model_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class MapJob:
+    """The settings of a run, all decided before the first tile.
+
+    Attributes:
+        spec: The model's preprocessing.
+        legend: The model's classes.
+        scene: Units, order and stretch of the scene's bands.
+        overlap: Pixels shared by neighbouring tiles.
+        blend: Weights of overlapping tiles.
+        batch_size: Tiles per call of the predictor, at most.
+    """
+
+    spec: PreprocessSpec
+    legend: Legend
+    scene: SceneBands
+    overlap: int
+    blend: BlendName = "linear"
+    batch_size: int = 1
+
+
+def map_scene(
+    source: Source,
+    predictor: Predictor,
+    job: MapJob,
+    sinks: Sinks,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> MapSummary:
+    """Streams a scene through a predictor, in memory that does not grow with the scene's height.
+
+    Reading and writing run in threads of their own. A GPU is given the next batch before it has
+    finished the last, so that it waits for neither. Pixels without data are filled before the
+    model and become nodata after it; tiles without any data are not given to the model.
+    ``on_progress`` is called after every tile.
+
+    Returns:
+        Counts of pixels and tiles, and times in seconds.
+
+    Raises:
+        SceneError: The scene cannot be read.
+        OutputError: A result cannot be written.
+        ModelError: The model's logits are not finite.
+        MemoryError: A single tile does not fit into memory.
+    """
+    return _Run(source, predictor, job, sinks, on_progress).run()
+
+
+_Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
+"""A window, its valid mask (h, w), and the decision on its pixels (None if none is valid)."""
+
+
+class _Run:
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        job: MapJob,
+        sinks: Sinks,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.source, self.predictor, self.job, self.sinks = source, predictor, job, sinks
+        self.on_progress = on_progress
+        self.plan = TilePlan(
+            source.grid.height,
+            source.grid.width,
+            predictor.tile_size,
+            job.overlap,
+            predictor.stride,
+        )
+        self.blender = Blender(
+            self.plan,
+            predictor.num_classes,
+            job.blend,
+            predictor.ops,
+            confidence=sinks.confidence is not None,
+            probabilities=sinks.probabilities is not None,
+        )
+        batch_size = even_batch(job.batch_size, len(self.plan.col_offsets))
+        self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
+        # The writer's queue holds two batches, so that one is written while the next is computed,
+        # but no more tiles than fit into _WAITING_BYTES.
+        bands = 1 + (sinks.confidence is not None)
+        bands += predictor.num_classes if sinks.probabilities is not None else 0
+        fit = _WAITING_BYTES // (predictor.tile_size**2 * bands)
+        self.backlog = Backlog(max(1, min(2 * batch_size, fit)), "cwsam-geo writer")
+        self.counts = np.zeros(256, np.int64)
+        self.started = time.perf_counter()
+        self.done = self.pixels = 0
+
+    def run(self) -> MapSummary:
+        # Whatever happens, both threads are ended: closing the generator stops the reader.
+        bands = row_bands(self.source, self.plan)
+        with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
+            for i, band in enumerate(bands):
+                for tile, logits in self._predicted(band, self.plan.row(i)):
+                    self._settle(band, tile, logits)
+            self.summary.model_seconds = self.predictor.finish()
+        self.summary.pixels = {c: int(n) for c, n in enumerate(self.counts) if n}
+        self.summary.seconds = time.perf_counter() - self.started
+        return self.summary
+
+    def _predicted(self, band: RowBand, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
+        """The tiles of one row in order, with logits (K, n, n), or None for a tile without data."""
+        waiting: list[tuple[Tile, bool]] = []
+        stack = self._stack()
+        for tile in tiles:
+            values, valid = band.cut(tile.window)
+            has_data = bool(valid.any())
+            waiting.append((tile, has_data))
+            if has_data:
+                stack.add(values, valid)
+            self.summary.empty_tiles += not has_data
+            if len(stack) == self.summary.batch_size:
+                yield from self._flush(waiting, stack)
+                waiting, stack = [], self._stack()
+        # The rest of the row: batches never cross a row of tiles.
+        yield from self._flush(waiting, stack)
+
+    def _stack(self) -> TileStack:
+        return self.predictor.stack(self.job.spec, self.job.scene, self.summary.batch_size)
+
+    def _flush(
+        self, waiting: Sequence[tuple[Tile, bool]], stack: TileStack
+    ) -> Iterator[tuple[Tile, Any]]:
+        logits = self._predict(stack)
+        for tile, has_data in waiting:
+            yield tile, next(logits) if has_data else None
+
+    def _predict(self, stack: TileStack) -> Iterator[Any]:
+        """Logits of each tile of a stack; halves the batch size for good when memory runs out."""
+        start = 0
+        while start < len(stack):
+            size = self.summary.batch_size
+            try:
+                logits = self.predictor(stack.part(start, size))
+            except MemoryError:
+                # Test the batch size, not the number of tiles left: a stack may pad a smaller part
+                # to the full batch size.
+                if size == 1:
+                    raise
+                self.summary.batch_size = size // 2
+                continue
+            yield from logits
+            start += size
+
+    def _settle(self, band: RowBand, tile: Tile, logits: Any) -> None:
+        """Adds a tile to the blender and queues the pixels that become final for writing."""
+        within = tile.settles.within(band.window)
+        # Copied, because a view in the writer's queue would keep the whole band's mask alive.
+        valid = band.valid[within.slices].copy()
+        has_data = bool(valid.any())
+        pieces: list[_Piece] = [] if has_data else [(tile.settles, valid, None)]
+        for settled in self.blender.feed(tile, logits, has_data):
+            inside = settled.window.within(tile.settles)
+            pieces.append((settled.window, valid[inside.slices], settled.decision))
+        self.backlog.put(functools.partial(self._write_all, pieces))
+        self.done += 1
+        self.pixels += tile.settles.height * tile.settles.width
+        seconds = time.perf_counter() - self.started
+        self.on_progress(Progress(self.done, len(self.plan), self.pixels, seconds))
+
+    def _write_all(self, pieces: Sequence[_Piece]) -> None:
+        # Runs in the writer's thread: calling a decision waits there for the device.
+        for window, valid, decision in pieces:
+            self._write(window, valid, None if decision is None else decision())
+
+    def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
+        """Writes codes and percentages where pixels are valid, nodata elsewhere."""
+        if decision is None:
+            classes = np.full(valid.shape, NODATA, np.uint8)
+        else:
+            classes = self.job.legend.codes.take(decision.channels)
+            np.copyto(classes, NODATA, where=~valid)
+        self.counts += np.bincount(classes.ravel(), minlength=256)
+        self.sinks.classes.write(window, classes)
+        if self.sinks.confidence is not None:
+            percent = None if decision is None else decision.confidence
+            self.sinks.confidence.write(window, _masked(percent, valid, 1)[0])
+        if self.sinks.probabilities is not None:
+            percent = None if decision is None else decision.probabilities
+            bands = self.predictor.num_classes
+            self.sinks.probabilities.write(window, _masked(percent, valid, bands))
+
+
+def _masked(
+    percent: NDArray[np.uint8] | None, valid: NDArray[np.bool_], bands: int
+) -> NDArray[np.uint8]:
+    """Percentages, shape (bands, h, w), with nodata where pixels are not valid."""
+    out = np.full((bands, *valid.shape), NODATA, np.uint8)
+    if percent is not None:
+        np.copyto(out, percent, where=valid)
+    return out
+
+
+def even_batch(limit: int, tiles: int) -> int:
+    """Batch size of at most ``limit`` that spreads a row of tiles evenly over its batches."""
+    return -(-tiles // -(-tiles // limit))

@@ -1,0 +1,261 @@
+"""Maps a scene with a model: ``predict_scene``, the function behind ``cwsam-geo predict``."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cwsam_geo.atomic import check_output
+from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.tiling import default_overlap
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.raster_sink import RasterLayout, check_raster_output, raster_sink
+from cwsam_geo.model.bundles.bundle import ModelBundle
+from cwsam_geo.model.device import auto_batch_size, check_compile, resolve_device, resolve_precision
+from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
+from cwsam_geo.model.store import find_model, load_full
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+from cwsam_geo.prediction.pipeline import MapJob, MapSummary, Progress, Sinks, map_scene
+from cwsam_geo.prediction.provenance import map_tags, settings_of
+from cwsam_geo.scene.crop import crop_to_aoi, crop_to_bounds
+from cwsam_geo.scene.reading import Reading, plan_reading
+from cwsam_geo.scene.source import RasterSource, Source, open_source
+
+Scene = str | os.PathLike[str]
+
+Event = Mapping[str, Any]
+
+
+def predict_scene(
+    scene: Scene | Sequence[Scene],
+    output: str | os.PathLike[str],
+    options: PredictOptions | None = None,
+    outputs: PredictOutputs | None = None,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> MapSummary:
+    """Maps a scene: writes a georeferenced raster of class codes.
+
+    Args:
+        scene: Anything rasterio opens, or several single-band files of one grid.
+        output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid.
+        options: How the scene is mapped; None for the defaults.
+        outputs: Further outputs, and the format; None for the defaults.
+        on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
+            ``progress`` or ``done``; events of ``vectorize`` also have ``stage: vectors``.
+
+    Returns:
+        Counts of pixels and tiles, and times in seconds.
+
+    Raises:
+        CwsamGeoError: An option, the scene, the model or an output is at fault; one line says what
+            is wrong and what to do.
+        MemoryError: A single tile does not fit into memory.
+    """
+    # Everything that can be refused is refused before the model computes.
+    options, outputs = options or PredictOptions(), outputs or PredictOutputs()
+    scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
+    targets = _check_paths(scenes, Path(output), options, outputs)
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device, fast=True)
+    if options.compile:
+        check_compile(device)
+    model_path = find_model(options.model)
+    bundle = load_full(model_path)
+    with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:
+        _check_files(targets, whole)
+        _check_vectors(outputs, whole)
+        reading = plan_reading(whole, bundle.preprocess, options.units)
+        _tell(on_event, bundle, reading)
+        source = _cropped(reading.source, options)
+        model = LoadedModel(bundle, device, precision, "fast", options.compile)
+        del bundle  # frees its weights, gigabytes for vit_h: the model has its own copy
+        predictor = TorchPredictor(model, options.tta)
+        job = MapJob(
+            spec=model.preprocess,
+            legend=model.legend,
+            scene=reading.scene_bands,
+            overlap=default_overlap(predictor.tile_size)
+            if options.overlap is None
+            else options.overlap,
+            blend=options.blend,
+            batch_size=options.batch_size or auto_batch_size(model.architecture, device),
+        )
+        tags = map_tags(
+            model.legend, model_path, source, settings_of(job, predictor, options, reading)
+        )
+        on_event(_start_event(source, predictor, job))
+        # Leaving the stack finishes the files and renames them into place.
+        with contextlib.ExitStack() as stack:
+            sinks = _open_sinks(stack, Path(output), source, model.legend, outputs, tags)
+            summary = map_scene(
+                source, predictor, job, sinks, lambda p: on_event(_progress_event(p))
+            )
+    on_event(_done_event(Path(output), model.legend, summary))
+    if outputs.vectors is not None:
+        _vectorize(output, outputs, on_event)
+    return summary
+
+
+def _vectorize(
+    output: str | os.PathLike[str], outputs: PredictOutputs, on_event: Callable[[Event], None]
+) -> None:
+    # Imported only when needed: geopandas takes a second and 150 MB.
+    from cwsam_geo.vectorization.options import VectorizeOptions
+    from cwsam_geo.vectorization.vectorize import vectorize
+
+    assert outputs.vectors is not None
+    vectorize(
+        output,
+        outputs.vectors,
+        VectorizeOptions(confidence=outputs.confidence),
+        overwrite=outputs.overwrite,
+        on_event=lambda event: on_event({"stage": "vectors", **event}),
+    )
+
+
+def _check_paths(
+    scenes: Sequence[Scene], output: Path, options: PredictOptions, outputs: PredictOutputs
+) -> list[Path]:
+    """Refuses outputs that cannot be written or coincide with other files; returns all paths."""
+    targets = [Path(p) for p in (output, outputs.confidence, outputs.probabilities) if p]
+    role_by_path = {os.path.realpath(s): "the scene" for s in scenes}
+    if options.aoi is not None:
+        role_by_path[os.path.realpath(options.aoi)] = "the area of interest"
+    for target in targets:
+        check_raster_output(target, outputs.overwrite)
+    if outputs.vectors is not None:
+        # Imported only when needed: geopandas takes a second and 150 MB.
+        from cwsam_geo.vectorization.formats import format_of
+
+        format_of(outputs.vectors)
+        targets.append(check_output(outputs.vectors, outputs.overwrite))
+    for target in targets:
+        real = os.path.realpath(target)
+        if real in role_by_path:
+            raise UsageError(f"{target}: is {role_by_path[real]} too; choose another output")
+        role_by_path[real] = "another output"
+    return targets
+
+
+def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
+    """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
+    files = {os.path.realpath(file) for dataset in source.datasets for file in dataset.files}
+    for target in targets:
+        if os.path.realpath(target) in files:
+            raise UsageError(f"{target}: is a file of the scene too; choose another output")
+
+
+def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
+    if outputs.vectors is not None:
+        from cwsam_geo.vectorization.vectorize import check_placeable
+
+        check_placeable(Geolocation(source.grid, source.label), outputs.vectors)
+
+
+def _nodata(options: PredictOptions) -> Any:
+    """The nodata option as ``open_source`` takes it: a number, ``"none"`` or None."""
+    if options.nodata is None or options.nodata == "none":
+        return options.nodata
+    try:
+        return float(options.nodata)
+    except ValueError:
+        raise UsageError(f'nodata {options.nodata!r}: give a number, "nan" or "none"') from None
+
+
+def _tell(on_event: Callable[[Event], None], bundle: ModelBundle, reading: Reading) -> None:
+    for text in reading.remarks:
+        on_event({"event": "decision", "text": text})
+    warnings = list(reading.warnings)
+    if bundle.provenance.get("trained") is False:
+        warnings.append(
+            "this model has not been trained: its classes mean nothing; "
+            "fine-tune it, or use it only to try the program"
+        )
+    for text in warnings:
+        on_event({"event": "warning", "text": text})
+
+
+def _cropped(source: Source, options: PredictOptions) -> Source:
+    if options.bounds is not None:
+        return crop_to_bounds(source, options.bounds)
+    return source if options.aoi is None else crop_to_aoi(source, options.aoi)
+
+
+def _open_sinks(
+    stack: contextlib.ExitStack,
+    output: Path,
+    source: Source,
+    legend: Legend,
+    outputs: PredictOutputs,
+    tags: Mapping[str, str],
+) -> Sinks:
+    def sink(path: str | os.PathLike[str], layout: RasterLayout) -> Any:
+        return stack.enter_context(raster_sink(path, source.grid, layout, outputs.overwrite))
+
+    def layout(bands: int, descriptions: Sequence[str], classes: bool) -> RasterLayout:
+        return RasterLayout(
+            bands=bands,
+            format=outputs.format,
+            overviews="MODE" if classes else "AVERAGE",
+            options=outputs.creation_options,
+            colormap=legend.colormap if classes else None,
+            descriptions=tuple(descriptions),
+            tags=tags,
+        )
+
+    # The stack closes in reverse order. The classes are opened first, so that their file is renamed
+    # into place last: once it exists, the other outputs are complete.
+    classes = sink(output, layout(1, ["class"], True))
+    confidence = probabilities = None
+    if outputs.confidence is not None:
+        confidence = sink(outputs.confidence, layout(1, ["confidence (%)"], False))
+    if outputs.probabilities is not None:
+        names = [f"{name} (%)" for name in legend.names]
+        probabilities = sink(outputs.probabilities, layout(len(names), names, False))
+    return Sinks(classes, confidence, probabilities)
+
+
+def _start_event(source: Source, predictor: TorchPredictor, job: MapJob) -> Event:
+    return {
+        "event": "start",
+        "width": source.grid.width,
+        "height": source.grid.height,
+        "device": str(predictor.device),
+        "precision": predictor.precision,
+        "tile_size": predictor.tile_size,
+        "overlap": job.overlap,
+        "batch_size": job.batch_size,
+    }
+
+
+def _progress_event(progress: Progress) -> Event:
+    rate = progress.tiles / max(progress.seconds, 1e-9)
+    return {
+        "event": "progress",
+        "tiles": progress.tiles,
+        "total": progress.total,
+        "tiles_per_second": round(rate, 3),
+        "mpx_per_second": round(progress.pixels / 1e6 / max(progress.seconds, 1e-9), 4),
+        "seconds_left": math.ceil((progress.total - progress.tiles) / rate),
+    }
+
+
+def _done_event(output: Path, legend: Legend, summary: MapSummary) -> Event:
+    # A class of that name keeps it.
+    nodata = f"nodata ({NODATA})" if "nodata" in legend.names else "nodata"
+    names = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
+    return {
+        "event": "done",
+        "output": str(output),
+        "pixels": {names[code]: n for code, n in summary.pixels.items()},
+        "tiles": summary.tiles,
+        "empty_tiles": summary.empty_tiles,
+        "batch_size": summary.batch_size,
+        "seconds": round(summary.seconds, 3),
+        "model_seconds": round(summary.model_seconds, 3),
+    }

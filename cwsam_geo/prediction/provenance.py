@@ -1,0 +1,87 @@
+"""The tags of a map: written by ``predict``, read by ``info``."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from cwsam_geo._version import __version__
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.model.runtime.predictor import TorchPredictor
+from cwsam_geo.prediction.options import PredictOptions
+from cwsam_geo.prediction.pipeline import MapJob
+from cwsam_geo.scene.reading import Reading
+from cwsam_geo.scene.source import Source
+
+VERSION_TAG = "CWSAM_GEO_VERSION"
+"""Tag in every raster that ``predict`` writes."""
+
+
+def settings_of(
+    job: MapJob, predictor: TorchPredictor, options: PredictOptions, reading: Reading
+) -> dict[str, Any]:
+    """The settings of a run, as the tag ``CWSAM_GEO_SETTINGS`` holds them."""
+    return {
+        "tile_size": predictor.tile_size,
+        "overlap": job.overlap,
+        "blend": job.blend,
+        "precision": predictor.precision,
+        "tta": options.tta,
+        "units": job.scene.units,
+        "calibration": reading.source.calibration,
+        "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),
+        "stretch": job.scene.stretch,
+        "nodata": None if options.nodata is None else str(options.nodata),
+        "zero_is_nodata": reading.zero_is_nodata,
+        "bounds": options.bounds,
+        "aoi": None if options.aoi is None else os.fspath(options.aoi),
+    }
+
+
+def map_tags(
+    legend: Legend, model: Path, source: Source, settings: Mapping[str, Any]
+) -> dict[str, str]:
+    """GeoTIFF tags with the provenance: enough to make the same map again."""
+    return {
+        "LEGEND": legend.to_json(),
+        "CWSAM_GEO_VERSION": __version__,
+        "CWSAM_GEO_MODEL": json.dumps({"file": model.name, "sha256": _sha256(model)}),
+        "CWSAM_GEO_SETTINGS": json.dumps(settings),
+        "CWSAM_GEO_INPUT": source.label,
+        "TIFFTAG_SOFTWARE": f"cwsam-geo {__version__} (Python {platform.python_version()})",
+        "TIFFTAG_DATETIME": datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
+    }
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_provenance(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Reads model, settings and input from the tags of a map."""
+    return {
+        "version": tags.get(VERSION_TAG),
+        "model": _parsed(tags.get("CWSAM_GEO_MODEL")),
+        "settings": _parsed(tags.get("CWSAM_GEO_SETTINGS")),
+        "input": tags.get("CWSAM_GEO_INPUT"),
+        "date": tags.get("TIFFTAG_DATETIME"),
+    }
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
+    """The JSON object in a tag; None without the tag, or if another program has changed it."""
+    with contextlib.suppress(ValueError):
+        value = json.loads(text or "null")
+        return value if isinstance(value, dict) else None
+    return None

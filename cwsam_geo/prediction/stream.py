@@ -1,0 +1,221 @@
+"""Bounded threads of the pipeline: one reads row bands ahead, another writes results behind."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.tiling import TilePlan
+
+if TYPE_CHECKING:
+    from cwsam_geo.scene.source import Source
+
+_READ_ROWS = 256
+"""Rows per read, rounded up to whole blocks: keeps the reader's temporary arrays small beside the
+band."""
+
+_BANDS_ALIVE = 2
+"""Row bands in memory: one that is mapped and one that is being read."""
+
+
+@dataclass(frozen=True)
+class RowBand:
+    """All pixels of the scene that one row of tiles covers or settles.
+
+    Attributes:
+        window: The band's place in the scene, over the scene's full width W.
+        values: Raw bands, shape (N, h, W), float32.
+        valid: True where there is data, shape (h, W).
+    """
+
+    window: Window
+    values: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+    def cut(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Cuts a tile out; past the scene's edge, pixels repeat the edge and are not valid.
+
+        Args:
+            window: The tile, whose first row and column lie inside the band.
+
+        Returns:
+            Values, shape (N, h, w), and valid, shape (h, w).
+        """
+        inside = window.intersect(self.window).within(self.window)
+        values = self.values[(slice(None), *inside.slices)]
+        valid = self.valid[inside.slices]
+        short = window.height - inside.height, window.width - inside.width
+        if short == (0, 0):
+            return values, valid
+        pad = (0, short[0]), (0, short[1])
+        return np.pad(values, ((0, 0), *pad), mode="edge"), np.pad(valid, pad)
+
+
+def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
+    """Reads a scene once, from top to bottom, as one band per row of tiles.
+
+    A thread reads one band ahead. Rows that two bands share are copied, not read again, and reads
+    begin at block borders. Reading tile by tile would make GDAL decode a file of one-line strips
+    20 times over.
+
+    Raises:
+        SceneError: The source cannot be read. The error is raised in the caller's thread.
+    """
+    permits = threading.Semaphore(_BANDS_ALIVE)
+    out: queue.Queue[RowBand | BaseException | None] = queue.Queue()
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            band = None
+            for i in range(len(plan.row_offsets)):
+                permits.acquire()
+                if stop.is_set():
+                    return
+                band = _next_band(source, plan, i, band, stop)
+                out.put(band)
+            out.put(None)
+        except BaseException as error:
+            out.put(error)
+
+    thread = threading.Thread(target=work, name="cwsam-geo reader", daemon=True)
+    thread.start()
+    try:
+        while (item := out.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+            # Free this band before the reader may allocate another.
+            del item
+            permits.release()
+    finally:
+        # The reader may be waiting for a permit: it gets one, sees the signal and returns.
+        stop.set()
+        permits.release()
+        thread.join()
+
+
+def _next_band(
+    source: Source, plan: TilePlan, i: int, previous: RowBand | None, stop: threading.Event
+) -> RowBand:
+    window = band_window(plan, i)
+    values = np.empty((source.grid.count, window.height, window.width), np.float32)
+    valid = np.empty((window.height, window.width), np.bool_)
+    start = window.row
+    # Copy the rows that the previous band has read, and read the rest.
+    if previous is not None and previous.window.bottom > start:
+        shared = previous.window.bottom - start
+        values[:, :shared] = previous.values[:, -shared:]
+        valid[:shared] = previous.valid[-shared:]
+        start += shared
+    for part in _read_windows(start, window.bottom, source.grid.block_shape[0], window.width):
+        if stop.is_set():
+            break
+        rows = slice(part.row - window.row, part.bottom - window.row)
+        values[:, rows], valid[rows] = source.read(part)
+    return RowBand(window, values, valid)
+
+
+def band_window(plan: TilePlan, row_index: int) -> Window:
+    """Rows of the scene that a row of tiles covers or settles, in full width."""
+    # A row of tiles settles pixels from half a stride above its first row on.
+    tile = plan.tile(row_index, 0)
+    bottom = min(tile.window.bottom, plan.height)
+    return Window(tile.settles.row, 0, bottom - tile.settles.row, plan.width)
+
+
+def _read_windows(start: int, stop: int, block_rows: int, width: int) -> Iterator[Window]:
+    step = -(-_READ_ROWS // block_rows) * block_rows
+    while start < stop:
+        end = min((start // step + 1) * step, stop)
+        yield Window(start, 0, end - start, width)
+        start = end
+
+
+class Backlog:
+    """Runs jobs one after another in a thread of its own, with a bounded queue.
+
+    Use it as a context manager. Leaving it waits until all jobs are done. Leaving it with an error
+    waits for the running job only and drops those in the queue, and so does an interrupt (Ctrl-C)
+    during the wait.
+
+    Args:
+        limit: Jobs in the queue, at most.
+        name: Name of the thread.
+    """
+
+    def __init__(self, limit: int, name: str) -> None:
+        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(limit)
+        self._failure: BaseException | None = None
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    def put(self, job: Callable[[], None]) -> None:
+        """Queues a job; blocks while the queue is full.
+
+        Raises:
+            BaseException: The error of an earlier job.
+        """
+        self._raise()
+        self._jobs.put(job)
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            # After a failure the queue is still emptied, or put() would block for ever.
+            if self._failure is None and not self._stopped.is_set():
+                try:
+                    job()
+                except BaseException as error:
+                    self._failure = error
+            # Free the job's pixels before waiting for the next job.
+            del job
+        self._ended.set()
+
+    def __enter__(self) -> Backlog:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._stopped.set()
+        self._finish()
+        if error is None:
+            self._raise()
+
+    def _finish(self) -> None:
+        """Waits for the thread; an interrupt drops the queued jobs and is raised afterwards.
+
+        Without this wait the caller would close the file that the running job writes to.
+        """
+        interrupt: BaseException | None = None
+        # join() alone is not safe: after an interrupt it takes the thread for dead (CPython up to
+        # 3.12). The event says for certain that the thread has ended.
+        while not self._ended.is_set():
+            try:
+                with contextlib.suppress(queue.Full):
+                    self._jobs.put(None, timeout=0.1)
+                    self._ended.wait()
+            except BaseException as caught:  # Ctrl-C, possibly more than once
+                self._stopped.set()
+                interrupt = caught
+        self._thread.join()
+        if interrupt is not None:
+            raise interrupt

@@ -1,0 +1,1 @@
+"""A SAR input, understood."""

@@ -1,0 +1,273 @@
+"""The bands of one open raster: names, nodata and masks, and their values as float32."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window as RioWindow
+
+from cwsam_geo.core.grid import Window
+from cwsam_geo.errors import SceneError
+from cwsam_geo.io.raster_file import shown
+
+Nodata = float | Literal["none"] | None
+"""A nodata value; None for the one the file declares; ``"none"`` if only NaN is nodata."""
+
+_POLARISATION = re.compile(r"(?<![A-Za-z])(VV|VH|HH|HV)(?![A-Za-z])", re.IGNORECASE)
+_POLARISATION_TAG = re.compile(r"pol(ari[sz]ations?)?", re.IGNORECASE)
+
+_LARGEST = np.float32(1e37)
+"""Scaled values of at least this size are nodata.
+
+Many files mark missing pixels by the lowest or highest float32 (3.4e38) without declaring it. No
+measurement comes near.
+"""
+
+_LONGEST_HINT = 200
+"""Characters. Longer tags are whole documents (XML, a processing history), not names of units."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """One selected band of a dataset.
+
+    Attributes:
+        index: Number in the file, from 1.
+        name: Polarisation (``VV``, ``VH``, ``HH``, ``HV``), or None where unknown.
+        nodata: Stored value that is treated as nodata; None where there is none, or where it is
+            not finite (NaN and infinity are nodata in any case).
+        declared: Nodata value that the file declares, which may be NaN; None where it declares
+            none.
+        scale: Factor from stored to true values.
+        offset: Added to the stored value times ``scale``.
+        masked: True where GDAL's mask (internal or external) marks pixels without data.
+    """
+
+    index: int
+    name: str | None
+    nodata: float | None
+    declared: float | None
+    scale: float
+    offset: float
+    masked: bool
+
+
+def data_bands(dataset: Any) -> list[int]:
+    """Numbers of the bands that hold data: all but an alpha band."""
+    indexes = [
+        i
+        for i, meaning, text in zip(
+            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
+        )
+        # GDAL takes the fourth band of any 8-bit file for alpha. If the band is named after a
+        # polarisation, it holds data.
+        if meaning != ColorInterp.alpha or polarisations(text or "")
+    ]
+    return indexes or list(dataset.indexes)
+
+
+def alpha_bands(dataset: Any, indexes: Sequence[int], nodata: Nodata) -> tuple[int, ...]:
+    """Numbers of the alpha bands that mark where the selected bands hold data.
+
+    GDAL derives a mask from an alpha band only if it has 8 or 16 bits and stands beside one or
+    three other bands, so this package evaluates alpha bands itself. If the user selects an alpha
+    band, it is read as data and masks nothing.
+
+    Args:
+        dataset: An open rasterio dataset.
+        indexes: Numbers of the selected bands, from 1.
+        nodata: The user's nodata option; ``"none"`` ignores alpha bands.
+    """
+    alpha = set(dataset.indexes) - set(data_bands(dataset))
+    return () if nodata == "none" or alpha & set(indexes) else tuple(sorted(alpha))
+
+
+def check_pictures(dataset: Any, path: str, several: bool) -> None:
+    """Checks that a file can be a scene or, if the scene has ``several`` files, one of its bands.
+
+    Raises:
+        SceneError: The file has several bands although the scene has several files, or it has a
+            colour table.
+    """
+    bands = data_bands(dataset)
+    if several and len(bands) != 1:
+        raise SceneError(
+            f"{shown(path)}: has {len(bands)} bands; give one file with several bands, "
+            "or several files with one band each"
+        )
+    if any(dataset.colorinterp[i - 1] == ColorInterp.palette for i in bands):
+        raise SceneError(
+            f"{shown(path)}: holds a colour table (a class map or a picture), not SAR values; "
+            "give the scene itself, or expand it with `gdal_translate -expand gray`"
+        )
+
+
+def describe_bands(
+    dataset: Any, path: str, indexes: Sequence[int], nodata: Nodata
+) -> tuple[Band, ...]:
+    """Names, nodata, scaling and masks of the selected bands.
+
+    Args:
+        dataset: An open rasterio dataset.
+        path: Path of the dataset; polarisations may be taken from the file name.
+        indexes: Numbers of the selected bands, from 1.
+        nodata: The user's nodata option, which overrides the declared nodata.
+    """
+    names = _names(dataset, path)
+    return tuple(
+        Band(
+            index=i,
+            name=names[i - 1],
+            nodata=_stored_nodata(dataset.nodatavals[i - 1], nodata),
+            declared=dataset.nodatavals[i - 1],
+            scale=float(dataset.scales[i - 1]),
+            offset=float(dataset.offsets[i - 1]),
+            masked=nodata != "none" and _has_mask(dataset.mask_flag_enums[i - 1]),
+        )
+        for i in indexes
+    )
+
+
+def read_bands(
+    dataset: Any, bands: Sequence[Band], alpha: Sequence[int], window: Window, joint_zeros: bool
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Reads bands of a dataset, scaled, with the mask of valid pixels.
+
+    Args:
+        dataset: An open rasterio dataset.
+        bands: Bands to read, all stored as one type.
+        alpha: Numbers of the alpha bands; a pixel is invalid where any of them is 0.
+        window: A window inside the raster.
+        joint_zeros: True if the caller itself marks pixels that are 0 in every band as invalid.
+            A nodata value of 0 is then ignored here, because a 0 in one band alone is data.
+
+    Returns:
+        Values, (N, H, W) float32, with complex values as intensity; valid, (H, W) bool, True
+        where every band has data.
+    """
+    rect = RioWindow(window.col, window.row, window.width, window.height)
+    stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
+    valid = np.ones(stored.shape[1:], bool)  # (H, W)
+    for opacity in opacities:
+        valid &= opacity.real > 0
+    for band, plane in zip(bands, stored, strict=True):
+        if band.nodata is not None and not (joint_zeros and band.nodata == 0):
+            valid &= _differs(plane, band.nodata)
+    values = _measured(stored, bands)
+    # Integers that are not scaled cannot be NaN, infinite or that large.
+    if stored.dtype.kind not in "iub" or any((b.scale, b.offset) != (1.0, 0.0) for b in bands):
+        for plane in values:
+            valid &= np.abs(plane) < _LARGEST
+    masks = [b.index for b in bands if b.masked]
+    if masks:
+        valid &= (dataset.read_masks(masks, window=rect) > 0).all(axis=0)
+    return values, valid
+
+
+def polarisations(text: str) -> list[str]:
+    """Polarisations named in a text, upper case, in order, each once."""
+    return list(dict.fromkeys(m.upper() for m in _POLARISATION.findall(text)))
+
+
+def hints(dataset: Any, path: str, bands: Sequence[Band]) -> list[str]:
+    """Texts that may name the units: file name, band units, descriptions and tags."""
+    texts = [f"file name: {file_name(path)}"]
+    for band in bands:
+        place = f"band {band.index}"
+        texts.append(f"{place} unit: {dataset.units[band.index - 1] or ''}")
+        texts.append(f"{place} description: {dataset.descriptions[band.index - 1] or ''}")
+        texts += [f"{place} tag {k}: {v}" for k, v in dataset.tags(band.index).items()]
+    texts += [f"tag {k}: {v}" for k, v in dataset.tags().items()]
+    # A text that ends with ": " has no value.
+    return [t for t in texts if not t.endswith(": ") and len(t) <= _LONGEST_HINT]
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, URL or GDAL name, without query string."""
+    return PurePosixPath(path.split("?", 1)[0].replace("\\", "/")).name
+
+
+def _names(dataset: Any, path: str) -> list[str | None]:
+    count = dataset.count
+    names = [
+        _only(dataset.descriptions[i - 1] or "") or _tagged(dataset.tags(i))
+        for i in dataset.indexes
+    ]
+    if any(names):
+        return names
+    # The dataset's tags, or else the file name, may name all bands in order ("VV+VH").
+    in_tags = [p for v in _tag_values(dataset.tags()) for p in polarisations(v)]
+    for candidates in (in_tags, polarisations(file_name(path))):
+        if len(candidates) == len(data_bands(dataset)):
+            return [*candidates, *[None] * (count - len(candidates))]
+    return [None] * count
+
+
+def _only(text: str) -> str | None:
+    # "VV/VH" is a ratio, not a polarisation.
+    names = polarisations(text)
+    return names[0] if len(names) == 1 else None
+
+
+def _tagged(tags: Mapping[str, str]) -> str | None:
+    names = (_only(v) for v in _tag_values(tags))
+    return next((name for name in names if name), None)
+
+
+def _tag_values(tags: Mapping[str, str]) -> list[str]:
+    return [v for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
+
+
+def _stored_nodata(declared: float | None, option: Nodata) -> float | None:
+    if option == "none":
+        return None
+    value = declared if option is None else option
+    # NaN and the infinities are nodata in any case.
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def _has_mask(flags: Sequence[MaskFlags]) -> bool:
+    if MaskFlags.alpha in flags:
+        return False  # read_bands evaluates alpha bands itself
+    # No flag at all means that the band has a mask of its own.
+    return MaskFlags.per_dataset in flags or not flags
+
+
+def _stored(
+    dataset: Any, indexes: Sequence[int], alpha: Sequence[int], rect: RioWindow
+) -> tuple[NDArray[Any], Sequence[NDArray[Any]]]:
+    """Bands (N, H, W) and alpha bands, each (H, W), as stored."""
+    numbers = [*indexes, *alpha]
+    # A single read decodes pixel-interleaved blocks once, but gives one type for all bands.
+    if len({dataset.dtypes[i - 1] for i in numbers}) == 1:
+        planes: NDArray[Any] = dataset.read(numbers, window=rect)
+        return planes[: len(indexes)], list(planes[len(indexes) :])
+    return dataset.read(indexes, window=rect), [dataset.read(i, window=rect) for i in alpha]
+
+
+def _differs(plane: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    # The nodata tag may have more digits than a float32 pixel can hold.
+    with np.errstate(over="ignore"):
+        value = np.float32(nodata) if plane.dtype == np.float32 else nodata
+    different: NDArray[np.bool_] = plane != value
+    return different
+
+
+def _measured(stored: NDArray[Any], bands: Sequence[Band]) -> NDArray[np.float32]:
+    for i, band in enumerate(bands):
+        if (band.scale, band.offset) != (1.0, 0.0):
+            # float32 holds integers of up to 24 bits exactly.
+            if stored.dtype.kind in "iub":
+                stored = stored.astype(np.float64 if stored.dtype.itemsize > 2 else np.float32)
+            stored[i] = stored[i] * band.scale + band.offset
+    with np.errstate(over="ignore", invalid="ignore"):
+        if stored.dtype.kind == "c":  # intensity |z|^2
+            stored = np.square(stored.real) + np.square(stored.imag)
+        return stored.astype(np.float32, copy=False)

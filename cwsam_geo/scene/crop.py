@@ -1,0 +1,134 @@
+"""A part of a scene as a source of its own, cut by bounds or by polygons of a vector file."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.io.geolocation import Geolocation, name_of, pixel_window
+from cwsam_geo.io.vector_file import burn, read_area
+
+if TYPE_CHECKING:
+    from cwsam_geo.scene.source import Source
+
+_NEAR = 1e-6
+"""Pixels by which bounds may reach over a pixel edge without taking the next pixel.
+
+Bounds are decimal numbers and miss the edges that they name by rounding.
+"""
+
+
+class CroppedSource:
+    """A window of a source; if polygons are given, pixels outside them are nodata.
+
+    A pixel is inside when its centre lies in a polygon, as with ``gdalwarp -cutline``.
+
+    Args:
+        source: The whole scene.
+        window: The part, inside the scene.
+        shapes: Polygons in pixel coordinates of the whole scene, or None to keep all pixels.
+    """
+
+    def __init__(self, source: Source, window: Window, shapes: NDArray[Any] | None = None) -> None:
+        self._source, self._window, self._shapes = source, window, shapes
+        self.grid = source.grid.crop(window)
+        self.names = source.names
+        self.label = source.label
+        self.hints = source.hints
+        self.complex = source.complex
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Values (N, h, w) and valid (h, w) of a window, whose origin is that of the part."""
+        whole = window.shift(self._window.row, self._window.col)
+        values, valid = self._source.read(whole)
+        if self._shapes is not None:
+            valid = valid & (burn(self._shapes, np.ones(len(self._shapes), np.int32), whole) > 0)
+        return values, valid
+
+    def close(self) -> None:
+        """Closes the whole scene."""
+        self._source.close()
+
+
+def window_of_bounds(
+    grid: SceneGrid, bounds: tuple[float, float, float, float], label: str
+) -> Window:
+    """The smallest window that covers a rectangle in the scene's CRS, cut to the scene.
+
+    Args:
+        grid: The scene's grid, which may be rotated.
+        bounds: West, south, east, north.
+        label: The scene's name, for messages.
+
+    Raises:
+        UsageError: The rectangle is empty or lies outside the scene.
+        SceneError: The scene has no geotransform.
+    """
+    west, south, east, north = bounds
+    if not (west < east and south < north and all(map(math.isfinite, bounds))):
+        raise UsageError(f"bounds {_listed(bounds)}: give west south east north, in that order")
+    if grid.gcps:
+        raise SceneError(
+            f"{label}: is placed by control points, so it cannot be cut by bounds; "
+            "give a polygon instead (--aoi)"
+        )
+    if not grid.georeferenced:
+        raise SceneError(
+            f"{label}: has no geotransform, so it cannot be cut by map coordinates; "
+            "warp it first (gdalwarp), or cut it by pixels (gdal_translate -srcwin)"
+        )
+    to_pixels = ~grid.transform
+    corners = np.array([to_pixels * (x, y) for x in (west, east) for y in (south, north)])
+    window = _touched(corners, grid)
+    if window.empty:
+        raise UsageError(f"bounds {_listed(bounds)} lie outside {_extent(grid, label)}")
+    return window
+
+
+def crop_to_bounds(source: Source, bounds: tuple[float, float, float, float]) -> CroppedSource:
+    """The part of a scene within west, south, east, north of its CRS.
+
+    Raises:
+        UsageError: See ``window_of_bounds``.
+        SceneError: See ``window_of_bounds``.
+    """
+    return CroppedSource(source, window_of_bounds(source.grid, bounds, source.label))
+
+
+def crop_to_aoi(source: Source, aoi: str | os.PathLike[str]) -> CroppedSource:
+    """The part of a scene within the polygons of a vector file of any CRS.
+
+    Raises:
+        UsageError: The file has no polygons, no CRS, or lies outside the scene.
+        SceneError: The scene's geotransform is degenerate.
+    """
+    shapes = read_area(aoi, Geolocation(source.grid, source.label))
+    window = _touched(shapely.get_coordinates(shapes), source.grid)
+    if window.empty:
+        raise UsageError(f"{aoi}: has no polygons on {_extent(source.grid, source.label)}")
+    return CroppedSource(source, window, shapes)
+
+
+def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:
+    """The smallest window around points in pixel coordinates, shape (N, 2), cut to the grid."""
+    if not len(points):
+        return Window(0, 0, 0, 0)
+    (left, top), (right, bottom) = points.min(0) + _NEAR, points.max(0) - _NEAR
+    return pixel_window((left, top, right, bottom), grid)
+
+
+def _extent(grid: SceneGrid, label: str) -> str:
+    location = Geolocation(grid, label)
+    where = name_of(location.crs) if location.crs else "its own coordinates"
+    return f"{label}, which spans {_listed(location.bounds_in(None))} in {where}"
+
+
+def _listed(bounds: tuple[float, float, float, float]) -> str:
+    return " ".join(f"{v:.10g}" for v in bounds)

@@ -1,0 +1,148 @@
+"""The open files of a scene with their selected bands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cwsam_geo.core.grid import SceneGrid, Window, same_grid
+from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.io.raster_file import grid_of, is_remote, reason, shown
+from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, data_bands, describe_bands
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bands of one open file that are read together.
+
+    Attributes:
+        dataset: The open rasterio dataset.
+        path: Path, URL or GDAL name from which the dataset was opened.
+        bands: Selected bands, all stored as one type.
+        alpha: Numbers of the alpha bands that mark where the bands hold data.
+    """
+
+    dataset: Any
+    path: str
+    bands: tuple[Band, ...]
+    alpha: tuple[int, ...] = ()
+
+
+def selected_parts(
+    datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
+) -> tuple[list[Part], list[int]]:
+    """Selects bands of a scene's files and groups them into parts.
+
+    Args:
+        datasets: The scene's open files.
+        files: Path, URL or GDAL name of each file.
+        bidx: Numbers of the bands to select, from 1, counted over all files; None for all bands
+            but alpha bands.
+        nodata: The user's nodata option.
+
+    Returns:
+        The parts, and the number of each selected band as ``bidx`` counts.
+
+    Raises:
+        UsageError: ``bidx`` names a band that does not exist, or a band twice.
+    """
+    # With one file, -b counts as GDAL does, alpha bands included.
+    candidates = [
+        (d, f, i)
+        for d, f in zip(datasets, files, strict=True)
+        for i in (data_bands(d) if bidx is None or len(files) > 1 else d.indexes)
+    ]
+    requested = range(1, len(candidates) + 1) if bidx is None else bidx
+    wrong = [b for b in requested if not 1 <= b <= len(candidates)]
+    if wrong or not requested:
+        raise UsageError(
+            f"{shown(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
+            f"there are bands 1 to {len(candidates)}"
+        )
+    if len(set(requested)) != len(list(requested)):
+        raise UsageError(f"a band is given twice in -b {','.join(map(str, requested))}")
+    selected = [candidates[b - 1] for b in requested]
+    parts = [
+        Part(
+            dataset,
+            file,
+            describe_bands(dataset, file, indexes, nodata),
+            alpha_bands(dataset, [i for d, _, i in selected if d is dataset], nodata),
+        )
+        for dataset, file, indexes in _runs(selected)
+    ]
+    # Without bidx the candidates of a single file lack its alpha bands, but the numbers of the
+    # file count them.
+    numbers = list(requested) if len(files) > 1 else [candidates[b - 1][2] for b in requested]
+    return parts, numbers
+
+
+def _runs(selected: Iterable[tuple[Any, str, int]]) -> list[tuple[Any, str, list[int]]]:
+    """Groups successive bands of one file and one stored type, which one call can read."""
+    runs: list[tuple[Any, str, list[int]]] = []
+    for dataset, file, index in selected:
+        types = dataset.dtypes
+        if runs and runs[-1][0] is dataset and types[runs[-1][2][-1] - 1] == types[index - 1]:
+            runs[-1][2].append(index)
+        else:
+            runs.append((dataset, file, [index]))
+    return runs
+
+
+def stored_type(parts: Sequence[Part]) -> str:
+    """NumPy's name of the smallest type that can represent the values of all parts."""
+    dtypes = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
+    # NumPy has no complex integers, the type of Sentinel-1 SLC products.
+    known_to_numpy = ["complex64" if t.startswith("complex_int") else t for t in dtypes]
+    return str(np.result_type(*known_to_numpy))
+
+
+def unreadable(path: str, window: Window, error: BaseException) -> str:
+    """The message for a file that cannot be read, with advice."""
+    rows = f"rows {window.row} to {window.bottom - 1}"
+    advice = (
+        "check the network and try again"
+        if is_remote(path)
+        else "the file is damaged or incomplete: get it again"
+    )
+    return f"{shown(path)}: cannot read {rows} ({reason(error, path)}); {advice}"
+
+
+def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:
+    """Checks that open datasets, and the ``files`` they come from, share one grid.
+
+    Raises:
+        SceneError: A file differs from the first in shape, CRS or position. The message names
+            the difference.
+    """
+    first = grid_of(datasets[0])
+    for dataset, path in zip(datasets[1:], files[1:], strict=True):
+        other = grid_of(dataset)
+        if not same_grid(first, other):
+            raise SceneError(
+                f"{shown(path)} is not on the grid of {shown(files[0])} "
+                f"({_difference(first, other)}); bring the bands onto one grid first (gdalwarp)"
+            )
+
+
+def _difference(a: SceneGrid, b: SceneGrid) -> str:
+    if (a.height, a.width) != (b.height, b.width):
+        return f"{b.height} x {b.width} px against {a.height} x {a.width}"
+    if (a.crs and a.crs.to_wkt()) != (b.crs and b.crs.to_wkt()) and a.crs != b.crs:
+        names = [g.crs.to_string() if g.crs else "no CRS" for g in (b, a)]
+        return f"{names[0][:60]} against {names[1][:60]}"
+    if a.transform.is_degenerate or b.transform.is_degenerate:
+        return "their transforms differ"
+    if a.transform == b.transform:
+        return "their control points differ"
+    to_pixels = ~a.transform
+    corners = [(0, 0), (a.width, 0), (0, a.height), (a.width, a.height)]
+    shifts = [
+        max(abs(x - c[0]), abs(y - c[1]))
+        for c in corners
+        for x, y in [to_pixels * (b.transform * c)]
+    ]
+    return f"shifted by up to {max(shifts):.4g} px"

@@ -1,0 +1,147 @@
+"""Finds fill that a scene does not declare as nodata: single values that are far too frequent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cwsam_geo.core.preprocess import Units
+from cwsam_geo.errors import SceneError
+from cwsam_geo.scene.source import RasterSource
+from cwsam_geo.scene.statistics import (
+    Repeated,
+    SceneStats,
+)
+
+_NOTABLE = 1e-2
+"""Share of pixels that hold a value in every band from which on it is likely fill, even if an echo
+could have that value."""
+
+_NOTABLE_ALONE = 5e-2
+"""The same for a scene of one band, where small digital numbers repeat often."""
+
+_NO_LOGARITHM = -320.0
+"""Lowest value that can be an echo in any unit. The numbers that commonly stand for 0 power give
+higher decibels (1e-30: -300 dB). Common fill is lower: -9999, -32768, and the lowest int16 with a
+scale of 0.01 (-327.68)."""
+
+_HIGHEST_DB = 60.0
+"""Highest value in dB that can be an echo, calibrated or not."""
+
+
+def no_echo(value: float, units: Units | None) -> bool:
+    """True for a value that no echo of any sensor can have.
+
+    Args:
+        value: A value that occurs more than once: noise-subtracted power can be below 0.
+        units: Units of the value, or None if they are not decided yet.
+    """
+    if value < _NO_LOGARITHM:
+        return True
+    if units == "db":
+        return value > _HIGHEST_DB
+    # Noise-subtracted power is slightly negative in places, but never twice the same value.
+    return units is not None and value <= -1
+
+
+def certain_fill(repeated: Iterable[Repeated], units: Units | None) -> Repeated | None:
+    """The first frequent value that no echo can have, or None.
+
+    Args:
+        repeated: Values that are suspiciously frequent.
+        units: Units of the values, or None if they are not decided yet.
+    """
+    # Data in dB times 100 has many values below any echo's dB, and repeats some of them. Unless the
+    # scale is linear, a value must therefore also be far from the others.
+    linear = units in ("power", "amplitude")
+    return next((r for r in repeated if no_echo(r.value, units) and (linear or r.apart)), None)
+
+
+def likely_fill(repeated: Iterable[Repeated], units: Units, bands: int) -> tuple[Repeated, ...]:
+    """Values that are possible, but hardly in so many pixels of every band at once.
+
+    An echo can have such a value, or the value stands for 0 power.
+
+    Args:
+        repeated: Values that are suspiciously frequent; 0 may be among them.
+        units: Units of the values.
+        bands: Number of bands of the scene.
+    """
+    least = _NOTABLE if bands > 1 else _NOTABLE_ALONE
+    return tuple(
+        r
+        for r in repeated
+        if r.joint >= (least if r.value else _NOTABLE)
+        and not r.clipped
+        and not no_echo(r.value, units)
+    )
+
+
+def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> None:
+    """Refuses a scene with values that are certainly fill, unless ``--nodata`` is given.
+
+    Args:
+        source: The scene.
+        stats: Statistics of the values that ``source`` reads.
+        units: Units of the values, or None if they are not decided yet.
+
+    Raises:
+        SceneError: The scene has undeclared fill. The message names the option that declares it.
+    """
+    fill = certain_fill(_repeated(source, stats), units)
+    if fill is not None and source.nodata_option is None:
+        raise SceneError(
+            f"{source.label}: {_holds(source, fill, fill.share)}, which no echo has: fill that the "
+            f"file does not declare as nodata; pass {_settled(source, fill)}, or --nodata none to "
+            "map it as it is"
+        )
+
+
+def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: bool) -> list[str]:
+    """Warnings of values that may be fill, but are mapped as data.
+
+    Args:
+        source: The scene.
+        stats: Statistics of the values that ``source`` reads.
+        units: Units of the values.
+        zeros: True if pixels that are 0 in every band are nodata.
+    """
+    if source.nodata_option == "none" or stats.eight_bit or stats.blank:
+        return []
+    repeated = _repeated(source, stats)
+    mapped = "and are mapped as data: if that is fill, pass"
+    warnings = []
+    # Certain fill gets here only if --nodata names another value: check_fill refuses it otherwise.
+    if fill := certain_fill(repeated, units):
+        warnings.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
+    zero = () if zeros else (Repeated(0.0, stats.zeros, stats.zeros),)
+    for fill in likely_fill((*zero, *repeated), units, len(stats.bands)):
+        share = f"{_holds(source, fill, fill.joint)} in every band"
+        warnings.append(f"{share} {mapped} {_settled(source, fill)}")
+    # Fill may also be spread over many impossible values, by resampling for instance.
+    ends = [(b.quantile(1.0), b.quantile(99.0)) for b in stats.bands]
+    if not warnings and units == "db" and any(no_echo(v, units) for end in ends for v in end):
+        warnings.append(
+            "more than 1 % of the pixels hold dB that no echo has, and are mapped as data: if that "
+            "is fill, make it one value and pass that value with --nodata"
+        )
+    return warnings
+
+
+def _repeated(source: RasterSource, stats: SceneStats) -> tuple[Repeated, ...]:
+    # Frequent values are normal in saturated 8-bit pictures and at the floor of calibrated values.
+    # Intensities of complex data are not stored values, so --nodata cannot name them.
+    exempt = stats.eight_bit or source.tables or source.complex or source.nodata_option == "none"
+    return () if exempt else stats.repeated
+
+
+def _holds(source: RasterSource, fill: Repeated, share: float) -> str:
+    return f"{100 * share:.3g} % of the pixels hold exactly {source.as_stored(fill.value):.10g}"
+
+
+def _settled(source: RasterSource, fill: Repeated) -> str:
+    """The option that makes the fill nodata, with a note if it replaces another nodata value."""
+    option = f"--nodata {source.as_stored(fill.value):.10g}"
+    others = [value for value in source.nodata if value is not None]
+    if not others:
+        return option
+    return f"{option} (instead of {others[0]:g}: if both are fill, make them one value first)"

@@ -1,0 +1,169 @@
+"""What is suspicious about a scene for a model: warnings, and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
+from cwsam_geo.errors import SceneError
+from cwsam_geo.scene.band_match import (
+    BandMatch,
+)
+from cwsam_geo.scene.source import RasterSource
+from cwsam_geo.scene.statistics import BandStats, SceneStats
+from cwsam_geo.scene.units import (
+    PLAUSIBLE_DB,
+    UnitsDecision,
+    decibels,
+)
+
+_DB_MARGIN = 3.0
+"""Distance of the median from the training data, in dB, that is never worth a warning."""
+
+_MEASURED = {"uint16", "complex64"}
+"""Data types of the scenes that may be Sentinel-1 measurement files: GRD, and SLC as read."""
+
+_CROSS = {"VH", "HV"}
+
+
+def distribution_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> str | None:
+    """A warning if the whole scene's values are far from the model's training data; else None.
+
+    A model without quantiles of its training data is checked against the median of calibrated
+    backscatter instead, if it takes decibels or power. The positions in ``scene`` are indices into
+    ``stats.bands``.
+    """
+    far = []
+    for i, position in enumerate(scene.positions):
+        if position is None or stats.blank:
+            continue
+        text = _far(spec, i, _scaled(spec, scene, stats.bands[position]))
+        if text:
+            far.append(f"{spec.bands[i]}: {text}")
+    if not far:
+        return None
+    return "the scene is far from the model's training data: " + "; ".join(far)
+
+
+def _far(spec: PreprocessSpec, band: int, scaled: tuple[float, float, float]) -> str | None:
+    low, median, high = scaled
+    unit = "" if spec.scaling == "amplitude8" else " dB"
+    scene_range = f"median {median:.3g}{unit} (5 to 95 %: {low:.3g} to {high:.3g})"
+    if spec.quantiles is not None:
+        # The training data's 5 %, 50 % and 95 % quantiles; the median may leave them by half their
+        # range.
+        q5, q50, q95 = (_comparable(spec, q) for q in spec.quantiles[band])
+        margin = max(_DB_MARGIN if unit else 0.1, 0.5 * (q95 - q5))
+        if q5 - margin <= median <= q95 + margin:
+            return None
+        return f"{scene_range}, trained on {q50:.3g}{unit} ({q5:.3g} to {q95:.3g})"
+    if unit and not PLAUSIBLE_DB[0] <= median <= PLAUSIBLE_DB[1]:
+        return f"{scene_range}, calibrated backscatter has a median of {PLAUSIBLE_DB[0]:g} to " + (
+            f"{PLAUSIBLE_DB[1]:g} dB"
+        )
+    return None
+
+
+def _scaled(spec: PreprocessSpec, scene: SceneBands, band: BandStats) -> tuple[float, float, float]:
+    raw = np.array([band.quantile(p) for p in (5.0, 50.0, 95.0)], np.float32)
+    low, median, high = (_comparable(spec, float(v)) for v in spec.scaled(raw, scene))
+    return low, median, high
+
+
+def _comparable(spec: PreprocessSpec, value: float) -> float:
+    # Linear power is compared in dB, so that a margin means the same ratio at every level.
+    return decibels(value, "power") if spec.scaling == "linear" else value
+
+
+def scene_warnings(
+    source: RasterSource,
+    spec: PreprocessSpec,
+    scene: SceneBands,
+    stats: SceneStats,
+    decision: UnitsDecision,
+    match: BandMatch,
+) -> tuple[str, ...]:
+    """Warns of what is suspicious about a scene for a model.
+
+    Raises:
+        SceneError: Uncalibrated values meet a model of calibrated ones, and the user has not
+            said what the values are.
+    """
+    if stats.blank:
+        content = "nothing but 0" if stats.valid else "no valid pixel"
+        return (f"the scene holds {content}: the map will be empty",)
+    far = distribution_warning(spec, scene, stats)
+    # Uncalibrated values are refused, unless the model takes any, the user vouches for them, or the
+    # model was trained on values like these.
+    familiar = spec.quantiles is not None and far is None
+    if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
+        stats, decision.units
+    ):
+        raise SceneError(_refusal(source, decision))
+    warnings = [far] if far else []
+    if far and source.tables and _knows_digital_numbers(spec):
+        warnings[0] += (
+            "; the model was trained on digital numbers: --units amplitude reads those of the "
+            "product"
+        )
+    if source.tables and source.complex:
+        warnings.append(
+            "single-look complex (SLC), read as sigma nought: most models were trained on scenes "
+            "with square pixels and less speckle (GRD)"
+        )
+    elif any(table.noisy_borders for table in source.tables):
+        warnings.append(
+            "a product made before March 2018 (IPF 2.9): noise along its borders is not marked as "
+            "nodata and may be mapped as water; SNAP's Remove-GRD-Border-Noise removes it"
+        )
+    # Names of polarisations rule out a swap.
+    if not match.by_name:
+        warnings += _swapped(spec, scene, stats)
+    return tuple(warnings)
+
+
+def lacks_table(table: str) -> str:
+    """Says which calibration table a product lacks."""
+    return f"its product lacks annotation/calibration/{Path(table).name}"
+
+
+def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
+    table, lacks, advice = source.lacking_table, "", ""
+    if source.grid.dtype in _MEASURED:
+        advice = "give the whole .SAFE of a Sentinel-1 product, or "
+    if table is not None:
+        lacks, advice = f", and {lacks_table(table)}", "get the whole product, or "
+    return (
+        f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
+        f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "
+        f"product), or pass --units {decision.units} to use the values as they are"
+    )
+
+
+def _uncalibrated(stats: SceneStats, units: Units) -> bool:
+    # Sentinel-1's digital numbers are about 50 to 56 dB above sigma nought.
+    digital = stats.whole_numbers and units != "db"
+    return digital or any(decibels(b.median, units) > PLAUSIBLE_DB[1] for b in stats.bands)
+
+
+def _knows_digital_numbers(spec: PreprocessSpec) -> bool:
+    """True if the model's training data was too bright to be calibrated."""
+    units: Units = "power" if spec.scaling == "linear" else "db"
+    medians = [decibels(q[1], units) for q in spec.quantiles or ()]
+    return any(median > PLAUSIBLE_DB[1] for median in medians)
+
+
+def _swapped(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> list[str]:
+    # Almost everywhere, cross polarisation is 5 to 10 dB weaker than co-polarisation.
+    medians = {
+        band.upper(): stats.bands[p].median
+        for band, p in zip(spec.bands, scene.positions, strict=True)
+        if p is not None
+    }
+    cross = [v for b, v in medians.items() if b in _CROSS]
+    co = [v for b, v in medians.items() if b in {"VV", "HH"}]
+    if cross and co and min(cross) > max(co):
+        return ["cross polarisation is brighter than co-polarisation: are the bands swapped (-b)?"]
+    return []

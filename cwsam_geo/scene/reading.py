@@ -1,0 +1,207 @@
+"""Decides how a scene is read for a model, once for the whole scene: bands, units, nodata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
+from cwsam_geo.errors import SceneError
+from cwsam_geo.scene.band_match import (
+    match_bands,
+)
+from cwsam_geo.scene.fill import check_fill, fill_warnings
+from cwsam_geo.scene.plausibility import (
+    lacks_table,
+    scene_warnings,
+)
+from cwsam_geo.scene.sampling import sample_statistics
+from cwsam_geo.scene.source import RasterSource
+from cwsam_geo.scene.statistics import SceneStats
+from cwsam_geo.scene.units import (
+    UnitsDecision,
+    UnitsOption,
+    decibels,
+    decide_units,
+    zeros_are_nodata,
+)
+
+_STRETCH_PERCENT = 98.0
+"""Quantile, in percent, that becomes 255 in 8-bit amplitude: ships and roofs are above it."""
+
+_UNIT_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A scene, ready for a model.
+
+    Attributes:
+        source: The scene, restricted to the model's bands, with the decision on zeros. It shares
+            its open files with the source that was given to ``plan_reading``.
+        scene_bands: Units, order and stretch of the bands that ``source`` reads.
+        bands: Indices of the kept bands among the scene's selected bands, from 0.
+        stats: Statistics of the kept bands.
+        remarks: The decisions, as text for the user.
+        warnings: Possible problems, as text for the user.
+    """
+
+    source: RasterSource
+    scene_bands: SceneBands
+    bands: tuple[int, ...]
+    units: UnitsDecision
+    stats: SceneStats
+    remarks: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def numbers(self) -> tuple[int | None, ...]:
+        """For each band of the model, the scene's band number as ``-b`` counts, or None."""
+        positions = self.scene_bands.positions
+        return tuple(None if p is None else self.source.numbers[p] for p in positions)
+
+    @property
+    def zero_is_nodata(self) -> bool:
+        """True if pixels that are 0 in every kept band are nodata."""
+        return self.source.zero_is_nodata
+
+
+def plan_reading(
+    source: RasterSource,
+    spec: PreprocessSpec,
+    units: UnitsOption = "auto",
+) -> Reading:
+    """Decides which of a scene's bands a model reads, their units, and what is nodata.
+
+    Args:
+        source: The scene, with the bands that the user selected.
+        spec: The model's preprocessing.
+        units: Value of ``--units``; ``auto`` decides from the scene.
+
+    Raises:
+        SceneError: Bands are missing, the units cannot be decided, the scene has undeclared fill,
+            or its values are not calibrated although the model needs that (and the user has not
+            named their units).
+        UsageError: An option does not fit the scene.
+    """
+    # Bands: keep those that the model takes.
+    match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
+    bands = tuple(sorted({p for p in match.positions if p is not None}))
+    narrow = source.restricted(bands, zero_is_nodata=False)
+    # Units. A model of 8-bit amplitude takes digital numbers as they are.
+    if spec.scaling != "amplitude8":
+        narrow = calibrated(narrow, units)
+    stats = sample_statistics(narrow)
+    decision = units_of(narrow, stats, units)
+    check_fill(narrow, stats, decision.units)
+    scene_bands = SceneBands(
+        decision.units,
+        tuple(None if p is None else bands.index(p) for p in match.positions),
+    )
+    if spec.scaling == "amplitude8":
+        scene_bands = replace(scene_bands, stretch=stretch_for(stats, decision.units))
+    # Nodata.
+    has_option = narrow.nodata_option is not None
+    zeros = zeros_are_nodata(
+        decision.units,
+        stats,
+        narrow.nodata,
+        # The border of a Sentinel-1 product is 0, whatever its files declare.
+        told=has_option if narrow.tables else narrow.tells_nodata,
+        asked=has_option,
+    )
+    warnings = (
+        *scene_warnings(narrow, spec, scene_bands, stats, decision, match),
+        *fill_warnings(narrow, stats, decision.units, zeros),
+    )
+    return Reading(
+        source=narrow.restricted(range(len(bands)), zero_is_nodata=zeros),
+        scene_bands=scene_bands,
+        bands=bands,
+        units=decision,
+        stats=stats,
+        remarks=(
+            *match.remarks,
+            *_replaced(narrow),
+            *_remarks(scene_bands, stats, decision, zeros),
+        ),
+        warnings=warnings,
+    )
+
+
+def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
+    """The source as sigma nought, if it is a Sentinel-1 product with calibration tables.
+
+    Any other source is returned unchanged.
+
+    Raises:
+        SceneError: A calibration table is damaged or does not fit.
+    """
+    # --units describes the values as they are stored.
+    return source.calibrated() if units == "auto" else source
+
+
+def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> UnitsDecision:
+    """Units of a source: power if it is calibrated to sigma nought, else by ``decide_units``.
+
+    Args:
+        source: The scene.
+        stats: Statistics of the values that ``source`` reads.
+        units: Value of ``--units``.
+
+    Raises:
+        SceneError: The units cannot be decided, or the scene has undeclared fill.
+        UsageError: ``--units`` contradicts the file.
+    """
+    if source.calibration is not None:
+        return UnitsDecision("power", source.calibration)
+    # Undeclared fill would mislead the decision on units.
+    check_fill(source, stats, None)
+    try:
+        return decide_units(stats, source.hints, source.label, units)
+    except SceneError as error:
+        if source.lacking_table is None:
+            raise
+        raise SceneError(f"{error}; {lacks_table(source.lacking_table)}") from None
+
+
+def _replaced(source: RasterSource) -> list[str]:
+    # gdalwarp -srcnodata replaces the declared value too, but many users do not expect it.
+    option = source.nodata_option
+    text = f"{option:g}" if isinstance(option, float) else str(option)
+    return [
+        f"--nodata {text} replaces the declared nodata value {value:g}: "
+        "pixels that hold it are data"
+        for value in source.replaced
+    ]
+
+
+def _remarks(
+    scene: SceneBands, stats: SceneStats, decision: UnitsDecision, zeros: bool
+) -> list[str]:
+    remarks = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
+    if scene.stretch and not stats.blank:
+        remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
+    if zeros and stats.zeros:
+        remarks.append(
+            f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata "
+            "(--nodata none keeps them)"
+        )
+    return remarks
+
+
+def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:
+    """Amplitudes that become 0 and 255 all over the scene, for models of 8-bit amplitude.
+
+    Amplitude 0 stays 0, so that ratios are kept and water stays dark. The upper end is the 98 %
+    quantile of the brightest band, which ships and roofs cannot move. The single-look amplitude of
+    a homogeneous surface (Rayleigh distributed) then has its mean at 0.45, close to ImageNet's.
+
+    Returns:
+        Low and high amplitude, or None for an 8-bit picture, which is not stretched.
+    """
+    if stats.eight_bit and units == "amplitude":
+        return None
+    if stats.blank:
+        return 0.0, 1.0
+    highest = max(b.quantile(_STRETCH_PERCENT) for b in stats.bands)
+    return 0.0, 10 ** (decibels(highest, units) / 20)

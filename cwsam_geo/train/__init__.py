@@ -1,1 +1,0 @@
-"""Training: turns labelled scenes into a model bundle."""

@@ -1,0 +1,1 @@
+"""``cwsam-geo vectorize``: a class raster to polygons."""

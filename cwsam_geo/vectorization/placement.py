@@ -1,0 +1,252 @@
+"""Map coordinates of pixel corners, and areas of rings."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from cwsam_geo.errors import CwsamGeoError, UsageError
+from cwsam_geo.io.geolocation import (
+    Geolocation,
+    is_local,
+    metres_per_unit,
+    name_of,
+    no_way,
+    transformer_between,
+)
+from cwsam_geo.vectorization.coverage.chains import Ints
+from cwsam_geo.vectorization.options import VectorizeOptions
+
+_WGS84 = CRS.from_epsg(4326)
+
+Floats = NDArray[np.float64]
+
+# Pixels between the knots at which control points are evaluated; bilinear in between.
+_KNOT = 16
+
+
+class Placement:
+    """Transforms pixel corners to map coordinates and measures areas.
+
+    Args:
+        location: Georeferencing of the raster.
+        target: CRS of the output, or None for the raster's.
+
+    Attributes:
+        crs: CRS of the output, or None.
+        area_unit: ``m2``; None where the raster has no CRS. Areas are then in squared units of
+            the geotransform, or in pixels where there is no geotransform either.
+        bends: Straight pixel edges become curves on the map.
+
+    Raises:
+        UsageError: The raster has no CRS, or its CRS cannot be transformed to the target.
+    """
+
+    def __init__(self, location: Geolocation, target: CRS | None = None) -> None:
+        if target is not None and location.crs is None:
+            raise UsageError(
+                f"{location.label}: has no CRS, so its polygons cannot be transformed to "
+                f"{name_of(target)}; georeference the raster, or leave out --t-srs"
+            )
+        why = no_way(location.crs, target) if target and location.crs else None
+        if why:
+            raise UsageError(f"{location.label}: {why}; {_other_way(location)}")
+        self._location = location
+        self.crs = target or location.crs
+        self.area_unit = "m2" if location.crs is not None else None
+        self._knots = _knots(location) if location.bent else None
+        self._unit = 1.0
+        self._equal_area: pyproj.Transformer | None = None
+        self._moved: pyproj.Transformer | None = None
+        self._centre = 0.0
+        if location.crs is not None:
+            source = pyproj.CRS.from_wkt(location.crs.to_wkt())
+            self._unit = metres_per_unit(source)
+            if source.is_geographic or _lies_about_area(source):
+                self._equal_area = _to_equal_area(source)
+            if target is not None and target != location.crs:
+                self._moved = transformer_between(location.crs, target)
+                self._centre = self._middle_longitude(target)
+        self.bends = self._moved is not None or location.bent
+
+    @property
+    def reverse(self) -> bool:
+        """Whether rings must be turned around to run counterclockwise on the map."""
+        # Sign of the cross product of a step along the row and a step down the column
+        corner = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+        middle = self._location.grid.width / 2, self._location.grid.height / 2
+        x, y = self.in_own_crs(corner[0] + middle[0], corner[1] + middle[1])
+        return bool((x[1] - x[0]) * (y[2] - y[0]) - (x[2] - x[0]) * (y[1] - y[0]) < 0)
+
+    def in_own_crs(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Coordinates in the raster's CRS."""
+        if self._knots is None:
+            return self._location.to_map(cols, rows)
+        return _between(self._knots, cols, rows)
+
+    def on_map(self, x: Floats, y: Floats) -> Floats:
+        """Transforms coordinates in the raster's CRS to the output's, shape (N, 2).
+
+        Longitudes may pass 180 degrees, so that a ring across the antimeridian stays whole.
+
+        Raises:
+            CwsamGeoError: A point has no coordinates in the output's CRS.
+        """
+        if self._moved is None:
+            return np.column_stack([x, y])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            points = np.column_stack(self._moved.transform(x, y))
+        if not np.isfinite(points).all():
+            raise CwsamGeoError(
+                f"{self._location.label}: parts of it have no coordinates in {name_of(self.crs)}; "
+                "choose another --t-srs"
+            )
+        if self.crs is not None and self.crs.is_geographic:
+            # Full turns bring every point to within 180 degrees of the scene's centre.
+            points[:, 0] += 360 * np.round((self._centre - points[:, 0]) / 360)
+        return points
+
+    def ring_areas(self, x: Floats, y: Floats, offsets: Ints) -> Floats:
+        """Signed areas of closed rings, shape (R,); see ``area_unit``.
+
+        Areas are measured in the plane of a projected CRS. For a geographic CRS, and for
+        projections with grossly wrong areas such as Mercator, they are measured on the ellipsoid.
+
+        Args:
+            x: First coordinates of the vertices in the raster's CRS, shape (N,).
+            y: Second coordinates, shape (N,).
+            offsets: Index of each ring's first vertex, and N, shape (R + 1,).
+        """
+        if len(offsets) == 1:
+            return np.zeros(0)
+        if self._equal_area is not None:
+            x, y = self._equal_area.transform(x, y)
+        first = np.repeat(offsets[:-1], np.diff(offsets))
+        # Shoelace formula, with coordinates from the ring's first vertex: the products of whole
+        # map coordinates would be too large for exact differences.
+        x, y = x - x[first], y - y[first]
+        cross = np.zeros(len(x))
+        cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
+        cross[offsets[1:] - 1] = 0.0  # no edge from one ring to the next
+        return np.asarray(np.add.reduceat(cross, offsets[:-1]) / 2 * self._unit**2)
+
+    def pixel_areas(self, rows: Floats) -> Floats:
+        """Area of the middle pixel of each row, shape (N,); see ``area_unit``."""
+        col = self._location.grid.width // 2
+        across = np.array([0.0, 1.0, 1.0, 0.0, 0.0]) + col
+        down = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
+        cols = np.broadcast_to(across, (len(rows), 5)).ravel()
+        x, y = self.in_own_crs(cols, (rows[:, None] + down).ravel())
+        return np.abs(self.ring_areas(x, y, np.arange(len(rows) + 1) * 5))
+
+    def pixel_side(self) -> float:
+        """Shorter side of the scene's middle pixel, in units of the output's CRS."""
+        grid = self._location.grid
+        cols, rows = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+        points = self.on_map(*self.in_own_crs(cols + grid.width // 2, rows + grid.height // 2))
+        return float(np.hypot(*(points[1:] - points[0]).T).min())
+
+    def _middle_longitude(self, target: CRS) -> float:
+        if self._moved is None or not target.is_geographic:
+            return 0.0
+        grid = self._location.grid
+        x, y = self.in_own_crs(np.array([grid.width / 2]), np.array([grid.height / 2]))
+        middle = float(self._moved.transform(x, y)[0][0])
+        return middle if np.isfinite(middle) else 0.0
+
+
+def _other_way(location: Geolocation) -> str:
+    if location.crs is None or not is_local(location.crs):
+        return "choose another CRS (--t-srs)"
+    return (
+        "assign the true CRS first (gdal_edit.py -a_srs), or write *.gpkg, *.fgb or *.parquet in "
+        "its own coordinates"
+    )
+
+
+def _lies_about_area(crs: pyproj.CRS) -> bool:
+    """Whether a square metre on the map is far from one on the ground, as in Mercator."""
+    # Transverse Mercator (UTM) is true to area within its zone.
+    operation = crs.coordinate_operation
+    return (
+        operation is not None
+        and any(
+            word in operation.method_name.lower()
+            for word in ("mercator", "equidistant cylindrical")
+        )
+        and "transverse" not in operation.method_name.lower()
+    )
+
+
+def _to_equal_area(source: pyproj.CRS) -> pyproj.Transformer:
+    """Transformation to a cylindrical equal-area projection of the same ellipsoid."""
+    geodetic = source.geodetic_crs or source
+    ellipsoid = geodetic.ellipsoid
+    # "+over" keeps longitudes beyond 180 degrees, which rings across the antimeridian have.
+    cylinder = pyproj.CRS.from_proj4(
+        f"+proj=cea +over +a={ellipsoid.semi_major_metre} +b={ellipsoid.semi_minor_metre} +units=m"
+    )
+    return pyproj.Transformer.from_crs(source, cylinder, always_xy=True)
+
+
+def _knots(location: Geolocation) -> Floats:
+    """Map coordinates of every ``_KNOT``-th pixel corner, shape (2, rows, cols)."""
+    grid = location.grid
+    cols, rows = np.meshgrid(
+        np.arange(0.0, grid.width + _KNOT, _KNOT), np.arange(0.0, grid.height + _KNOT, _KNOT)
+    )
+    return np.stack(location.to_map(cols, rows))
+
+
+def _between(knots: Floats, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+    """Map coordinates by bilinear interpolation of the knots."""
+    i, j = (rows // _KNOT).astype(np.int64), (cols // _KNOT).astype(np.int64)
+    i, j = np.minimum(i, knots.shape[1] - 2), np.minimum(j, knots.shape[2] - 2)
+    down, along = rows / _KNOT - i, cols / _KNOT - j
+
+    def at(values: Floats) -> Floats:
+        upper = values[i, j] * (1 - along) + values[i, j + 1] * along
+        lower = values[i + 1, j] * (1 - along) + values[i + 1, j + 1] * along
+        return np.asarray(upper * (1 - down) + lower * down)
+
+    return at(knots[0]), at(knots[1])
+
+
+def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> CRS | None:
+    """CRS to which polygons are transformed; None to keep the raster's.
+
+    Args:
+        location: Georeferencing of the raster.
+        options: Options whose ``t_srs`` counts.
+        kind: Format of the output; GeoJSON is always in WGS84.
+
+    Raises:
+        UsageError: ``t_srs`` is not the CRS of a map, or the format does not allow it.
+    """
+    target: CRS | None = None
+    if options.t_srs is not None:
+        try:
+            target = CRS.from_user_input(options.t_srs)
+        except CRSError:
+            raise UsageError(
+                f"--t-srs {options.t_srs!r}: is no CRS; give for example EPSG:4326"
+            ) from None
+        if target != location.crs and not (target.is_projected or target.is_geographic):
+            raise UsageError(
+                f"--t-srs {options.t_srs!r}: is no CRS of a map (projected, or longitude and "
+                "latitude); give for example EPSG:4326"
+            )
+    if kind == "GeoJSON":
+        if target is not None and target != _WGS84:
+            raise UsageError(
+                f"GeoJSON is always in WGS84, not {name_of(target)}; leave out --t-srs, "
+                "or write *.gpkg"
+            )
+        return _WGS84 if location.crs is not None else None
+    return target
