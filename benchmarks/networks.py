@@ -25,7 +25,7 @@ from cwsam_geo.model.fast.cwsam import FastCwsam, accelerate
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
-from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
+from cwsam_geo.prediction.pipeline import MapSettings, Sinks, map_scene
 
 Network = Callable[[Tensor], Tensor]
 
@@ -123,7 +123,9 @@ class Piped:
         device = cwsam.encoder.pos_embed.device
         model = LoadedModel(bundle, device, precision, "fast")  # type: ignore[arg-type]
         self._predictor = TorchPredictor(model)
-        self._job = MapJob(spec, legend, SceneBands("amplitude", (0,)), overlap, "cosine", batch)
+        self._job = MapSettings(
+            spec, legend, SceneBands("amplitude", (0,)), overlap, "cosine", batch
+        )
         rows = max(2, batches)
         self.tiles = rows * batch
         self._source = NoiseSource(*(size + (n - 1) * (size - overlap) for n in (rows, batch)))

@@ -18,8 +18,8 @@ from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss
 from cwsam_geo.finetuning.training.batches import (
     EpochBatches,
+    ProcessShare,
     Samples,
-    Share,
     TileBatches,
     batch_loader,
 )
@@ -80,7 +80,7 @@ def train_unet(
     loss = SegmentationLoss(config.recipe.loss, data.sets, weights)
     optimizer = torch.optim.AdamW(model.parameters(), lr=UNET_LR, weight_decay=0.01)
     size = config.recipe.batch_size or 8
-    keys = EpochBatches(len(data.training), size, 1, Share())
+    keys = EpochBatches(len(data.training), size, 1, ProcessShare())
     batches = batch_loader(data.training, keys, 0)
     began = time.process_time()
     done = 0.0
@@ -122,5 +122,5 @@ def pretrained_unet(folder: Path, minutes: float) -> dict[str, Tensor] | None:
 def scored(model: nn.Module, tiles: Samples, data: RegionData, size: int) -> NDArray[np.int64]:
     """The model's confusion matrix on fixed tiles."""
     model.eval()
-    batches = batch_loader(tiles, TileBatches(len(tiles), size, Share()), 0)
+    batches = batch_loader(tiles, TileBatches(len(tiles), size, ProcessShare()), 0)
     return validation_matrix(model, batches, data.sets, torch.device("cpu"), None)

@@ -7,11 +7,11 @@ from training_scenes import LEGEND, blobs, write_raster
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.class_match import absent_names, channels_of_values, comparable_classes
 from cwsam_geo.evaluation.evaluate import evaluate
-from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
+from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions
 
 
 def channels(values, **wishes):
-    said = Wishes(**wishes)
+    said = ClassMapping(**wishes)
     counts = dict.fromkeys(values, 1)
     return channels_of_values(counts, LEGEND, comparable_classes(LEGEND, said), said, "truth.tif")
 
@@ -23,7 +23,7 @@ def test_colours_are_the_same_in_upper_case():
         "#0000ff": None, "#0A0B0C": None,
     }  # fmt: skip
     with pytest.raises(UsageError, match=r"#0000FF is given twice"):
-        Wishes(map={"#0000ff": "trees", "#0000FF": "water"})
+        ClassMapping(map={"#0000ff": "trees", "#0000FF": "water"})
 
 
 def test_a_picture_is_read_as_the_map_of_colours_says(tmp_path):
@@ -32,7 +32,7 @@ def test_a_picture_is_read_as_the_map_of_colours_says(tmp_path):
     colours = np.zeros((3, 64, 64), np.uint8)
     colours[2], colours[1] = 255 * (truth == 2), 9
     picture = write_raster(tmp_path / "truth.tif", colours)
-    wishes = Wishes(map={"#0009FF": "trees", "#000900": "ignore"})
+    wishes = ClassMapping(map={"#0009FF": "trees", "#000900": "ignore"})
     result = evaluate(mapped, picture, EvaluateOptions(wishes, legend=LEGEND))
     assert result.counts.tolist() == [[0, 0, 0], [0, (truth == 2).sum(), 0], [0, 0, 0]]
 
@@ -66,7 +66,7 @@ def test_codes_and_colours_may_be_absent_from_one_of_many_references(values, ite
 
 def test_names_that_were_not_met_are_told_not_refused():
     """Misspelt, or of another of the references that the same ``--map`` is for."""
-    said = Wishes(map={"lake": "water", "wood": "trees", "Lake": "water", "7": "ignore"})
+    said = ClassMapping(map={"lake": "water", "wood": "trees", "Lake": "water", "7": "ignore"})
     assert channels(["lake"], map=said.map) == {"lake": 0}
     (remark,) = absent_names(["lake"], LEGEND, said, "truth.gpkg")
     assert remark.startswith(

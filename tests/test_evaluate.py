@@ -21,8 +21,8 @@ from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import CwsamGeoError, LegendError, SceneError, UsageError
 from cwsam_geo.evaluation import pixels as tally
 from cwsam_geo.evaluation.evaluate import evaluate
-from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
-from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions
+from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.vectorization.vectorize import vectorize
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was")
@@ -116,12 +116,12 @@ def test_a_code_without_a_class_is_listed_with_its_pixels(tmp_path, map_array, m
     reference = write(tmp_path / "truth.tif", truth)
     with pytest.raises(LegendError, match=r"truth.tif.*7 \(160\), 0 \(80\).*1 water.*--map"):
         evaluate(map_file, reference)
-    wishes = Wishes(map={"7": "built", "0": "ignore"})
+    wishes = ClassMapping(map={"7": "built", "0": "ignore"})
     result = evaluate(map_file, reference, EvaluateOptions(wishes))
     assert result.counts[2].sum() == 160
     assert result.coverage["ignored"] == 80
     assert (
-        evaluate(map_file, reference, EvaluateOptions(Wishes(ignore=("7", "0")))).coverage[
+        evaluate(map_file, reference, EvaluateOptions(ClassMapping(ignore=("7", "0")))).coverage[
             "ignored"
         ]
         == 240
@@ -131,7 +131,7 @@ def test_a_code_without_a_class_is_listed_with_its_pixels(tmp_path, map_array, m
 def test_mapping_moves_codes_and_ignores_a_class(tmp_path, rng, map_array, map_file):
     truth = classes(rng, map_array.shape, codes=(10, 20, 30))
     reference = write(tmp_path / "truth.tif", truth.astype(np.int16))
-    wishes = Wishes(map={"10": "water", "20": "2", "30": "built"}, ignore=("trees",))
+    wishes = ClassMapping(map={"10": "water", "20": "2", "30": "built"}, ignore=("trees",))
     result = evaluate(map_file, reference, EvaluateOptions(wishes))
     both = (map_array != 255) & (truth != 20)
     moved = np.select([truth == 10, truth == 30], [1, 4])
@@ -144,25 +144,27 @@ def test_mapping_moves_codes_and_ignores_a_class(tmp_path, rng, map_array, map_f
 def test_merging_classes_of_the_map(tmp_path, rng, map_array, map_file):
     truth = classes(rng, map_array.shape, codes=(1, 2))
     reference = write(tmp_path / "truth.tif", truth)
-    result = evaluate(map_file, reference, EvaluateOptions(Wishes(merge={"built": "trees"})))
+    result = evaluate(map_file, reference, EvaluateOptions(ClassMapping(merge={"built": "trees"})))
     merged = np.where(map_array == 4, 2, map_array)
     shown = map_array != 255
     assert result.classes.legend.names == ["water", "trees"]
     assert (result.counts == expected(truth[shown], merged[shown], (1, 2))).all()
 
 
-@pytest.mark.parametrize("wishes", [Wishes(map={"1": "lava"}), Wishes(merge={"lava": "water"})])
+@pytest.mark.parametrize(
+    "wishes", [ClassMapping(map={"1": "lava"}), ClassMapping(merge={"lava": "water"})]
+)
 def test_a_class_that_is_not_there_is_an_error(map_file, wishes):
     with pytest.raises(LegendError, match=r"lava.*1 water"):
         evaluate(map_file, map_file, EvaluateOptions(wishes))
 
 
 def test_chained_merges_and_misspelt_names_are_errors(map_file):
-    chained = Wishes(merge={"water": "trees", "trees": "built"})
+    chained = ClassMapping(merge={"water": "trees", "trees": "built"})
     with pytest.raises(UsageError, match="merged away"):
         evaluate(map_file, map_file, EvaluateOptions(chained))
     with pytest.raises(UsageError, match="backgrund"):
-        evaluate(map_file, map_file, EvaluateOptions(Wishes(ignore=("backgrund",))))
+        evaluate(map_file, map_file, EvaluateOptions(ClassMapping(ignore=("backgrund",))))
 
 
 GRIDS = {
@@ -267,7 +269,7 @@ def test_unknown_colours_are_counted_and_may_be_mapped(tmp_path, rng, map_array)
     picture = write(tmp_path / "truth.tif", rgb(truth), None, None)
     with pytest.raises(LegendError, match=r"#000000 \(80\)"):
         evaluate(plain, picture)
-    black = EvaluateOptions(Wishes(map={"#000000": "ignore"}))
+    black = EvaluateOptions(ClassMapping(map={"#000000": "ignore"}))
     assert evaluate(plain, picture, black).coverage["ignored"] == 80
 
 
@@ -328,10 +330,10 @@ def test_polygons_with_codes_layers_and_columns(tmp_path, map_array, map_file):
     with pytest.raises(UsageError, match="--layer: old, new"):
         evaluate(map_file, path)
     with pytest.raises(UsageError, match=r"--column.*code, note"):
-        evaluate(map_file, path, EvaluateOptions(layer=Layer(layer="new")))
+        evaluate(map_file, path, EvaluateOptions(layer=VectorLayer(layer="new")))
     with pytest.raises(UsageError, match="no column 'kode'"):
-        evaluate(map_file, path, EvaluateOptions(layer=Layer("kode", "new")))
-    result = evaluate(map_file, path, EvaluateOptions(layer=Layer("code", "new")))
+        evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("kode", "new")))
+    result = evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("code", "new")))
     assert result.counts[2].sum() == (map_array != 255).sum()
     assert "1 features without a class" in result.remarks[0]
 
@@ -340,14 +342,14 @@ def test_the_polygons_of_vectorize_are_a_reference_and_an_area(tmp_path, map_arr
     """Beside the polygons, the file holds their style, a table; QGIS writes one too."""
     path = tmp_path / "regions.gpkg"
     vectorize(map_file, path)
-    options = EvaluateOptions(layer=Layer("class_name"), aoi=path)
+    options = EvaluateOptions(layer=VectorLayer("class_name"), aoi=path)
     result = evaluate(map_file, path, options)
     assert result.scores.overall_accuracy == 1
     assert result.coverage["compared"] == (map_array != 255).sum()
     with pytest.raises(UsageError, match=r"no layer 'x'; it has: regions$"):
-        evaluate(map_file, path, EvaluateOptions(layer=Layer("class_name", "x")))
+        evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("class_name", "x")))
     with pytest.raises(UsageError, match=r"'layer_styles' is a table without geometries.*regions$"):
-        evaluate(map_file, path, EvaluateOptions(layer=Layer("class_name", "layer_styles")))
+        evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("class_name", "layer_styles")))
 
 
 def test_an_unknown_name_is_listed_with_its_pixels(tmp_path, map_file):
@@ -518,7 +520,7 @@ def test_nothing_in_common(tmp_path, map_array, map_file):
         evaluate(map_file, blank)
     water = write(tmp_path / "water.tif", np.ones_like(map_array))
     with pytest.raises(UsageError, match="every pixel is ignored"):
-        evaluate(map_file, water, EvaluateOptions(Wishes(ignore=("water",))))
+        evaluate(map_file, water, EvaluateOptions(ClassMapping(ignore=("water",))))
 
 
 def test_legend_from_the_palette_or_the_codes(tmp_path, map_array):
@@ -722,7 +724,7 @@ def test_points_outside_ignored_and_missing_strata(tmp_path, rng, map_array, map
     frame(shapes, kind=truth).to_file(path)
     with pytest.raises(LegendError, match=r"99 \(1\)"):
         evaluate(map_file, path)
-    result = evaluate(map_file, path, EvaluateOptions(Wishes(map={"99": "ignore"})))
+    result = evaluate(map_file, path, EvaluateOptions(ClassMapping(map={"99": "ignore"})))
     assert result.coverage == {"compared": 1, "ignored": 1, "without_map": 1}
     assert any("no point lies on" in r for r in result.remarks)
     assert result.sample.unsampled > 0
@@ -736,7 +738,10 @@ def test_the_mapped_area_is_the_whole_maps_where_strata_have_no_point(
     shapes = [half(c, r, c + 1, r + 1).centroid for r, c in zip(rows, cols, strict=True)]
     frame(shapes, kind=[("trees", "water")[i % 2] for i in range(len(shapes))]).to_file(path)
     pixels = np.array([(map_array == c).sum() for c in (1, 2, 4)])
-    for wishes, mapped in ((Wishes(), pixels), (Wishes(merge={"built": "trees"}), pixels[:2])):
+    for wishes, mapped in (
+        (ClassMapping(), pixels),
+        (ClassMapping(merge={"built": "trees"}), pixels[:2]),
+    ):
         result = evaluate(map_file, path, EvaluateOptions(wishes))
         wanted = mapped + (np.array([0, pixels[2]]) if wishes.merge else 0)
         assert result.sample.mapped == pytest.approx(wanted * 100 / 0.9996**2, rel=1e-5)
@@ -798,7 +803,7 @@ def test_real_labels(tmp_path, shared_data):
         mapped = write(tmp_path / "map.tif", water, scene.transform, scene.crs)
     with rasterio.open(label) as file:
         truth = file.read(1)
-    result = evaluate(mapped, label, EvaluateOptions(Wishes(map={"-1": "ignore"})))
+    result = evaluate(mapped, label, EvaluateOptions(ClassMapping(map={"-1": "ignore"})))
     known = truth >= 0
     assert (result.counts == expected(truth[known], water[known], (0, 1))).all()
     assert result.coverage["ignored"] == (~known).sum()

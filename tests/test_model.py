@@ -22,7 +22,7 @@ from models import MICRO
 
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.network import sam
-from cwsam_geo.model.network.adapters import Trained, low_pass
+from cwsam_geo.model.network.adapters import TrainableModule, low_pass
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.network.encoder import Attention, Block
@@ -394,7 +394,7 @@ def test_what_is_trained_is_what_the_paper_trains(backbone):
     assert {n for n, p in model.named_parameters() if p.requires_grad} == names
     assert set(model.frozen_tensors()) == set(model.state_dict()) - names
     assert "decoder.position.positional_encoding_gaussian_matrix" in model.frozen_tensors()
-    assert any(isinstance(module, Trained) for module in model.modules())
+    assert any(isinstance(module, TrainableModule) for module in model.modules())
 
 
 def gradients(model, inputs):

@@ -28,7 +28,7 @@ from cwsam_geo.model.runtime import predictor as predictor_module
 from cwsam_geo.model.runtime import transfer
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor, load_model
 from cwsam_geo.model.runtime.torch_ops import TorchOps
-from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
+from cwsam_geo.prediction.pipeline import MapSettings, Sinks, map_scene
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -136,7 +136,7 @@ def test_a_device_that_notices_them_late_leaves_no_map(bundle, monkeypatch, tmp_
     monkeypatch.setattr(model, "forward", fail_once)
     monkeypatch.setattr(predictor_module, "Fetched", Late)
     source = ArraySource(np.random.default_rng(0).gamma(4, 0.02, (2, 190, 190)))
-    job = MapJob(bundle.preprocess, K3, SceneBands("power", (0, 1)), 0)
+    job = MapSettings(bundle.preprocess, K3, SceneBands("power", (0, 1)), 0)
 
     def write():
         with raster_sink(tmp_path / "map.tif", source.grid, RasterLayout()) as sink:

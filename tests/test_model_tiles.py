@@ -19,7 +19,7 @@ from cwsam_geo.core.preprocess import (
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.runtime.raw_tiles import RawStack, preprocess
 from cwsam_geo.model.runtime.transfer import Uploads
-from cwsam_geo.prediction.pipeline import MapJob, Sinks, map_scene
+from cwsam_geo.prediction.pipeline import MapSettings, Sinks, map_scene
 
 CPU = torch.device("cpu")
 K3 = legend(3)
@@ -137,7 +137,7 @@ def test_a_map_from_raw_tiles_is_the_map_from_images(fixed, tta):
     valid = np.ones((150, 290), bool)
     valid[:70, :130] = False
     source = ArraySource(rng.gamma(4, 0.02, (2, 150, 290)), valid)
-    job = MapJob(bundle.preprocess, K3, SceneBands("power", (0, 1)), 16, batch_size=4)
+    job = MapSettings(bundle.preprocess, K3, SceneBands("power", (0, 1)), 16, batch_size=4)
     model = LoadedModel(bundle, CPU, "fp32", "fast")
     maps = []
     predictors = TorchPredictor(model, tta), RawPredictor(model, tta)
@@ -161,7 +161,7 @@ def test_a_map_made_on_a_gpu_is_the_cpus(fixed):
     bundle = random_bundle(K3)
     rng = np.random.default_rng(3)
     source = ArraySource(rng.gamma(4, 0.02, (2, 700, 900)))
-    job = MapJob(bundle.preprocess, K3, SceneBands("power", (0, 1)), 16, batch_size=6)
+    job = MapSettings(bundle.preprocess, K3, SceneBands("power", (0, 1)), 16, batch_size=6)
     maps = []
     for device in (CPU, torch.device("cuda", 0)):
         model = LoadedModel(bundle, device, "fp32", "fast")

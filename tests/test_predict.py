@@ -10,7 +10,7 @@ from cwsam_geo.core.preprocess import ImageStack
 from cwsam_geo.errors import ModelError, OutputError, SceneError
 from cwsam_geo.prediction import pipeline as predict
 from cwsam_geo.prediction.blend import BLENDS
-from cwsam_geo.prediction.pipeline import MapJob, Sinks, even_batch, map_scene
+from cwsam_geo.prediction.pipeline import MapSettings, Sinks, even_batch, map_scene
 
 
 @st.composite
@@ -37,7 +37,7 @@ def cases(draw):
 
 
 def job(case, classes):
-    return MapJob(
+    return MapSettings(
         plain_spec(case["tile"]),
         classes,
         PLAIN_BANDS,

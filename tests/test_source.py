@@ -21,7 +21,13 @@ from rasterio.enums import ColorInterp
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.raster_file import environment, is_remote, open_dataset, reason, shown
+from cwsam_geo.io.raster_file import (
+    display_name,
+    environment,
+    gdal_message,
+    is_remote,
+    open_dataset,
+)
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import open_source
 
@@ -225,7 +231,7 @@ def test_internal_mask(tmp_path):
     path = write(tmp_path / "m.tif", stored, mask=mask)
     with open_source(path) as source:
         assert source.masked
-        assert source.tells_nodata
+        assert source.declares_nodata
         assert source.read(source.grid.window)[1].tolist() == [[True, False], [True, True]]
     assert read(path, nodata="none")[1].all()
 
@@ -312,7 +318,7 @@ def test_each_of_several_files_has_its_alpha(tmp_path):
 
 def test_alpha_leaves_zeros_what_they_are(tmp_path):
     with open_source(write_alpha(tmp_path / "a.tif", "float32")) as source:
-        assert not source.tells_nodata
+        assert not source.declares_nodata
 
 
 def virtual(path, files):
@@ -692,8 +698,8 @@ def test_addresses():
     assert is_remote("/vsizip//vsicurl/https://example.com/a.zip/a.tif")
     assert not is_remote("/data/a.tif")
     assert not is_remote("/vsizip//data/a.zip/a.tif")
-    assert shown("https://me:pw@example.com/a.tif?sig=x") == "https://example.com/a.tif"
-    assert shown("a?b.tif") == "a?b.tif"
+    assert display_name("https://me:pw@example.com/a.tif?sig=x") == "https://example.com/a.tif"
+    assert display_name("a?b.tif") == "a?b.tif"
 
 
 def test_the_users_gdal_options_win(monkeypatch):
@@ -706,7 +712,7 @@ def test_the_users_gdal_options_win(monkeypatch):
 
 def test_reasons_are_one_line_without_secrets():
     error = SceneError("went\nwrong at /vsicurl/https://x/y.tif?sig=abc.")
-    assert reason(error) == "went wrong at /vsicurl/https://x/y.tif"
+    assert gdal_message(error) == "went wrong at /vsicurl/https://x/y.tif"
 
 
 # Reading in another thread

@@ -17,7 +17,7 @@ from cwsam_geo.finetuning.data.labels import LabelRaster, scan_labels
 from cwsam_geo.finetuning.region.config import LabelledScene
 from cwsam_geo.finetuning.region.pairs import Pair
 from cwsam_geo.finetuning.targets.class_sets import CELL, ClassSets, count_cells, joined
-from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.scene.source import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform", "ignore:'crs' was")
@@ -41,7 +41,9 @@ def scene(tmp_path, rng, truth):
 
 def scan(scene, labels, target, class_map=None, shared=False, layer=None, legend=LEGEND):
     """The labels as rows of the class sets, the sets, and the counts."""
-    entry = LabelledScene(Pair((str(scene),), str(labels), shared), layer or Layer(), class_map)
+    entry = LabelledScene(
+        Pair((str(scene),), str(labels), shared), layer or VectorLayer(), class_map
+    )
     sets = ClassSets.of(legend, [class_map])
     with open_source(str(scene)) as source:
         scanned = scan_labels(entry, source, legend, sets, target)
@@ -189,7 +191,7 @@ def test_labels_as_polygons(tmp_path, scene, crs):
     )
     table.to_crs(crs).to_file(path)
     class_map = {"lake": (0,), "wood": (1, 2)}
-    rows, _, _ = scan(scene, path, tmp_path / "out.tif", class_map, layer=Layer("landcover"))
+    rows, _, _ = scan(scene, path, tmp_path / "out.tif", class_map, layer=VectorLayer("landcover"))
     expected = np.zeros(SHAPE)
     expected[20:70, 10:90], expected[:, 100:] = 1, 4
     assert (rows == expected).all()

@@ -24,7 +24,12 @@ from cwsam_geo.core.metrics import Scores, confusion_matrix
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
-from cwsam_geo.finetuning.training.batches import EpochBatches, Share, TileBatches, batch_loader
+from cwsam_geo.finetuning.training.batches import (
+    EpochBatches,
+    ProcessShare,
+    TileBatches,
+    batch_loader,
+)
 from cwsam_geo.finetuning.training.loop import Trainer, validation_matrix
 from cwsam_geo.finetuning.training.state import RunState, load_checkpoint, save_checkpoint
 from cwsam_geo.finetuning.training.step import kernels, learning_rate, make_optimizer, saved_names
@@ -158,7 +163,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     assert [e["epoch"] for e in told if e["best"]][-1] == state.best.epoch
     model = micro_model()
     model.load_state_dict(state.best.tensors)
-    tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, Share()), 0)
+    tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, ProcessShare()), 0)
     matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), None)
     assert (matrix == state.best.matrix).all()
     assert Scores.of(matrix).miou == state.best.miou
@@ -263,7 +268,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("samples", [1, 7, 16])
 def test_processes_share_an_epoch_without_doubles(world, samples):
-    shares = [EpochBatches(samples, 2, 2, Share(rank, world)) for rank in range(world)]
+    shares = [EpochBatches(samples, 2, 2, ProcessShare(rank, world)) for rank in range(world)]
     for share in shares:
         share.epoch = 5
     batches = [list(share) for share in shares]
@@ -276,14 +281,14 @@ def test_processes_share_an_epoch_without_doubles(world, samples):
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_validation_tiles_each_once(world):
-    shares = [list(TileBatches(7, 2, Share(rank, world))) for rank in range(world)]
+    shares = [list(TileBatches(7, 2, ProcessShare(rank, world))) for rank in range(world)]
     assert sorted(i for own in shares for b in own for _, i in b) == list(range(7))
     assert max(len(b) for own in shares for b in own) <= 2
 
 
 def test_samples_become_tensors():
     samples = FixedTiles(3)
-    images, labels = next(iter(batch_loader(samples, TileBatches(3, 3, Share()), 0)))
+    images, labels = next(iter(batch_loader(samples, TileBatches(3, 3, ProcessShare()), 0)))
     assert images.shape == (3, 3, TILE, TILE)
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64

@@ -9,7 +9,7 @@ import torch
 
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.finetuning.region.config import Recipe
-from cwsam_geo.finetuning.training.loop import Place, Trainer, TrainingData
+from cwsam_geo.finetuning.training.loop import ComputeSettings, Trainer, TrainingData
 from cwsam_geo.finetuning.training.processes import OneProcess
 from cwsam_geo.finetuning.training.state import RunState, load_checkpoint
 from cwsam_geo.model.network.architecture import Architecture, Backbone
@@ -78,7 +78,7 @@ def made_up_data(training=8, validation=4, labelled=True):
 
 
 def cpu(**kwargs):
-    return Place(OneProcess(torch.device("cpu")), **kwargs)
+    return ComputeSettings(OneProcess(torch.device("cpu")), **kwargs)
 
 
 def run_with_checkpoint(path, die_in_epoch=None, batch_size=2, processes=None):
@@ -92,7 +92,7 @@ def run_with_checkpoint(path, die_in_epoch=None, batch_size=2, processes=None):
 
     state = load_checkpoint(path, settings) if path.exists() else RunState(batch_size)
     processes = processes or OneProcess(torch.device("cpu"))
-    place = Place(processes, checkpoint=path, settings=settings)
+    place = ComputeSettings(processes, checkpoint=path, settings=settings)
     return Trainer(micro_model(), recipe, made_up_data(), place, on_event).run(state)
 
 

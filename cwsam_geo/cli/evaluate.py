@@ -67,11 +67,11 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
     from cwsam_geo.atomic import check_output
     from cwsam_geo.errors import UsageError
     from cwsam_geo.evaluation.evaluate import evaluate
-    from cwsam_geo.evaluation.options import EvaluateOptions, Wishes
+    from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions
     from cwsam_geo.evaluation.report import text_report, write_html, write_json
     from cwsam_geo.io.figures import new_figure, write_confusion_png
     from cwsam_geo.io.legend_file import read_legend
-    from cwsam_geo.io.vector_file import Layer
+    from cwsam_geo.io.vector_file import VectorLayer
 
     # Fail before the comparison, which may take minutes, if a report cannot be written.
     targets = [path for path in (values["output"], values["html"], values["png"]) if path]
@@ -82,8 +82,8 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
     if values["png"]:
         new_figure(1, 1)  # raises if matplotlib is not installed
     options = EvaluateOptions(
-        wishes=Wishes(values["mapping"], values["merge"], values["ignore"]),
-        layer=Layer(values["column"], values["layer"]),
+        wishes=ClassMapping(values["mapping"], values["merge"], values["ignore"]),
+        layer=VectorLayer(values["column"], values["layer"]),
         aoi=values["aoi"],
         legend=read_legend(values["legend"]) if values["legend"] else None,
     )

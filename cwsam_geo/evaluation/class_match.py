@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.legend import Legend, is_code, is_color, plain_color
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.evaluation.options import Wishes
+from cwsam_geo.evaluation.options import ClassMapping
 
 IGNORE = "ignore"
 """Target of a mapping for reference values that do not count."""
@@ -25,7 +25,7 @@ Value = int | str
 
 
 @dataclass(frozen=True)
-class Classes:
+class ComparedClasses:
     """The classes that are compared.
 
     Attributes:
@@ -39,7 +39,7 @@ class Classes:
     ignored: tuple[int, ...]
 
 
-def comparable_classes(legend: Legend, wishes: Wishes) -> Classes:
+def comparable_classes(legend: Legend, wishes: ClassMapping) -> ComparedClasses:
     """The map's classes after merging.
 
     Args:
@@ -68,11 +68,15 @@ def comparable_classes(legend: Legend, wishes: Wishes) -> Classes:
         if _known(legend, item)
     }
     reduced = Legend(tuple(legend.entries[i] for i in remaining))
-    return Classes(reduced, by_code, tuple(sorted(ignored)))
+    return ComparedClasses(reduced, by_code, tuple(sorted(ignored)))
 
 
 def channels_of_values(
-    values: Mapping[Value, int], legend: Legend, classes: Classes, wishes: Wishes, where: str
+    values: Mapping[Value, int],
+    legend: Legend,
+    classes: ComparedClasses,
+    wishes: ClassMapping,
+    where: str,
 ) -> dict[Value, int | None]:
     """The channel of each reference value; None for a value that does not count.
 
@@ -107,7 +111,7 @@ def channels_of_values(
 
 
 def absent_names(
-    values: Iterable[Value], legend: Legend, wishes: Wishes, where: str
+    values: Iterable[Value], legend: Legend, wishes: ClassMapping, where: str
 ) -> tuple[str, ...]:
     """A remark on names in ``map`` that do not occur in the reference.
 
@@ -135,7 +139,9 @@ def absent_names(
     )
 
 
-def _check_wishes(values: Mapping[Value, int], legend: Legend, wishes: Wishes, where: str) -> None:
+def _check_wishes(
+    values: Mapping[Value, int], legend: Legend, wishes: ClassMapping, where: str
+) -> None:
     """Refuses items of the mapping that cannot occur in this kind of reference.
 
     Such an item would have no effect, and the user would not notice. An item of the right kind may

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from cwsam_geo.evaluation.options import EvaluateOptions
-from cwsam_geo.evaluation.overlay import Comparison, Progress
+from cwsam_geo.evaluation.overlay import Overlay, Progress
 from cwsam_geo.evaluation.pixels import (
     evaluate_pixels,
 )
@@ -41,7 +41,7 @@ def evaluate(
         LegendError: A code has no class. The message lists such codes with their counts.
         SceneError: A file cannot be read.
     """
-    comparison = Comparison(map_path, reference_path, options or EvaluateOptions(), progress)
+    comparison = Overlay(map_path, reference_path, options or EvaluateOptions(), progress)
     try:
         if isinstance(comparison.reference, Features):
             return evaluate_points(comparison, comparison.reference)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from cwsam_geo.core.legend import Legend, plain_color
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.io.vector_file import VectorLayer
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ClassMapping:
     """The user's mapping of reference values and map classes.
 
     Attributes:
@@ -52,8 +52,8 @@ class EvaluateOptions:
             unless ``wishes`` ignores other classes.
     """
 
-    wishes: Wishes = field(default_factory=Wishes)
-    layer: Layer = field(default_factory=Layer)
+    wishes: ClassMapping = field(default_factory=ClassMapping)
+    layer: VectorLayer = field(default_factory=VectorLayer)
     aoi: str | os.PathLike[str] | None = None
     legend: Legend | None = None
 

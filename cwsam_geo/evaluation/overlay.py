@@ -53,7 +53,7 @@ class MapPart:
         return MapPart(window, self.codes[place], self.shown[place], self.inside[place])
 
 
-class Comparison:
+class Overlay:
     """The opened map, reference and area of interest.
 
     Args:

@@ -19,10 +19,10 @@ from cwsam_geo.evaluation.class_match import (
     comparable_classes,
     disagreements,
 )
-from cwsam_geo.evaluation.overlay import Comparison
-from cwsam_geo.evaluation.result import Evaluation, Kind
+from cwsam_geo.evaluation.overlay import Overlay
+from cwsam_geo.evaluation.result import Evaluation, ReferenceKind
 from cwsam_geo.io.class_raster import ClassRaster
-from cwsam_geo.io.geolocation import name_of
+from cwsam_geo.io.geolocation import crs_name
 from cwsam_geo.io.reference import Reference
 
 _FEW_VALUES = 1 << 14
@@ -36,7 +36,7 @@ _CODES = 256
 
 
 @dataclass(frozen=True)
-class _Met:
+class _Counts:
     """Pixel counts of the map and the reference, inside the area of interest.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Met:
     known: int
 
 
-def _met(comparison: Comparison, reference: Reference) -> _Met:
+def _met(comparison: Overlay, reference: Reference) -> _Counts:
     pairs, codes = PairTally(reference.label), PairTally(comparison.map.label)
     mapped = known = 0
     overlap = _overlap(comparison, reference)
@@ -69,10 +69,10 @@ def _met(comparison: Comparison, reference: Reference) -> _Met:
         known += int(labelled.sum())
         pairs.add(values, near.codes, near.shown & labelled)
         codes.add(near.codes, near.codes, near.shown)
-    return _Met(pairs, codes, mapped, known)
+    return _Counts(pairs, codes, mapped, known)
 
 
-def evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
+def evaluate_pixels(comparison: Overlay, reference: Reference) -> Evaluation:
     """Compares the map with a reference that covers an area, pixel by pixel."""
     tallies = _met(comparison, reference)
     pixels_by_value = tallies.pairs.values()
@@ -117,11 +117,11 @@ def evaluate_pixels(comparison: Comparison, reference: Reference) -> Evaluation:
     )
 
 
-def _overlap(comparison: Comparison, reference: Reference) -> Window:
+def _overlap(comparison: Overlay, reference: Reference) -> Window:
     """The window of the map that the reference may cover; refuses an empty one."""
     overlap = reference.window.intersect(comparison.area())
     if overlap.empty:
-        where = name_of(comparison.location.crs) if comparison.location.crs else "its coordinates"
+        where = crs_name(comparison.location.crs) if comparison.location.crs else "its coordinates"
         west, south, east, north = comparison.location.bounds_in(comparison.location.crs)
         raise UsageError(
             f"{reference.label} does not overlap {comparison.map.label}, which spans {west:g} "
@@ -130,14 +130,14 @@ def _overlap(comparison: Comparison, reference: Reference) -> Window:
     return overlap
 
 
-def _kind(reference: Reference) -> Kind:
+def _kind(reference: Reference) -> ReferenceKind:
     if not isinstance(reference, ClassRaster):
         return "polygons"
     return "picture" if reference.colors else "raster"
 
 
 def _remarks(
-    comparison: Comparison, reference: Reference, legend: Legend, labels: set[Value]
+    comparison: Overlay, reference: Reference, legend: Legend, labels: set[Value]
 ) -> tuple[str, ...]:
     remarks = reference.remarks
     if isinstance(reference, ClassRaster) and not reference.colors:

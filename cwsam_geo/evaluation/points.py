@@ -12,13 +12,13 @@ from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.class_match import (
-    Classes,
+    ComparedClasses,
     Value,
     absent_names,
     channels_of_values,
     comparable_classes,
 )
-from cwsam_geo.evaluation.overlay import Comparison
+from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.pixel_areas import PixelAreas
 from cwsam_geo.evaluation.result import Evaluation, SampleResult, Stratum
 from cwsam_geo.io.vector_file import Features
@@ -43,7 +43,7 @@ class _Census:
     at_points: NDArray[np.uint8]
 
 
-def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
+def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
     """Compares a map with a sample of points. The strata are the map's classes.
 
     Points with an ignored class or value stay in the sample: they show that a part of their
@@ -108,7 +108,7 @@ def evaluate_points(comparison: Comparison, features: Features) -> Evaluation:
     )
 
 
-def _census(comparison: Comparison, features: Features) -> _Census:
+def _census(comparison: Overlay, features: Features) -> _Census:
     # Pixel that each point lies in, shape (N,).
     cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
     rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
@@ -136,7 +136,7 @@ def _census(comparison: Comparison, features: Features) -> _Census:
 
 
 def _estimated(
-    legend: Legend, classes: Classes, points: NDArray[np.int64], census: _Census
+    legend: Legend, classes: ComparedClasses, points: NDArray[np.int64], census: _Census
 ) -> tuple[SampleResult, NDArray[np.float64]]:
     k = len(classes.legend)
     # The estimators need at least one point in each stratum; strata without points are left out.

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from cwsam_geo._version import __version__
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores
-from cwsam_geo.evaluation.class_match import Classes
+from cwsam_geo.evaluation.class_match import ComparedClasses
 from cwsam_geo.evaluation.options import EvaluateOptions
 
-Kind = Literal["raster", "picture", "polygons", "points"]
+ReferenceKind = Literal["raster", "picture", "polygons", "points"]
 """What the reference is; a picture is an RGB raster in the classes' colours."""
 
 DEFINITIONS = {
@@ -109,8 +109,8 @@ class Evaluation:
 
     map: str
     reference: str
-    kind: Kind
-    classes: Classes
+    kind: ReferenceKind
+    classes: ComparedClasses
     counts: NDArray[np.int64]
     scores: Scores
     coverage: Mapping[str, int]

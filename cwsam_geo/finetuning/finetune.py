@@ -19,11 +19,11 @@ from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import InputOptions, RegionConfig
 from cwsam_geo.finetuning.region.region_file import load_region
 from cwsam_geo.finetuning.report.files import OutputPaths, can_draw
-from cwsam_geo.finetuning.run import Job
+from cwsam_geo.finetuning.run import TrainingRun
 from cwsam_geo.finetuning.start import find_start
 from cwsam_geo.finetuning.training.loop import Event
 from cwsam_geo.finetuning.training.processes import join_processes
-from cwsam_geo.model.bundles.bundle import Kind
+from cwsam_geo.model.bundles.bundle import BundleKind
 from cwsam_geo.model.device import resolve_precision
 
 _NO_PICTURES = (
@@ -48,7 +48,7 @@ class FinetuneResult:
 
     bundle: Path
     files: tuple[Path, ...]
-    kind: Kind
+    kind: BundleKind
     epoch: int
     epochs: int
     miou: float
@@ -99,7 +99,7 @@ def finetune(
     # A trained model keeps the preprocessing of its weights, unless the region sets its own.
     base = start.preprocess if config.inputs == InputOptions() else None
     with region_data(config, base, lambda text: emit({"event": "warning", "text": text})) as data:
-        job = Job(config, start, data, processes, precision, paths, options)
+        job = TrainingRun(config, start, data, processes, precision, paths, options)
         training, tensors = job.train(model, emit)
         training = replace(training, run={**training.run, "seconds": _since(began)})
     files: list[Path] = []

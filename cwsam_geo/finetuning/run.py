@@ -18,11 +18,11 @@ from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.report.data_summary import data_summary, write_split
 from cwsam_geo.finetuning.report.files import OutputPaths, TensorBoard, write_reports
-from cwsam_geo.finetuning.report.results import Training
-from cwsam_geo.finetuning.start import Start
+from cwsam_geo.finetuning.report.results import TrainingResult
+from cwsam_geo.finetuning.start import InitialModel
 from cwsam_geo.finetuning.targets.losses import auto_weights
 from cwsam_geo.finetuning.training.batches import cpu_batch_size, largest_batch
-from cwsam_geo.finetuning.training.loop import Event, Place, Trainer, TrainingData
+from cwsam_geo.finetuning.training.loop import ComputeSettings, Event, Trainer, TrainingData
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import (
     Best,
@@ -32,7 +32,7 @@ from cwsam_geo.finetuning.training.state import (
     load_checkpoint,
     save_checkpoint,
 )
-from cwsam_geo.model.bundles.bundle import BundleHeader, Kind, ModelBundle
+from cwsam_geo.model.bundles.bundle import BundleHeader, BundleKind, ModelBundle
 from cwsam_geo.model.device import Precision
 from cwsam_geo.model.network.cwsam import Cwsam
 
@@ -44,7 +44,7 @@ Matrix = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRun:
     """A training run whose settings and data are complete.
 
     Attributes:
@@ -58,7 +58,7 @@ class Job:
     """
 
     config: RegionConfig
-    start: Start
+    start: InitialModel
     data: RegionData
     processes: Processes
     precision: Precision
@@ -66,7 +66,7 @@ class Job:
     options: FinetuneOptions
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> BundleKind:
         """Whether the bundle holds all weights or adapters only."""
         return "full" if self.config.recipe.scope == "full" else "adapters"
 
@@ -80,7 +80,7 @@ class Job:
             return (1.0,) * len(self.config.legend)
         return requested_weights
 
-    def train(self, model: Cwsam, tell: Tell) -> tuple[Training, Mapping[str, Tensor]]:
+    def train(self, model: Cwsam, tell: Tell) -> tuple[TrainingResult, Mapping[str, Tensor]]:
         """Trains a model from its first epoch, or from the checkpoint.
 
         Args:
@@ -99,7 +99,7 @@ class Job:
             data.training, data.validation, data.sets, data.ignore, self.class_weights
         )
         settings = self._settings()
-        place = Place(
+        place = ComputeSettings(
             self.processes,
             self.precision,
             self.config.machine.workers,
@@ -198,10 +198,10 @@ class Job:
             "class_weights": [round(w, 4) for w in self.class_weights],
         }
 
-    def _account(self, state: RunState, best: Best, test_matrix: Matrix | None) -> Training:
+    def _account(self, state: RunState, best: Best, test_matrix: Matrix | None) -> TrainingResult:
         """The record of the finished run."""
         config, start = self.config, self.start
-        return Training(
+        return TrainingResult(
             name=self.paths.bundle.stem,
             legend=config.legend,
             ignore=self.data.ignore,
@@ -224,7 +224,7 @@ class Job:
             licence=config.licence or _licence(start),
         )
 
-    def write(self, training: Training, tensors: Mapping[str, Tensor]) -> list[Path]:
+    def write(self, training: TrainingResult, tensors: Mapping[str, Tensor]) -> list[Path]:
         """Writes the reports and then the bundle, and deletes the checkpoint.
 
         Args:
@@ -254,7 +254,7 @@ class Job:
         return [paths.split, *files]
 
 
-def _licence(start: Start) -> str:
+def _licence(start: InitialModel) -> str:
     data = "the licences of the training data apply too"
     return f"{start.licence}; {data}" if start.licence else f"not stated; {data}"
 

@@ -26,7 +26,7 @@ _HEAD = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """The weights that training starts from.
 
     Attributes:
@@ -67,7 +67,9 @@ class Start:
         return model
 
 
-def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, seed: int) -> Start:
+def find_start(
+    init: str | os.PathLike[str], legend: Legend, tile_size: int, seed: int
+) -> InitialModel:
     """Finds and reads the weights that ``init`` names.
 
     Args:
@@ -85,7 +87,7 @@ def find_start(init: str | os.PathLike[str], legend: Legend, tile_size: int, see
         architecture = Architecture(BACKBONES[name], len(legend), tile_size)
         remark = f"training starts from random weights (backbone {name})"
         tensors = fresh_tensors(architecture, seed)
-        return Start(name, architecture, tensors, None, None, None, (remark,))
+        return InitialModel(name, architecture, tensors, None, None, None, (remark,))
     path = _sam_checkpoint(name) if name in CHECKPOINTS else find_model(name)
     if path.suffix.lower() in {".pth", ".pt", ".ckpt"}:
         conversion = convert(path, legend)
@@ -113,14 +115,14 @@ def _sam_checkpoint(name: str) -> Path:
 
 def _from_bundle(
     path: Path, bundle: ModelBundle, legend: Legend, tile_size: int, seed: int
-) -> Start:
+) -> InitialModel:
     """The start from a full bundle that was read, or converted, from ``path``."""
     official = next((c.url for c in CHECKPOINTS.values() if c.file_name == path.name), None)
     base = BaseReference(bundle.frozen_sha256(), path.name, official or str(path.resolve()))
     architecture = replace(bundle.architecture, num_classes=len(legend), tile_size=tile_size)
     tensors, remark = _with_classes(bundle, architecture, legend, seed)
     trained = bool(bundle.provenance["trained"])
-    return Start(
+    return InitialModel(
         name=path.name,
         architecture=architecture,
         tensors=tensors,

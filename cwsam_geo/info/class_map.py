@@ -14,7 +14,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.info.raster_facts import place_of
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.io.raster_file import grid_of, open_dataset, shown
+from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset
 from cwsam_geo.prediction.provenance import VERSION_TAG, read_provenance
 
 Content = Literal["classes", "confidence", "probabilities"]
@@ -43,13 +43,13 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         from_predict = VERSION_TAG in tags
         if not from_predict and not ("LEGEND" in tags and _could_be_classes(dataset)):
             return None
-        legend = tagged_legend(tags, shown(path))
+        legend = tagged_legend(tags, display_name(path))
         content = _content(dataset, from_predict, legend)
         if content is None:
             return None
         return {
             "kind": "map",
-            "path": shown(path),
+            "path": display_name(path),
             "content": content,
             **_file(dataset),
             **place_of(grid_of(dataset)),

@@ -68,7 +68,7 @@ def _file(source: RasterSource) -> dict[str, Any]:
         "block_shape": list(grid.block_shape),
         "compression": first.compression.value if first.compression else None,
         "nodata": list(source.nodata),
-        "declares_nodata": source.tells_nodata,
+        "declares_nodata": source.declares_nodata,
         "masked": source.masked,
     }
 

@@ -19,7 +19,14 @@ from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
 from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.io.raster_file import environment, grid_of, is_remote, open_dataset, reason, shown
+from cwsam_geo.io.raster_file import (
+    display_name,
+    environment,
+    gdal_message,
+    grid_of,
+    is_remote,
+    open_dataset,
+)
 
 Codes = NDArray[np.int32]
 
@@ -62,7 +69,7 @@ class ClassRaster:
     """
 
     def __init__(self, path: str | os.PathLike[str], onto: Geolocation | None = None) -> None:
-        self.label = shown(path)
+        self.label = display_name(path)
         self.remarks: tuple[str, ...] = ()
         self._remote = is_remote(path)
         self._file = open_dataset(path)
@@ -151,7 +158,8 @@ class ClassRaster:
                 return self._read_own(window)
         except (RasterioError, OSError) as error:
             raise SceneError(
-                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+                f"{self.label}: cannot be read ({gdal_message(error)}); "
+                "the file is damaged or incomplete"
             ) from None
 
     def _read_own(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:

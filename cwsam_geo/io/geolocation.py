@@ -185,16 +185,16 @@ class Geolocation:
         """
         if self.crs and not crs:
             raise UsageError(
-                f"{label}: has no CRS, but {self.label} has {name_of(self.crs)}, so the two cannot "
-                "be laid over each other; assign the CRS first (rasters: rio edit-info --like "
-                "SCENE --all FILE; vectors: ogr2ogr -a_srs)"
+                f"{label}: has no CRS, but {self.label} has {crs_name(self.crs)}, so the two "
+                "cannot be laid over each other; assign the CRS first (rasters: rio edit-info "
+                "--like SCENE --all FILE; vectors: ogr2ogr -a_srs)"
             )
         if crs and not self.crs:
             raise UsageError(
-                f"{label}: has the CRS {name_of(crs)}, but {self.label} has none, so the two "
+                f"{label}: has the CRS {crs_name(crs)}, but {self.label} has none, so the two "
                 "cannot be laid over each other; georeference the latter first"
             )
-        why = None if crs is None or self.crs is None else no_way(crs, self.crs)
+        why = None if crs is None or self.crs is None else why_not_transformable(crs, self.crs)
         if why:
             raise UsageError(
                 f"{label}: cannot be laid over {self.label}: {why}; bring both into one CRS first"
@@ -218,7 +218,9 @@ def transformed(
     try:
         transformer = transformer_between(source, target)
     except ProjError:
-        raise SceneError(f"{no_way(source, target)}; bring all files into one CRS first") from None
+        raise SceneError(
+            f"{why_not_transformable(source, target)}; bring all files into one CRS first"
+        ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         moved = transformer.transform(x, y)
@@ -229,22 +231,22 @@ def transformer_between(source: CRS, target: CRS) -> pyproj.Transformer:
     """The transformation from one CRS to another, x or longitude first.
 
     Raises:
-        ProjError: PROJ has no such transformation; ``no_way`` says why.
+        ProjError: PROJ has no such transformation; ``why_not_transformable`` says why.
     """
     crs = (pyproj.CRS.from_wkt(c.to_wkt()) for c in (source, target))
     return pyproj.Transformer.from_crs(*crs, always_xy=True)
 
 
-def no_way(source: CRS, target: CRS) -> str | None:
+def why_not_transformable(source: CRS, target: CRS) -> str | None:
     """Why coordinates in one CRS cannot be transformed to another; None if they can."""
     if source == target:
         return None
     try:
         transformer_between(source, target)
     except ProjError:
-        text = f"there is no transformation from {name_of(source)} to {name_of(target)}"
+        text = f"there is no transformation from {crs_name(source)} to {crs_name(target)}"
         local = next((c for c in (source, target) if is_local(c)), None)
-        return f"{text} ({name_of(local)} is local, tied to no place on Earth)" if local else text
+        return f"{text} ({crs_name(local)} is local, tied to no place on Earth)" if local else text
     return None
 
 
@@ -263,7 +265,7 @@ def _in_degrees(crs: CRS | None) -> bool:
     return bool(crs and crs.is_geographic)
 
 
-def name_of(crs: CRS | None) -> str:
+def crs_name(crs: CRS | None) -> str:
     """A short name of a CRS for messages, such as ``EPSG:32633``."""
     if not crs:
         return "no CRS"

@@ -62,7 +62,7 @@ def is_remote(location: Location) -> bool:
     return bool(_URL.match(text) or _REMOTE_VSI.search(text))
 
 
-def shown(location: Location) -> str:
+def display_name(location: Location) -> str:
     """The location for messages and provenance, without query string and password."""
     text = os.fspath(location)
     if not is_remote(text):
@@ -94,7 +94,7 @@ def open_dataset(location: Location) -> Any:
         SceneError: The raster cannot be opened, or has no bands.
     """
     text = os.fspath(location)
-    name = shown(text)
+    name = display_name(text)
     if not is_remote(text) and not (_GDAL_NAME.match(text) and not os.path.exists(text)):
         _check_local(text)
     try:
@@ -104,7 +104,7 @@ def open_dataset(location: Location) -> Any:
             dataset.close()
             dataset = _open(text, decoders=_DECODERS)
     except (RasterioError, OSError, ValueError) as error:
-        raise SceneError(f"{name}: {_why_not(text, reason(error, text))}") from None
+        raise SceneError(f"{name}: {_why_not(text, gdal_message(error, text))}") from None
     if dataset.count == 0:
         subdatasets = list(dataset.subdatasets)
         dataset.close()
@@ -112,14 +112,14 @@ def open_dataset(location: Location) -> Any:
     return dataset
 
 
-def reason(error: BaseException, location: str = "") -> str:
+def gdal_message(error: BaseException, location: str = "") -> str:
     """GDAL's message of a failure, on one line, without passwords and query strings."""
     # The exception that rasterio raises may only refer to GDAL's.
     while error.__cause__ is not None and "previous exception" in str(error):
         error = error.__cause__
     text = getattr(error, "errmsg", None) or str(error)
     if location:
-        text = text.replace(location, shown(location))
+        text = text.replace(location, display_name(location))
     return " ".join(re.sub(r"\?\S+", "", text).split()).rstrip(".") or type(error).__name__
 
 

@@ -13,7 +13,7 @@ from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation, window_around
-from cwsam_geo.io.vector_file import Features, Layer, Value, burn, is_vector, read_features
+from cwsam_geo.io.vector_file import Features, Value, VectorLayer, burn, is_vector, read_features
 
 
 class Reference(Protocol):
@@ -85,7 +85,7 @@ class PolygonReference:
 
 
 def open_reference(
-    path: str | os.PathLike[str], onto: Geolocation, layer: Layer, blank: bool = False
+    path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer, blank: bool = False
 ) -> Reference | Features:
     """Opens reference labels for a grid.
 
@@ -104,7 +104,7 @@ def open_reference(
         SceneError: The raster cannot be read.
     """
     if not is_vector(path):
-        if layer != Layer():
+        if layer != VectorLayer():
             raise UsageError(f"{path}: is a raster; a column or layer is for vector files")
         return ClassRaster(path, onto)
     features = read_features(path, onto, layer)

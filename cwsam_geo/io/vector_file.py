@@ -34,7 +34,7 @@ Outlines of countries have millions of vertices; small shapes are not worth clip
 
 
 @dataclass(frozen=True)
-class Layer:
+class VectorLayer:
     """Which layer and column of a vector file to read.
 
     Attributes:
@@ -82,7 +82,7 @@ def is_vector(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in {*_VECTORS, *_PARQUET}
 
 
-def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: Layer) -> Features:
+def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer) -> Features:
     """Reads polygons or points, with their classes, from the surroundings of a grid.
 
     Raises:
@@ -120,7 +120,7 @@ def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
     return onto.shapes_to_pixels(shapes, _crs(frame), str(path))
 
 
-def _read(path: str | os.PathLike[str], onto: Geolocation, layer: Layer | None) -> Any:
+def _read(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer | None) -> Any:
     import geopandas
     import pyogrio
 
@@ -162,7 +162,7 @@ def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
     return shapely.box(*bounds)
 
 
-def _layer(label: str, kinds: Mapping[str, str | None], selection: Layer | None) -> str:
+def _layer(label: str, kinds: Mapping[str, str | None], selection: VectorLayer | None) -> str:
     """Name of the layer to read.
 
     Args:

@@ -91,7 +91,7 @@ class MapSummary:
 
 
 @dataclass(frozen=True)
-class MapJob:
+class MapSettings:
     """The settings of a run, all decided before the first tile.
 
     Attributes:
@@ -114,7 +114,7 @@ class MapJob:
 def map_scene(
     source: Source,
     predictor: Predictor,
-    job: MapJob,
+    job: MapSettings,
     sinks: Sinks,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> MapSummary:
@@ -146,7 +146,7 @@ class _Run:
         self,
         source: Source,
         predictor: Predictor,
-        job: MapJob,
+        job: MapSettings,
         sinks: Sinks,
         on_progress: Callable[[Progress], None],
     ) -> None:

@@ -20,7 +20,7 @@ from cwsam_geo.model.device import auto_batch_size, check_compile, resolve_devic
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
-from cwsam_geo.prediction.pipeline import MapJob, MapSummary, Progress, Sinks, map_scene
+from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.prediction.provenance import map_tags, settings_of
 from cwsam_geo.scene.crop import crop_to_aoi, crop_to_bounds
 from cwsam_geo.scene.reading import Reading, plan_reading
@@ -75,7 +75,7 @@ def predict_scene(
         model = LoadedModel(bundle, device, precision, "fast", options.compile)
         del bundle  # frees its weights, gigabytes for vit_h: the model has its own copy
         predictor = TorchPredictor(model, options.tta)
-        job = MapJob(
+        job = MapSettings(
             spec=model.preprocess,
             legend=model.legend,
             scene=reading.scene_bands,
@@ -220,7 +220,7 @@ def _open_sinks(
     return Sinks(classes, confidence, probabilities)
 
 
-def _start_event(source: Source, predictor: TorchPredictor, job: MapJob) -> Event:
+def _start_event(source: Source, predictor: TorchPredictor, job: MapSettings) -> Event:
     return {
         "event": "start",
         "width": source.grid.width,

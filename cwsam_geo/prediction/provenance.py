@@ -16,7 +16,7 @@ from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.model.runtime.predictor import TorchPredictor
 from cwsam_geo.prediction.options import PredictOptions
-from cwsam_geo.prediction.pipeline import MapJob
+from cwsam_geo.prediction.pipeline import MapSettings
 from cwsam_geo.scene.reading import Reading
 from cwsam_geo.scene.source import Source
 
@@ -25,7 +25,7 @@ VERSION_TAG = "CWSAM_GEO_VERSION"
 
 
 def settings_of(
-    job: MapJob, predictor: TorchPredictor, options: PredictOptions, reading: Reading
+    job: MapSettings, predictor: TorchPredictor, options: PredictOptions, reading: Reading
 ) -> dict[str, Any]:
     """The settings of a run, as the tag ``CWSAM_GEO_SETTINGS`` holds them."""
     return {

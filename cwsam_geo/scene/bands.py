@@ -15,7 +15,7 @@ from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.raster_file import shown
+from cwsam_geo.io.raster_file import display_name
 
 Nodata = float | Literal["none"] | None
 """A nodata value; None for the one the file declares; ``"none"`` if only NaN is nodata."""
@@ -99,13 +99,13 @@ def check_pictures(dataset: Any, path: str, several: bool) -> None:
     bands = data_bands(dataset)
     if several and len(bands) != 1:
         raise SceneError(
-            f"{shown(path)}: has {len(bands)} bands; give one file with several bands, "
+            f"{display_name(path)}: has {len(bands)} bands; give one file with several bands, "
             "or several files with one band each"
         )
     if any(dataset.colorinterp[i - 1] == ColorInterp.palette for i in bands):
         raise SceneError(
-            f"{shown(path)}: holds a colour table (a class map or a picture), not SAR values; "
-            "give the scene itself, or expand it with `gdal_translate -expand gray`"
+            f"{display_name(path)}: holds a colour table (a class map or a picture), not SAR "
+            "values; give the scene itself, or expand it with `gdal_translate -expand gray`"
         )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.geolocation import Geolocation, name_of, pixel_window
+from cwsam_geo.io.geolocation import Geolocation, crs_name, pixel_window
 from cwsam_geo.io.vector_file import burn, read_area
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:
 
 def _extent(grid: SceneGrid, label: str) -> str:
     location = Geolocation(grid, label)
-    where = name_of(location.crs) if location.crs else "its own coordinates"
+    where = crs_name(location.crs) if location.crs else "its own coordinates"
     return f"{label}, which spans {_listed(location.bounds_in(None))} in {where}"
 
 

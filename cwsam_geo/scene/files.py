@@ -10,7 +10,7 @@ import numpy as np
 
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.raster_file import grid_of, is_remote, reason, shown
+from cwsam_geo.io.raster_file import display_name, gdal_message, grid_of, is_remote
 from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, data_bands, describe_bands
 
 
@@ -59,7 +59,7 @@ def selected_parts(
     wrong = [b for b in requested if not 1 <= b <= len(candidates)]
     if wrong or not requested:
         raise UsageError(
-            f"{shown(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
+            f"{display_name(files[0])}: no band {wrong[0] if wrong else ''} (-b): "
             f"there are bands 1 to {len(candidates)}"
         )
     if len(set(requested)) != len(list(requested)):
@@ -108,7 +108,7 @@ def unreadable(path: str, window: Window, error: BaseException) -> str:
         if is_remote(path)
         else "the file is damaged or incomplete: get it again"
     )
-    return f"{shown(path)}: cannot read {rows} ({reason(error, path)}); {advice}"
+    return f"{display_name(path)}: cannot read {rows} ({gdal_message(error, path)}); {advice}"
 
 
 def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:
@@ -123,7 +123,7 @@ def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:
         other = grid_of(dataset)
         if not same_grid(first, other):
             raise SceneError(
-                f"{shown(path)} is not on the grid of {shown(files[0])} "
+                f"{display_name(path)} is not on the grid of {display_name(files[0])} "
                 f"({_difference(first, other)}); bring the bands onto one grid first (gdalwarp)"
             )
 

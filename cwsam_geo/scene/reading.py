@@ -106,7 +106,7 @@ def plan_reading(
         stats,
         narrow.nodata,
         # The border of a Sentinel-1 product is 0, whatever its files declare.
-        told=has_option if narrow.tables else narrow.tells_nodata,
+        told=has_option if narrow.tables else narrow.declares_nodata,
         asked=has_option,
     )
     warnings = (

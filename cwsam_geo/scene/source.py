@@ -15,7 +15,14 @@ from rasterio.errors import RasterioError
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.raster_file import Location, environment, grid_of, is_remote, open_dataset, shown
+from cwsam_geo.io.raster_file import (
+    Location,
+    display_name,
+    environment,
+    grid_of,
+    is_remote,
+    open_dataset,
+)
 from cwsam_geo.scene.bands import Nodata, check_pictures, hints, read_bands
 from cwsam_geo.scene.files import Part, check_grids, selected_parts, stored_type, unreadable
 from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
@@ -90,11 +97,11 @@ class RasterSource:
         self.chosen, self.numbers = chosen, tuple(numbers)
         self.zero_is_nodata = False
         self.tables: tuple[SigmaNought, ...] = ()
-        self.label = " + ".join(dict.fromkeys(shown(part.path) for part in parts))
+        self.label = " + ".join(dict.fromkeys(display_name(part.path) for part in parts))
         self.names = tuple(b.name for b in bands)
         self.nodata = tuple(b.nodata for b in bands)
         self.masked = any(b.masked for b in bands) or any(part.alpha for part in parts)
-        self.tells_nodata = nodata is not None or any(
+        self.declares_nodata = nodata is not None or any(
             b.declared is not None or b.masked for b in bands
         )
         self.hints = tuple(h for p in parts for h in hints(p.dataset, p.path, p.bands))
@@ -286,7 +293,7 @@ def open_source(
         check_grids(datasets, files)
         parts, numbers = selected_parts(datasets, files, bidx, nodata)
         source = RasterSource(parts, nodata, bidx is not None, numbers)
-        source.label = " + ".join(shown(location) for location in locations)
+        source.label = " + ".join(display_name(location) for location in locations)
         source.grid = _placed(source.grid, parts[0].path)
         stack.pop_all()  # the source now closes the datasets
     return source

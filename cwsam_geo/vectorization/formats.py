@@ -53,7 +53,7 @@ _GROWTH = 4
 
 
 @dataclass(frozen=True)
-class Layer:
+class OutputLayer:
     """A layer to write.
 
     Attributes:
@@ -93,7 +93,7 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 def write_layer(
     path: str | os.PathLike[str],
-    layer: Layer,
+    layer: OutputLayer,
     schema: pa.Schema,
     batches: Iterator[pa.RecordBatch],
     overwrite: bool = False,
@@ -164,7 +164,9 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _write_ogr(path: Path, driver: str, layer: Layer, schema: pa.Schema, source: _Stream) -> None:
+def _write_ogr(
+    path: Path, driver: str, layer: OutputLayer, schema: pa.Schema, source: _Stream
+) -> None:
     is_gpkg = driver == "GPKG"
     with warnings.catch_warnings():
         # The caller has already warned of a missing CRS.
@@ -201,7 +203,7 @@ def _crs_text(crs: CRS | None) -> str | None:
     return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
-def _write_parquet(path: Path, layer: Layer, schema: pa.Schema, source: _Stream) -> None:
+def _write_parquet(path: Path, layer: OutputLayer, schema: pa.Schema, source: _Stream) -> None:
     """Writes GeoParquet 1.1; readers use its column of bounding boxes to skip row groups."""
     geometry: dict[str, Any] = {
         "encoding": "WKB",

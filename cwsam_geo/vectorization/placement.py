@@ -13,11 +13,11 @@ from rasterio.errors import CRSError
 from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.io.geolocation import (
     Geolocation,
+    crs_name,
     is_local,
     metres_per_unit,
-    name_of,
-    no_way,
     transformer_between,
+    why_not_transformable,
 )
 from cwsam_geo.vectorization.coverage.chains import Ints
 from cwsam_geo.vectorization.options import VectorizeOptions
@@ -51,9 +51,9 @@ class Placement:
         if target is not None and location.crs is None:
             raise UsageError(
                 f"{location.label}: has no CRS, so its polygons cannot be transformed to "
-                f"{name_of(target)}; georeference the raster, or leave out --t-srs"
+                f"{crs_name(target)}; georeference the raster, or leave out --t-srs"
             )
-        why = no_way(location.crs, target) if target and location.crs else None
+        why = why_not_transformable(location.crs, target) if target and location.crs else None
         if why:
             raise UsageError(f"{location.label}: {why}; {_other_way(location)}")
         self._location = location
@@ -104,7 +104,7 @@ class Placement:
             points = np.column_stack(self._moved.transform(x, y))
         if not np.isfinite(points).all():
             raise CwsamGeoError(
-                f"{self._location.label}: parts of it have no coordinates in {name_of(self.crs)}; "
+                f"{self._location.label}: parts of it have no coordinates in {crs_name(self.crs)}; "
                 "choose another --t-srs"
             )
         if self.crs is not None and self.crs.is_geographic:
@@ -245,7 +245,7 @@ def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> C
     if kind == "GeoJSON":
         if target is not None and target != _WGS84:
             raise UsageError(
-                f"GeoJSON is always in WGS84, not {name_of(target)}; leave out --t-srs, "
+                f"GeoJSON is always in WGS84, not {crs_name(target)}; leave out --t-srs, "
                 "or write *.gpkg"
             )
         return _WGS84 if location.crs is not None else None

@@ -17,7 +17,14 @@ from cwsam_geo.core.grid import SceneGrid, same_grid
 from cwsam_geo.core.legend import NODATA
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.geolocation import Geolocation
-from cwsam_geo.io.raster_file import environment, grid_of, is_remote, open_dataset, reason, shown
+from cwsam_geo.io.raster_file import (
+    display_name,
+    environment,
+    gdal_message,
+    grid_of,
+    is_remote,
+    open_dataset,
+)
 from cwsam_geo.vectorization.class_names import ClassNames, class_names
 
 STRIP_PIXELS = 6 << 20
@@ -45,7 +52,7 @@ class ClassSource:
     """
 
     def __init__(self, path: str | os.PathLike[str], strip_rows: int | None = None) -> None:
-        self.label = shown(path)
+        self.label = display_name(path)
         self._remote = is_remote(path)
         self._file = open_dataset(path)
         try:
@@ -110,7 +117,8 @@ class ClassSource:
                 mask = self._file.read_masks(self._band, window=window) if masked else None
         except (RasterioError, OSError) as error:
             raise SceneError(
-                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+                f"{self.label}: cannot be read ({gdal_message(error)}); "
+                "the file is damaged or incomplete"
             ) from None
         codes = self._codes(stored)
         if mask is not None:
@@ -147,7 +155,7 @@ class ConfidenceSource:
     """
 
     def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
-        self.label = shown(path)
+        self.label = display_name(path)
         self._remote = is_remote(path)
         self._file = open_dataset(path)
         try:
@@ -185,7 +193,8 @@ class ConfidenceSource:
                 valid = self._file.read_masks(self._band, window=window) > 0
         except (RasterioError, OSError) as error:
             raise SceneError(
-                f"{self.label}: cannot be read ({reason(error)}); the file is damaged or incomplete"
+                f"{self.label}: cannot be read ({gdal_message(error)}); "
+                "the file is damaged or incomplete"
             ) from None
         if stored.dtype.kind == "f":
             valid &= np.isfinite(stored)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from cwsam_geo.atomic import check_output
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io.geolocation import Geolocation, name_of
+from cwsam_geo.io.geolocation import Geolocation, crs_name
 from cwsam_geo.vectorization.coverage.polygons import Drawing, Polygons, polygons
 from cwsam_geo.vectorization.coverage.sieve import REGION_BYTES, SievedStrips
 from cwsam_geo.vectorization.coverage.strip import ChosenStrips, CodeStrips
-from cwsam_geo.vectorization.formats import Layer, format_of, write_layer
+from cwsam_geo.vectorization.formats import OutputLayer, format_of, write_layer
 from cwsam_geo.vectorization.options import ClassTotal, PathLike, VectorizeOptions, VectorizeResult
 from cwsam_geo.vectorization.placement import Placement, target_crs
 from cwsam_geo.vectorization.strips import ClassSource, ConfidenceSource
@@ -73,7 +73,7 @@ def vectorize(
     _check_paths(raster, output, options, overwrite)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(contextlib.closing(ClassSource(raster)))
-        job = Job(source, options, kind, Path(output), on_event)
+        job = VectorizeRun(source, options, kind, Path(output), on_event)
         if options.confidence is not None:
             job.confidence = stack.enter_context(
                 contextlib.closing(ConfidenceSource(options.confidence, source))
@@ -114,7 +114,7 @@ def _done_event(result: VectorizeResult) -> Event:
         "event": "done",
         "output": str(result.output),
         "polygons": result.count,
-        "crs": name_of(result.crs) if result.crs else None,
+        "crs": crs_name(result.crs) if result.crs else None,
         "classes": [
             {"class_id": c.value, "class_name": c.name, "polygons": c.count, unit: c.area}
             for c in result.classes
@@ -140,7 +140,7 @@ class _Totals:
             self.areas[code] = self.areas.get(code, 0.0) + float(rows.areas[of_code].sum())
 
 
-class Job:
+class VectorizeRun:
     """One run of ``vectorize``."""
 
     def __init__(
@@ -171,7 +171,7 @@ class Job:
                 "width": self._source.width,
                 "height": self._source.height,
                 "classes": len(self._source.names.known) or None,
-                "crs": name_of(placement.crs) if placement.crs else None,
+                "crs": crs_name(placement.crs) if placement.crs else None,
             }
         )
         table = Table(
@@ -182,7 +182,7 @@ class Job:
             boxes=self._kind == "Parquet",
             wide=self._source.wide,
         )
-        layer = Layer(
+        layer = OutputLayer(
             name=options.layer or self._output.stem,
             crs=placement.crs,
             multi=table.multi,

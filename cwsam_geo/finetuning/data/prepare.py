@@ -18,13 +18,13 @@ from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.data.label_check import check_labels
 from cwsam_geo.finetuning.data.labels import LabelRaster, ScannedLabels, scan_labels, unmet
-from cwsam_geo.finetuning.data.preprocessing import SpecScene, measured_spec, open_spec
+from cwsam_geo.finetuning.data.preprocessing import SpecScene, empty_spec, fitted_spec
 from cwsam_geo.finetuning.data.scene_files import SceneFile, SceneReader, TileScene
 from cwsam_geo.finetuning.data.tiles import FixedTiles, TrainingLabels, TrainingTiles
 from cwsam_geo.finetuning.region.config import LabelledScene, RegionConfig
 from cwsam_geo.finetuning.region.pairs import Pair
 from cwsam_geo.finetuning.split.blocks import SpatialSplit, SplitScene, draw_split
-from cwsam_geo.finetuning.split.roles import TEST, TRAIN, VAL, SceneRegions
+from cwsam_geo.finetuning.split.roles import TEST, TRAIN, VAL, SceneRoles
 from cwsam_geo.finetuning.targets.class_sets import (
     CELL,
     CellCounts,
@@ -167,7 +167,7 @@ def _open_spec(config: RegionConfig) -> PreprocessSpec:
         raise UsageError(f"{config.label}: no scene is for training; give one `split: train`")
     first = training[0]
     with open_source(first.pair.scene, first.bands, first.nodata) as source:
-        return open_spec(config.inputs, source, config.tiles.tile_size)
+        return empty_spec(config.inputs, source, config.tiles.tile_size)
 
 
 def _scan(
@@ -227,7 +227,7 @@ def _remarks(scenes: Sequence[LabelledScene], scans: Sequence[ScannedLabels]) ->
         yield f"map: no pixel is labelled {listed}"
 
 
-def _by_role(scene: _Scanned, regions: SceneRegions) -> ByRole:
+def _by_role(scene: _Scanned, regions: SceneRoles) -> ByRole:
     """Counts the scene's labels separately for each role of its pixels."""
     shape = scene.cells.shape
     # A scene without blocks has one role, and all its labels are counted already.
@@ -256,7 +256,7 @@ def _labelled_area(scene: _Scanned) -> Window:
     return area.intersect(scene.file.grid.window)
 
 
-def _usable(shape: tuple[int, int], regions: SceneRegions) -> NDArray[np.float32]:
+def _usable(shape: tuple[int, int], regions: SceneRoles) -> NDArray[np.float32]:
     """1 for the cells whose centre is for training, else 0; float32 of shape ``shape``."""
     # With blocks in units of cells instead of pixels, one "pixel" is one cell.
     cell_regions = replace(regions, shapes=shapely.transform(regions.shapes, lambda p: p / CELL))
@@ -267,12 +267,12 @@ def _usable(shape: tuple[int, int], regions: SceneRegions) -> NDArray[np.float32
 def _measured(
     spec: PreprocessSpec,
     base: PreprocessSpec | None,
-    pairs: Sequence[tuple[_Scanned, SceneRegions]],
+    pairs: Sequence[tuple[_Scanned, SceneRoles]],
     config: RegionConfig,
 ) -> PreprocessSpec:
     """The spec with statistics of the training pixels."""
     scenes = [SpecScene(s.file, regions) for s, regions in pairs if regions.rest == TRAIN]
-    measured = measured_spec(spec, scenes, config.inputs)
+    measured = fitted_spec(spec, scenes, config.inputs)
     # The weights of a trained model fit its means, deviations and clips. Only the quantiles, which
     # serve to warn of unusual scenes, are those of the new data.
     return measured if base is None else replace(spec, quantiles=measured.quantiles)

@@ -15,7 +15,7 @@ from cwsam_geo.core.windows import row_windows, spread_windows
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.finetuning.data.scene_files import SceneFile
 from cwsam_geo.finetuning.region.config import InputOptions
-from cwsam_geo.finetuning.split.roles import TRAIN, SceneRegions
+from cwsam_geo.finetuning.split.roles import TRAIN, SceneRoles
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import RasterSource, Source
 
@@ -49,10 +49,10 @@ class SpecScene:
     """
 
     file: SceneFile
-    regions: SceneRegions
+    regions: SceneRoles
 
 
-def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> PreprocessSpec:
+def empty_spec(options: InputOptions, first: RasterSource, tile_size: int) -> PreprocessSpec:
     """Chooses bands, channels and scaling. The statistics are placeholders.
 
     Args:
@@ -61,7 +61,7 @@ def open_spec(options: InputOptions, first: RasterSource, tile_size: int) -> Pre
         tile_size: Side of a tile in pixels.
 
     Returns:
-        A spec for ``measured_spec``, with unlimited clips, means of 0 and deviations of 1.
+        A spec for ``fitted_spec``, with unlimited clips, means of 0 and deviations of 1.
 
     Raises:
         UsageError: The options do not fit the scene, or the scene has more than four bands.
@@ -116,7 +116,7 @@ def _check_bands(options: InputOptions, names: Sequence[str], label: str) -> Non
         raise UsageError("preprocess: optional: one band must remain that every scene has")
 
 
-def measured_spec(
+def fitted_spec(
     spec: PreprocessSpec, scenes: Sequence[SpecScene], options: InputOptions
 ) -> PreprocessSpec:
     """Completes a spec with clips, means, deviations and quantiles of the training pixels.
@@ -126,7 +126,7 @@ def measured_spec(
     scenes without the band.
 
     Args:
-        spec: The result of ``open_spec``, or the preprocessing of a trained model.
+        spec: The result of ``empty_spec``, or the preprocessing of a trained model.
         scenes: The training scenes. Each contributes about the same number of pixels.
         options: Clips, means and deviations of the user replace the measured ones.
 
@@ -213,9 +213,7 @@ def _sample(scene: SpecScene, quota: int) -> NDArray[np.float32]:
     return values[:, :: max(1, values.shape[1] // quota)]
 
 
-def _values(
-    source: Source, regions: SceneRegions, windows: Iterable[Window]
-) -> NDArray[np.float32]:
+def _values(source: Source, regions: SceneRoles, windows: Iterable[Window]) -> NDArray[np.float32]:
     """Raw values of the training pixels of some windows, shape (N, M), thinned evenly."""
     parts, size, step = [], 0, 1
     for window in windows:

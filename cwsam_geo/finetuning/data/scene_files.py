@@ -15,7 +15,7 @@ from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.preprocess import SceneBands
 from cwsam_geo.errors import SceneError
 from cwsam_geo.finetuning.data.labels import LabelRaster
-from cwsam_geo.finetuning.split.roles import SceneRegions
+from cwsam_geo.finetuning.split.roles import SceneRoles
 from cwsam_geo.scene.bands import Nodata
 from cwsam_geo.scene.source import RasterSource, open_source
 
@@ -82,7 +82,7 @@ class TileScene:
 
     file: SceneFile
     labels: Path
-    regions: SceneRegions
+    regions: SceneRoles
 
 
 @dataclass(frozen=True)

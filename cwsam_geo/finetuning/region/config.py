@@ -13,7 +13,7 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.region.pairs import Pair
 from cwsam_geo.finetuning.targets.class_sets import ClassMap
 from cwsam_geo.finetuning.targets.losses import parse_loss
-from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.scene.bands import Nodata
 from cwsam_geo.scene.units import UnitsOption
 
@@ -53,7 +53,7 @@ class LabelledScene:
     """
 
     pair: Pair
-    layer: Layer = field(default_factory=Layer)
+    layer: VectorLayer = field(default_factory=VectorLayer)
     map: ClassMap | None = None
     split: Split | None = None
     bands: tuple[int, ...] | None = None

@@ -73,7 +73,7 @@ def read_fields(data: Any, readers: Mapping[str, Reader], where: str) -> dict[st
     return {key: readers[key](value, f"{where}: {key}") for key, value in values.items()}
 
 
-def whole(value: Any, where: str) -> int:
+def integer(value: Any, where: str) -> int:
     """Reads a whole number."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or value % 1 != 0:  # inf and nan give nan
@@ -81,7 +81,7 @@ def whole(value: Any, where: str) -> int:
     return int(value)
 
 
-def real(value: Any, where: str) -> float:
+def number(value: Any, where: str) -> float:
     """Reads a number. YAML parses ``2e-4`` as text, so text is converted too."""
     try:
         if isinstance(value, bool):
@@ -98,7 +98,7 @@ def text(value: Any, where: str) -> str:
     return str(value)
 
 
-def flag(value: Any, where: str) -> bool:
+def boolean(value: Any, where: str) -> bool:
     """Reads ``true`` or ``false``."""
     if not isinstance(value, bool):
         raise UsageError(f"{where}: {value!r} is neither true nor false")

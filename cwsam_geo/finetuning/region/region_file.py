@@ -24,20 +24,20 @@ from cwsam_geo.finetuning.region.config import (
 )
 from cwsam_geo.finetuning.region.fields import (
     Reader,
+    boolean,
     check_keys,
-    flag,
+    integer,
     list_of,
     load_yaml,
+    number,
     one_of,
     or_auto,
     read_fields,
-    real,
     text,
-    whole,
 )
 from cwsam_geo.finetuning.region.pairs import find_pairs
 from cwsam_geo.finetuning.targets.class_sets import ClassMap
-from cwsam_geo.io.vector_file import Layer
+from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.scene.units import UNITS_OPTIONS
 
 IGNORE = "ignore"
@@ -52,43 +52,43 @@ _SCENE = ("scene", "labels", "column", "layer", "map", "split", "bands", "units"
 
 # Readers of the values by key. ``train`` has the keys of the first three.
 _RECIPE: Mapping[str, Reader] = {
-    "epochs": whole,
-    "lr": real,
-    "lr_end": real,
-    "warmup": real,
-    "weight_decay": real,
-    "clip_norm": real,
-    "batch_size": or_auto(whole),
-    "accumulate": whole,
+    "epochs": integer,
+    "lr": number,
+    "lr_end": number,
+    "warmup": number,
+    "weight_decay": number,
+    "clip_norm": number,
+    "batch_size": or_auto(integer),
+    "accumulate": integer,
     "loss": text,
     "scope": one_of(*SCOPES),
-    "checkpointing": flag,
-    "patience": whole,
+    "checkpointing": boolean,
+    "patience": integer,
     "keep": one_of(*KEEPS),
-    "seed": whole,
+    "seed": integer,
 }
 _TILES: Mapping[str, Reader] = {
-    "tile_size": whole,
-    "overlap": or_auto(whole),
+    "tile_size": integer,
+    "overlap": or_auto(integer),
     "augment": list_of(one_of(*AUGMENTATIONS)),
-    "balance": real,
-    "samples": or_auto(whole),
+    "balance": number,
+    "samples": or_auto(integer),
 }
-_MACHINE: Mapping[str, Reader] = {"device": text, "precision": text, "workers": whole}
+_MACHINE: Mapping[str, Reader] = {"device": text, "precision": text, "workers": integer}
 _BLOCKS: Mapping[str, Reader] = {
-    "block_size_m": or_auto(real),
-    "block_size_px": or_auto(whole),
-    "fraction": real,
-    "test_fraction": real,
-    "gap_px": or_auto(whole),
+    "block_size_m": or_auto(number),
+    "block_size_px": or_auto(integer),
+    "fraction": number,
+    "test_fraction": number,
+    "gap_px": or_auto(integer),
 }
 _INPUTS: Mapping[str, Reader] = {
     "bands": list_of(text),
     "channels": list_of(text),
     "scaling": one_of(*SCALINGS),
-    "mean": list_of(real),
-    "std": list_of(real),
-    "clip": list_of(list_of(real)),
+    "mean": list_of(number),
+    "std": list_of(number),
+    "clip": list_of(list_of(number)),
     "optional": list_of(text),
 }
 
@@ -191,13 +191,13 @@ def _weights(value: Any, legend: Legend, where: str) -> Any:
         return one_of("auto", "none")(value, section)
     if isinstance(value, Mapping):
         weights_by_channel = {
-            legend.channel(k): real(v, f"{section}: {k}") for k, v in value.items()
+            legend.channel(k): number(v, f"{section}: {k}") for k, v in value.items()
         }
         missing = [n for i, n in enumerate(legend.names) if i not in weights_by_channel]
         if missing:
             raise UsageError(f"{section}: no weight for {', '.join(missing)}")
         return tuple(weights_by_channel[i] for i in range(len(legend)))
-    weights = list_of(real)(value, section)
+    weights = list_of(number)(value, section)
     if len(weights) != len(legend):
         raise UsageError(f"{section}: {len(weights)} weights for {len(legend)} classes")
     return weights
@@ -207,8 +207,8 @@ def _scenes(data: Any, legend: Legend, folder: Path, where: str) -> tuple[Labell
     if not isinstance(data, list) or not data:
         raise UsageError(f"{where}: scenes must be a list of {{scene, labels, ...}}")
     scenes: list[LabelledScene] = []
-    for number, item in enumerate(data, 1):
-        place = f"{where}: scenes, entry {number}"
+    for i, item in enumerate(data, 1):
+        place = f"{where}: scenes, entry {i}"
         entry = check_keys(item, _SCENE, place)
         for required in ("scene", "labels"):
             if required not in entry:
@@ -228,20 +228,20 @@ def _entry(
             "column": text,
             "layer": text,
             "split": one_of(*SPLITS),
-            "bands": list_of(whole),
+            "bands": list_of(integer),
             "units": one_of(*UNITS_OPTIONS),
         },
         where,
     )
     nodata = entry.get("nodata")
     if nodata is not None and nodata != "none":
-        nodata = real(nodata, f"{where}: nodata")
+        nodata = number(nodata, f"{where}: nodata")
     pairs = find_pairs(fields["scene"], fields["labels"], folder, where)
     meanings = _class_map(entry["map"], legend, f"{where}: map") if "map" in entry else None
     return [
         LabelledScene(
             pair=pair,
-            layer=Layer(fields.get("column"), fields.get("layer")),
+            layer=VectorLayer(fields.get("column"), fields.get("layer")),
             map=meanings,
             split=fields.get("split"),
             bands=fields.get("bands"),

@@ -9,20 +9,20 @@ from typing import Any
 import shapely
 
 from cwsam_geo._version import __version__
-from cwsam_geo.finetuning.report.results import OVERALL, SCORES, Training
+from cwsam_geo.finetuning.report.results import OVERALL, SCORES, TrainingResult
 
 _SCALINGS = {"db": "decibels", "linear": "power", "amplitude8": "8-bit amplitude / 255"}
 # Scenes and partial labels that the card names before it writes "...".
 _LISTED = 20
 
 
-def model_card(training: Training) -> str:
+def model_card(training: TrainingResult) -> str:
     """Returns the model card of a training run as Markdown."""
     parts = (_head, _use, _accuracy, _input, _data, _recipe, _licence)
     return "\n".join(line for part in parts for line in part(training)) + "\n"
 
 
-def _head(t: Training) -> Iterable[str]:
+def _head(t: TrainingResult) -> Iterable[str]:
     yield f"# {t.name}"
     yield ""
     yield (
@@ -38,12 +38,12 @@ def _head(t: Training) -> Iterable[str]:
         )
 
 
-def _use(t: Training) -> Iterable[str]:
+def _use(t: TrainingResult) -> Iterable[str]:
     command = f"cwsam-geo predict SCENE.tif -m {t.name}.safetensors -o MAP.tif"
     yield from ("", "## Use", "", "```", command, "```")
 
 
-def _accuracy(t: Training) -> Iterable[str]:
+def _accuracy(t: TrainingResult) -> Iterable[str]:
     yield from ("", "## Accuracy", "")
     yield (
         f"On {t.scores.total:,.0f} labelled pixels of validation areas that training did not see. "
@@ -72,7 +72,7 @@ def _accuracy(t: Training) -> Iterable[str]:
         yield from _scores(t, report)
 
 
-def _scores(t: Training, report: Mapping[str, Any]) -> Iterable[str]:
+def _scores(t: TrainingResult, report: Mapping[str, Any]) -> Iterable[str]:
     overall = report["overall"]
     rows = [[name, _share(overall[key])] for key, name in OVERALL.items()]
     yield from ("", *_table(["score", "value"], rows), "")
@@ -87,7 +87,7 @@ def _scores(t: Training, report: Mapping[str, Any]) -> Iterable[str]:
     yield from _table(["class", *SCORES.values(), "labelled pixels"], classes)
 
 
-def _input(t: Training) -> Iterable[str]:
+def _input(t: TrainingResult) -> Iterable[str]:
     spec = t.preprocess
     clips = zip(spec.bands, spec.clip, strict=True)
     yield from ("", "## Input", "")
@@ -103,7 +103,7 @@ def _input(t: Training) -> Iterable[str]:
         yield f"A scene may lack {', '.join(optional)}: the mean stands for it."
 
 
-def _data(t: Training) -> Iterable[str]:
+def _data(t: TrainingResult) -> Iterable[str]:
     data = t.data
     yield from ("", "## Training data", "")
     count, listed = data["scene_count"], data["scenes"][:_LISTED]
@@ -124,7 +124,7 @@ def _data(t: Training) -> Iterable[str]:
         yield "- footprint: not known; the scenes have no CRS"
 
 
-def _recipe(t: Training) -> Iterable[str]:
+def _recipe(t: TrainingResult) -> Iterable[str]:
     recipe = t.recipe
     weights = ", ".join(
         f"{name} {w:.3g}" for name, w in zip(t.legend.names, t.class_weights, strict=True)
@@ -141,7 +141,7 @@ def _recipe(t: Training) -> Iterable[str]:
     yield "- " + "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in t.run.items())
 
 
-def _licence(t: Training) -> Iterable[str]:
+def _licence(t: TrainingResult) -> Iterable[str]:
     yield from ("", "## Licence", "", t.licence)
 
 

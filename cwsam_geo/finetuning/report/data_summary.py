@@ -19,7 +19,7 @@ from cwsam_geo.finetuning.split.blocks import SpatialSplit
 from cwsam_geo.finetuning.split.planes import Plane
 from cwsam_geo.finetuning.split.roles import ROLES
 from cwsam_geo.io.geolocation import Geolocation, transformed
-from cwsam_geo.io.raster_file import shown
+from cwsam_geo.io.raster_file import display_name
 
 _DEGREES = CRS.from_epsg(4326)
 
@@ -66,7 +66,7 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
 
 def _told_apart(files: Sequence[str]) -> list[str]:
     """Short names of files: their last parts, as many as distinguish all of them."""
-    parts = [Path(shown(file)).parts for file in files]
+    parts = [Path(display_name(file)).parts for file in files]
     names: list[str] = []
     for depth in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]

@@ -14,7 +14,7 @@ from cwsam_geo.atomic import atomic_output, check_output
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.report.card import model_card
-from cwsam_geo.finetuning.report.results import Training
+from cwsam_geo.finetuning.report.results import TrainingResult
 from cwsam_geo.finetuning.training.state import EpochRecord
 from cwsam_geo.io.figures import new_figure, write_confusion_png
 
@@ -118,7 +118,7 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_reports(training: Training, paths: OutputPaths, overwrite: bool) -> list[Path]:
+def write_reports(training: TrainingResult, paths: OutputPaths, overwrite: bool) -> list[Path]:
     """Writes the model card, the metrics and, if matplotlib is installed, the pictures.
 
     Returns:

@@ -33,7 +33,7 @@ SCORES = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingResult:
     """A finished training run.
 
     Attributes:

@@ -16,7 +16,7 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.region.config import BlockOptions, Split
 from cwsam_geo.finetuning.split.assignment import BlockTable, assign_blocks
 from cwsam_geo.finetuning.split.planes import Plane, planes_of
-from cwsam_geo.finetuning.split.roles import ROLES, TEST, TRAIN, VAL, SceneRegions
+from cwsam_geo.finetuning.split.roles import ROLES, TEST, TRAIN, VAL, SceneRoles
 from cwsam_geo.finetuning.targets.class_sets import CELL, CellCounts
 from cwsam_geo.io.geolocation import Geolocation
 
@@ -68,7 +68,7 @@ class SpatialSplit:
         remarks: Sentences for the user, such as on scenes that overlap.
     """
 
-    scenes: tuple[SceneRegions, ...]
+    scenes: tuple[SceneRoles, ...]
     planes: tuple[Plane, ...]
     blocks: tuple[Block, ...]
     names: tuple[str, ...]
@@ -274,8 +274,8 @@ def _assigned(
 
 def _regions(
     scenes: Sequence[SplitScene], planes: Sequence[Plane], blocks: Sequence[Block], gap: int
-) -> tuple[SceneRegions, ...]:
-    regions = [SceneRegions.whole(scene.split or "train") for scene in scenes]
+) -> tuple[SceneRoles, ...]:
+    regions = [SceneRoles.whole(scene.split or "train") for scene in scenes]
     for index, plane in enumerate(planes):
         boxes = {
             role: shapely.box(*np.array(role_boxes).T) if role_boxes else np.array([], object)
@@ -289,7 +289,7 @@ def _regions(
             val, test = (
                 _near(plane.to_pixels(location, boxes[r]), location, gap) for r in (VAL, TEST)
             )
-            regions[i] = SceneRegions.with_blocks(val, test, gap, scenes[i].split == "train")
+            regions[i] = SceneRoles.with_blocks(val, test, gap, scenes[i].split == "train")
     return tuple(regions)
 
 

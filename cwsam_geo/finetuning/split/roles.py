@@ -22,7 +22,7 @@ ROLES: dict[Split, int] = {"train": TRAIN, "val": VAL, "test": TEST}
 
 
 @dataclass(frozen=True)
-class SceneRegions:
+class SceneRoles:
     """The roles of a scene's pixels.
 
     Attributes:
@@ -36,14 +36,14 @@ class SceneRegions:
     roles: NDArray[np.uint8]
 
     @classmethod
-    def whole(cls, split: Split) -> SceneRegions:
+    def whole(cls, split: Split) -> SceneRoles:
         """A scene whose pixels all have one role."""
         return cls(ROLES[split], np.array([], object), np.array([], np.uint8))
 
     @classmethod
     def with_blocks(
         cls, val: NDArray[Any], test: NDArray[Any], gap: float, only_train: bool = False
-    ) -> SceneRegions:
+    ) -> SceneRoles:
         """A training scene with blocks for validation and test, and a gap around them.
 
         Args:

@@ -52,7 +52,7 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True)
-class Share:
+class ProcessShare:
     """This process's share of the samples: every ``world``-th, from ``rank`` on.
 
     Attributes:
@@ -79,7 +79,7 @@ class EpochBatches(Sampler[list[Key]]):
         epoch: The epoch of the next iteration; the training loop sets it.
     """
 
-    def __init__(self, samples: int, batch_size: int, multiple: int, share: Share) -> None:
+    def __init__(self, samples: int, batch_size: int, multiple: int, share: ProcessShare) -> None:
         global_batch = batch_size * share.world
         self._batches = -(-samples // (global_batch * multiple)) * multiple
         self._batch_size, self._share = batch_size, share
@@ -104,7 +104,7 @@ class TileBatches(Sampler[list[Key]]):
         share: This process.
     """
 
-    def __init__(self, tiles: int, batch_size: int, share: Share) -> None:
+    def __init__(self, tiles: int, batch_size: int, share: ProcessShare) -> None:
         own = range(share.rank, tiles, share.world)
         starts = range(0, len(own), batch_size)
         self._batches = [[(0, i) for i in own[s : s + batch_size]] for s in starts]

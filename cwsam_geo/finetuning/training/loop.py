@@ -21,8 +21,8 @@ from cwsam_geo.finetuning.targets.class_sets import partial_rows, single_channel
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
 from cwsam_geo.finetuning.training.batches import (
     EpochBatches,
+    ProcessShare,
     Samples,
-    Share,
     TileBatches,
     batch_loader,
 )
@@ -56,7 +56,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Place:
+class ComputeSettings:
     """The compute environment of a run, and its checkpoint.
 
     Attributes:
@@ -93,7 +93,7 @@ class Trainer:
         model: Cwsam,
         recipe: Recipe,
         data: TrainingData,
-        place: Place,
+        place: ComputeSettings,
         on_event: Callable[[Event], None] = lambda _: None,
     ) -> None:
         self._recipe, self._data, self._place = recipe, data, place
@@ -157,8 +157,8 @@ class Trainer:
         return self._matrix(batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0))
 
     @property
-    def _share(self) -> Share:
-        return Share(self._place.processes.rank, self._place.processes.world)
+    def _share(self) -> ProcessShare:
+        return ProcessShare(self._place.processes.rank, self._place.processes.world)
 
     def _loader(self, samples: Samples, keys: Any) -> Any:
         pin = self.stepper.device.type == "cuda"

@@ -29,7 +29,7 @@ from cwsam_geo.model.bundles.tensors import (
 from cwsam_geo.model.network.architecture import Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 
-Kind = Literal["full", "adapters"]
+BundleKind = Literal["full", "adapters"]
 """Whether a bundle holds all tensors or only those that fine-tuning trains."""
 
 FORMAT_VERSION = 1
@@ -90,7 +90,7 @@ class ModelBundle:
         return self.header.provenance
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> BundleKind:
         """``full`` or ``adapters``."""
         return self.header.kind
 
@@ -218,7 +218,7 @@ def _unreadable(path: str | os.PathLike[str], error: BaseException) -> ModelErro
     )
 
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
+KINDS: tuple[BundleKind, ...] = get_args(BundleKind)
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class BundleHeader:
         ModelError: The attributes are inconsistent.
     """
 
-    kind: Kind
+    kind: BundleKind
     architecture: Architecture
     preprocess: PreprocessSpec
     legend: Legend

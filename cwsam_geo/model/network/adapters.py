@@ -19,11 +19,11 @@ LOW_FREQUENCY_SHARE = 0.25
 """Share of the spectrum's area that ``low_pass`` keeps."""
 
 
-class Trained(nn.Module):
+class TrainableModule(nn.Module):
     """Base class of modules whose parameters are fine-tuned; all other parameters stay frozen."""
 
 
-class Adapter(Trained):
+class Adapter(TrainableModule):
     """Bottleneck D -> D/4 -> D with GELU, as in CWSAM (arXiv 2401.02326).
 
     Args:
@@ -73,7 +73,7 @@ def _is_low(size: int, half: int, device: torch.device) -> Tensor:
     return (frequency >= -half) & (frequency < half)
 
 
-class LowFrequencyPrompt(Trained):
+class LowFrequencyPrompt(TrainableModule):
     """Makes a prompt for every block from the image's low frequencies and its patch embedding.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cwsam_geo.errors import ModelError
-from cwsam_geo.model.network.adapters import Trained
+from cwsam_geo.model.network.adapters import TrainableModule
 from cwsam_geo.model.network.architecture import (
     Architecture,
 )
@@ -49,14 +49,14 @@ class Cwsam(nn.Module):
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Returns the parameters that fine-tuning trains, by their name in ``state_dict``.
 
-        These are the parameters of all ``Trained`` modules: the adapters, the low-frequency
+        These are the parameters of all ``TrainableModule`` modules: the adapters, the low-frequency
         prompt and the decoder with its no-mask embedding. SAM's encoder and the positional
         encoding stay frozen.
         """
         return {
             f"{where}.{name}": parameter
             for where, module in self.named_modules()
-            if isinstance(module, Trained)
+            if isinstance(module, TrainableModule)
             for name, parameter in module.named_parameters()
         }
 

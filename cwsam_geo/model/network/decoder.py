@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cwsam_geo.model.network import sam
-from cwsam_geo.model.network.adapters import Trained
+from cwsam_geo.model.network.adapters import TrainableModule
 from cwsam_geo.model.network.architecture import MASK_RATIO, TRANSFORMER_HEADS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ TRANSFORMER_DEPTH = 2
 MASK_TOKENS = 4
 
 
-class ClassWiseDecoder(Trained):
+class ClassWiseDecoder(TrainableModule):
     """Computes the logits of K classes from an image embedding (arXiv 2401.02326).
 
     SAM's two-way transformer runs with the no-mask embedding as its only prompt. SAM's layers

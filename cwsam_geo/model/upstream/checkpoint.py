@@ -27,7 +27,7 @@ _MODULE = "module."
 _BEGINNINGS = (b"PK", b"\x80")
 """First bytes of the zip archives that torch writes, and of the bare pickles of older torch."""
 
-Source = Literal["cwsam", "sam"]
+CheckpointKind = Literal["cwsam", "sam"]
 """Which code wrote a checkpoint: that of the CWSAM authors or SAM's own."""
 
 _COMMON_NAMES = (
@@ -39,7 +39,7 @@ _COMMON_NAMES = (
 
 _PROMPT = "image_encoder.prompt_generator"
 
-_NAMES: dict[Source, tuple[tuple[str, str], ...]] = {
+_NAMES: dict[CheckpointKind, tuple[tuple[str, str], ...]] = {
     "cwsam": (
         (r"^encoder\.prompt\.image_embed\.", f"{_PROMPT}.prompt_generator."),
         (r"^encoder\.prompt\.token_embed\.", f"{_PROMPT}.embedding_generator."),
@@ -68,7 +68,7 @@ _COMMON_DROPS = (
     (r"mask_decoder\.output_hypernetworks_mlps\.[123]\.", "masks 2 to 4, never used for classes"),
 )
 
-_DROPS: dict[Source, tuple[tuple[str, str], ...]] = {
+_DROPS: dict[CheckpointKind, tuple[tuple[str, str], ...]] = {
     "cwsam": (
         (r"image_encoder\.blocks\.\d+\.Depth_Adapter\.", "adapter that never runs"),
         (r"criterion\w*\.", "class weights of the training loss"),
@@ -91,7 +91,7 @@ _SHOWN = 8
 """Names that an error message lists at most."""
 
 
-def source_of(state: Mapping[str, Tensor]) -> Source:
+def source_of(state: Mapping[str, Tensor]) -> CheckpointKind:
     """Returns which code wrote a state dict.
 
     Raises:
@@ -154,8 +154,8 @@ def _infer_backbone(state: Mapping[str, Tensor]) -> Backbone:
     return backbone
 
 
-def account(
-    state: Mapping[str, Tensor], source: Source, architecture: Architecture
+def match_keys(
+    state: Mapping[str, Tensor], source: CheckpointKind, architecture: Architecture
 ) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
     """Matches the tensors of a checkpoint with ours and accounts for every one.
 
@@ -184,7 +184,7 @@ def account(
     return our_names, dropped, fresh
 
 
-def _upstream_name(ours: str, source: Source) -> str:
+def _upstream_name(ours: str, source: CheckpointKind) -> str:
     name = ours
     for rule, theirs in _NAMES[source]:
         name = re.sub(rule, theirs, name)

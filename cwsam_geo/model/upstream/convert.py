@@ -20,9 +20,9 @@ from cwsam_geo.model.bundles.tensors import trainable_names
 from cwsam_geo.model.network.architecture import MASK_RATIO, Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.upstream.checkpoint import (
-    Source,
-    account,
+    CheckpointKind,
     infer_backbone,
+    match_keys,
     read_checkpoint,
     source_of,
 )
@@ -41,7 +41,7 @@ class Conversion:
     """
 
     bundle: ModelBundle
-    source: Source
+    source: CheckpointKind
     kept: Mapping[str, str]
     dropped: Mapping[str, tuple[str, ...]]
     fresh: tuple[str, ...]
@@ -88,7 +88,7 @@ def convert(
     try:
         source = source_of(state)
         architecture = _architecture(state, source, legend, options.tile_size)
-        our_names, dropped, fresh = account(state, source, architecture)
+        our_names, dropped, fresh = match_keys(state, source, architecture)
         if file.beside:
             dropped["not weights, but beside them in the file"] = file.beside
         tensors = {ours: state[theirs] for theirs, ours in our_names.items()}
@@ -122,13 +122,13 @@ def sam_frozen_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     backbone = infer_backbone(state)
     # The frozen tensors do not depend on the number of classes: 2 stands for any.
     architecture = Architecture(backbone, 2, backbone.tile_size)
-    our_names, _, _ = account(state, "sam", architecture)
+    our_names, _, _ = match_keys(state, "sam", architecture)
     trainable = trainable_names(architecture)
     return {ours: state[theirs] for theirs, ours in our_names.items() if ours not in trainable}
 
 
 def _architecture(
-    state: Mapping[str, Tensor], source: Source, legend: Legend, tile_size: int | None
+    state: Mapping[str, Tensor], source: CheckpointKind, legend: Legend, tile_size: int | None
 ) -> Architecture:
     backbone = infer_backbone(state)
     own_size = state["image_encoder.pos_embed"].shape[1] * backbone.patch_size
@@ -157,7 +157,7 @@ def _architecture(
 
 def _header(
     path: Path,
-    source: Source,
+    source: CheckpointKind,
     architecture: Architecture,
     legend: Legend,
     options: ConvertOptions,
