@@ -168,8 +168,20 @@ def other_jobs(quick: bool, model: str, scenes: Path, data: Path | None) -> list
             "mIoU, AIRSAR San Francisco", {"model_miou": "model", "forest_miou": "random forest"}
         )
         jobs += [
-            Job("floods", "floods.py", (*at, str(scenes / "floods")), floods, prints=True),
-            Job("airsar", "airsar.py", (*at, str(scenes / "airsar")), airsar, prints=True),
+            Job(
+                "floods",
+                "../experiments/floods.py",
+                (*at, str(scenes / "floods")),
+                floods,
+                prints=True,
+            ),
+            Job(
+                "airsar",
+                "../experiments/airsar.py",
+                (*at, str(scenes / "airsar")),
+                airsar,
+                prints=True,
+            ),
         ]
     return jobs
 

@@ -1,6 +1,6 @@
 """Five land-cover classes from AIRSAR San Francisco: the small model against a random forest.
 
-    python benchmarks/airsar.py --data DATA --output FOLDER
+    python experiments/airsar.py --data DATA --output FOLDER
 
 The small model starts from random weights and trains on spatial blocks, drawn as ``finetune``
 draws them by default (one tile wide, a gap between them); a random forest sees the same three

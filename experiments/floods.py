@@ -1,11 +1,11 @@
 """Water of floods that were never seen: the bundled model's recipe, a threshold, and a U-Net.
 
-    python benchmarks/floods.py --data DATA --output FOLDER
+    python experiments/floods.py --data DATA --output FOLDER
 
 Leave one flood out: of the hand-labelled scenes of Sen1Floods11 all but one flood's train, that
 flood's test. Test pixels of all folds are pooled before the IoU of water is taken. Compared are
 
-- the bundled model's recipe (benchmarks/recipe.py) from random weights, trained with
+- the bundled model's recipe (experiments/recipe.py) from random weights, trained with
   ``finetune`` on the other floods and TerraMind's tiles; with ``--simulated`` it is pre-trained on
   simulated scenes, which know of no flood;
 - a global threshold on speckle-filtered VH: filter, size and threshold are those with the best

@@ -1,10 +1,10 @@
 """Trains the bundled model ``s1-landcover``, and says how good it is in places it has never seen.
 
-    python benchmarks/landcover.py --output FOLDER tiles     # leave one TerraMind tile out
-    python benchmarks/landcover.py --output FOLDER train     # on everything: the bundled model
-    python benchmarks/landcover.py --output FOLDER pretrain  # on simulated scenes, for --simulated
+    python experiments/landcover.py --output FOLDER tiles     # leave one TerraMind tile out
+    python experiments/landcover.py --output FOLDER train     # on everything: the bundled model
+    python experiments/landcover.py --output FOLDER pretrain  # on simulated scenes, for --simulated
 
-``tiles`` prints IoU and mIoU pooled over the folds; benchmarks/floods.py leaves one flood out with
+``tiles`` prints IoU and mIoU pooled over the folds; experiments/floods.py leaves one flood out with
 the same recipe. DATA holds ``sen1floods11`` (10 scenes, water drawn by hand) and ``terramind``
 (4 tiles of 224 px with ESRI's land cover), both Sentinel-1 VV and VH in dB at 10 m; by default it
 is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the repository.

@@ -1,6 +1,6 @@
 """Water and land as Sentinel-1 might see them, drawn anew for each scene: to pre-train on.
 
-    python benchmarks/simulated_water.py FOLDER --levels usual --count 168
+    python experiments/simulated_water.py FOLDER --levels usual --count 168
 
 Writes ``0000_scene.tif`` (VV and VH, dB, 512 x 512 pixels of 10 m), ``0000_truth.tif`` (0 land, 1
 water) and so on. A dozen real scenes teach a network which scene it sees; these teach it what water
@@ -15,7 +15,7 @@ the next (domain randomisation, Tobin et al. 2017, arXiv 1703.06907). Unlike the
   quarter of the scenes VV of water is as bright as land (rough sea). A quarter has no water at all.
   Dry dark ground, hills and houses are land. ``wide``: land anywhere from -20 to -13 dB, water 2.5
   to 14 dB below. These shares were chosen by hand, some of them after looking at maps of floods
-  that benchmarks/floods.py tests on (Pakistan's bright water, Spain's dark fields).
+  that experiments/floods.py tests on (Pakistan's bright water, Spain's dark fields).
 - The radar: noise at -31 to -24 dB, gamma speckle of 2 to 6 looks, neighbouring pixels correlated.
 """
 

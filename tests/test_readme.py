@@ -3,14 +3,13 @@
 import re
 import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 import rasterio
+from paths import ROOT
 
 from cwsam_geo.cli.main import COMMANDS, main
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 

@@ -1,18 +1,16 @@
 """The models in the box: there, documented, small, and right about water."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
+from paths import ROOT
 
 import cwsam_geo
 from cwsam_geo.cli.predict import command
 from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.prediction.options import DEFAULT_MODEL
 
-ROOT = Path(__file__).parents[1]
 WEIGHTS = ROOT / "weights"
 SCENE = ROOT / "examples" / "scene.tif"
 TRUTH = ROOT / "examples" / "scene_truth.tif"
@@ -68,7 +66,7 @@ def test_a_scene_without_vh_is_mapped_too_and_the_user_is_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["India_900498", "Nigeria_812045", "Sri-Lanka_534068"])
 def test_water_is_water_in_real_scenes(shared_data, tmp_path, name):
-    """These floods were trained on; benchmarks/floods.py says how good it is on others."""
+    """These floods were trained on; experiments/floods.py says how good it is on others."""
     scene = shared_data / "sen1floods11" / f"{name}_S1Hand.tif"
     codes = mapped(scene, tmp_path / "map.tif", units="db")
     with rasterio.open(str(scene).replace("S1Hand", "LabelHand")) as raster:

@@ -3,11 +3,11 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from paths import SUPPORT
 from training_doubles import (
     CLASSES,
     SETS,
@@ -204,7 +204,7 @@ def test_validation_counts_pixels_at_full_resolution_and_partial_labels_where_th
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(tmp_path):
     whole = run_with_checkpoint(tmp_path / "whole.pt")
     stopped = tmp_path / "stopped.pt"
-    code = [sys.executable, str(Path(__file__).with_name("training_doubles.py"))]
+    code = [sys.executable, str(SUPPORT / "training_doubles.py")]
     done = subprocess.run([*code, str(stopped), "3"], env=ONE_THREAD)
     assert done.returncode == -9
     assert load_checkpoint(stopped, {"seed": 3}).epochs_done == 2
@@ -220,7 +220,7 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(tmp_path)
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     pytest.importorskip("lightning_fabric")
     one = run_with_checkpoint(tmp_path / "one.pt", batch_size=4)
-    script = str(Path(__file__).with_name("training_doubles.py"))
+    script = str(SUPPORT / "training_doubles.py")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command = [*torchrun, "--nproc-per-node", "2", script, str(tmp_path / "two.pt"), "together"]
     subprocess.run(command, env=ONE_THREAD, check=True)

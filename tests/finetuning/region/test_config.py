@@ -6,12 +6,11 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import EXAMPLES
 
 from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
 from cwsam_geo.finetuning.region.pairs import find_pairs
 from cwsam_geo.finetuning.region.region_file import load_region, parse_region
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 ISSUE = """
 classes:

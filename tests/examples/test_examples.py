@@ -8,17 +8,16 @@ import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import geopandas
 import pytest
 import rasterio
+from paths import EXAMPLES
 
 from cwsam_geo.cli.main import COMMANDS, cli
 from cwsam_geo.model.bundles.bundle import read_header
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 TEXTS = [EXAMPLES / "README.md", EXAMPLES / "get_scenes.md"]
 NOTEBOOK = json.loads((EXAMPLES / "landcover.ipynb").read_text(encoding="utf-8"))
 

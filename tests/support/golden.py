@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import torch
+from paths import ROOT
 from safetensors.torch import load_file
 
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
-DATA = Path(__file__).parent / "data"
+DATA = ROOT / "tests" / "data"
 TINY_CHECKPOINT = DATA / "golden_tiny_reference.pth"
 TINY_NUMBERS = DATA / "golden_tiny_io.safetensors"
 
@@ -27,7 +28,7 @@ FUSAR_1 = Legend.from_list(
 def vit_b_folder():
     """Folder of the ViT-B case, which is not part of the project; may not exist."""
     named = os.environ.get("CWSAM_GEO_GOLDEN")
-    return Path(named) if named else Path(__file__).parents[2] / "shared" / "golden"
+    return Path(named) if named else ROOT.parent / "shared" / "golden"
 
 
 def numbers(path=TINY_NUMBERS):

@@ -6,7 +6,8 @@ from affine import Affine
 from doubles import ArraySource
 from hypothesis import example, given
 from hypothesis import strategies as st
-from test_source import write
+from scene_rasters import write
+from specs import spec
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, amplitude8_spec
@@ -19,20 +20,6 @@ from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import open_source
 from cwsam_geo.scene.statistics import PERCENTS, BandStats, SceneStats
 from cwsam_geo.scene.units import decibels, decide_units, zeros_are_nodata
-
-
-def spec(bands=("VV", "VH"), scaling="db", fill=None, quantiles=None):
-    return PreprocessSpec(
-        bands=bands,
-        channels=(bands[0], bands[-1], bands[0]),
-        scaling=scaling,
-        clip=((-35.0, 5.0),) * len(bands),
-        mean=(0.0, 0.0, 0.0),
-        std=(1.0, 1.0, 1.0),
-        tile_size=64,
-        fill=fill or (None,) * len(bands),
-        quantiles=quantiles,
-    )
 
 
 def stats_of(*bands, dtype=None):

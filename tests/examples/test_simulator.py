@@ -3,7 +3,6 @@
 import json
 import sys
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,18 +10,18 @@ import rasterio
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 
-import simulate_scene  # noqa: E402
-from simulator.landscape import BARE, BUILT, CROPS, LEGEND, TREES, WATER, Landscape  # noqa: E402
-from simulator.radar import Radar  # noqa: E402
-from simulator.scene import Scene, SceneSpec  # noqa: E402
+import simulate_scene
+from simulator.landscape import BARE, BUILT, CROPS, LEGEND, TREES, WATER, Landscape
+from simulator.radar import Radar
+from simulator.scene import Scene, SceneSpec
 
-from cwsam_geo.core.grid import Window  # noqa: E402
-from cwsam_geo.core.legend import NODATA  # noqa: E402
-from cwsam_geo.errors import UsageError  # noqa: E402
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.legend import NODATA
+from cwsam_geo.errors import UsageError
 
 SPEC = SceneSpec(height=600, width=1100, seed=4)
 

@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from paths import BENCHMARKS
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks" / "model.py"
+PROGRAM = BENCHMARKS / "model.py"
 
 
 def run(*arguments):

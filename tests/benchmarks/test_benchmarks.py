@@ -4,15 +4,14 @@ import json
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from click.testing import CliRunner
+from paths import BENCHMARKS, EXPERIMENTS
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path[:0] = [str(BENCHMARKS), str(EXPERIMENTS)]
 
 import everything  # noqa: E402
 import floods  # noqa: E402

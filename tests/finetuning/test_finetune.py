@@ -13,7 +13,7 @@ import torch
 import yaml
 from models import random_bundle
 from rasterio.transform import from_origin
-from test_convert import sam_state
+from sam_checkpoint import sam_state
 
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend

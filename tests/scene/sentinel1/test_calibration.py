@@ -25,7 +25,7 @@ from products import (
     write_product,
     zipped,
 )
-from test_units import spec
+from specs import spec
 
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.grid import Window

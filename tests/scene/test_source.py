@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from scene_rasters import UTM, write
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError, UsageError
@@ -30,43 +31,6 @@ from cwsam_geo.io.raster_file import (
 )
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import open_source
-
-UTM = Affine(10, 0, 500000, 0, -10, 5600000)
-
-
-def write(path, bands, descriptions=(), mask=None, tags=None, **profile):
-    """Writes (N, H, W) or (H, W) as a GeoTIFF."""
-    bands = np.asarray(bands)
-    bands = bands[None] if bands.ndim == 2 else bands
-    options = {"driver": "GTiff", "transform": UTM, "crs": "EPSG:32633"} | profile
-    scales, offsets = options.pop("scales", None), options.pop("offsets", None)
-    interp = options.pop("colorinterp", None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-            rasterio.open(
-                path,
-                "w",
-                width=bands.shape[2],
-                height=bands.shape[1],
-                count=len(bands),
-                dtype=options.pop("dtype", bands.dtype),
-                **options,
-            ) as out,
-        ):
-            if interp:
-                out.colorinterp = interp
-            out.write(bands)
-            for i, text in enumerate(descriptions, 1):
-                out.set_band_description(i, text)
-            if scales:
-                out.scales, out.offsets = scales, offsets
-            if mask is not None:
-                out.write_mask(mask)
-            if tags:
-                out.update_tags(**tags)
-    return path
 
 
 def read(*paths, window=None, **options):

@@ -8,7 +8,7 @@ import rasterio
 from affine import Affine
 from doubles import legend
 from models import MICRO, gray_bundle, random_bundle
-from test_source import UTM, write
+from scene_rasters import UTM, write
 
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.grid import SceneGrid

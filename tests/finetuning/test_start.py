@@ -2,7 +2,7 @@ import pytest
 import torch
 from doubles import legend
 from models import random_bundle
-from test_convert import sam_state
+from sam_checkpoint import sam_state
 
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import ModelError, UsageError

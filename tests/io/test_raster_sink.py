@@ -3,7 +3,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from disks import small_disk
 from doubles import UTM, legend
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import SUPPORT
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.env import get_gdal_config
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, megabyt
     with small_disk(tmp_path / "disk", int(1024 * megabytes)) as disk:
         path = disk / "map.tif"
         path.write_text("earlier")
-        tests = str(Path(__file__).parent)
+        tests = str(SUPPORT)
         code = textwrap.dedent(FULL_DISK).format(tests=tests, path=str(path), side=side)
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 1
