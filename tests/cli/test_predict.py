@@ -614,7 +614,7 @@ def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
         if '"progress"' in line:
             break
     run.send_signal(how)
-    _, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=600)
     assert output.read_text() == "earlier"
     left = sorted(os.listdir(tmp_path))
     if how == signal.SIGKILL:

@@ -40,7 +40,7 @@ def test_few_jobs_wait():
 
     def slow():
         started.set()
-        gate.wait(10)
+        gate.wait(60)
 
     def feed(backlog):
         for i in range(10):
@@ -50,8 +50,8 @@ def test_few_jobs_wait():
     with Backlog(3, "backlog") as backlog:
         feeder = threading.Thread(target=feed, args=[backlog])
         feeder.start()
-        assert started.wait(10)
-        deadline = time.monotonic() + 10
+        assert started.wait(60)
+        deadline = time.monotonic() + 60
         while len(given_jobs) < 4 and time.monotonic() < deadline:
             time.sleep(0.01)
         time.sleep(0.05)
@@ -90,7 +90,7 @@ def test_an_error_outside_drops_what_waits_and_is_the_one_that_is_seen(error):
 
     def slow():
         started.set()
-        gate.wait(10)
+        gate.wait(60)
         done.append("slow")
         fail()
 
@@ -98,7 +98,7 @@ def test_an_error_outside_drops_what_waits_and_is_the_one_that_is_seen(error):
         with Backlog(9, "backlog") as backlog:
             backlog.put(slow)
             backlog.put(lambda: done.append("dropped"))
-            assert started.wait(10)
+            assert started.wait(60)
             threading.Timer(0.05, gate.set).start()
             raise error
 
@@ -116,7 +116,7 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
 
     def slow():
         started.set()
-        gate.wait(10)
+        gate.wait(60)
         done.append("slow")
 
     def interrupt_twice():
@@ -134,7 +134,7 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
         try:
             with Backlog(2, "backlog") as backlog:
                 backlog.put(slow)
-                assert started.wait(10)
+                assert started.wait(60)
                 for _ in range(waiting):
                     backlog.put(lambda: done.append("dropped"))
                 user.start()

@@ -21,7 +21,7 @@ from cwsam_geo.model.upstream.download import Patience, download
 from cwsam_geo.model.upstream.published import CHECKPOINTS, Checkpoint, find_checkpoint
 
 CONTENT = os.urandom(3_000_001)
-SWIFT = Patience(attempts=3, pause_s=0.0, timeout_s=5)
+SWIFT = Patience(attempts=3, pause_s=0.0, timeout_s=60)
 
 
 class Server(http.server.ThreadingHTTPServer):
