@@ -5,6 +5,7 @@ functions count as all others do. Run as a script, this prints the figures of th
 """
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -214,6 +215,14 @@ def test_what_the_package_promises_is_there_and_no_module_has_its_name():
         assert callable(getattr(cwsam_geo, name))
         assert not (PACKAGE / f"{name}.py").exists()
         assert not (PACKAGE / name).exists()
+
+
+def test_extras_that_messages_name_exist():
+    project = (PACKAGE.parent / "pyproject.toml").read_text()
+    extras = project.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    for path in MODULES.values():
+        for extra in re.findall(r"cwsam-geo\[(\w[\w-]*)\]", path.read_text()):
+            assert re.search(rf"^{re.escape(extra)} = ", extras, re.MULTILINE), (path, extra)
 
 
 def figures():

@@ -19,7 +19,7 @@ from cwsam_geo.model.network.architecture import BACKBONES, Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.store import find_model, load_full, weight_folders
 from cwsam_geo.model.upstream.convert import convert, fresh_tensors
-from cwsam_geo.model.upstream.published import CHECKPOINTS
+from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS
 
 # The class convolution: the only tensors whose shapes depend on the number of classes.
 _HEAD = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
@@ -89,7 +89,7 @@ def find_start(
         tensors = fresh_tensors(architecture, seed)
         return InitialModel(name, architecture, tensors, None, None, None, (remark,))
     path = _sam_checkpoint(name) if name in CHECKPOINTS else find_model(name)
-    if path.suffix.lower() in {".pth", ".pt", ".ckpt"}:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         conversion = convert(path, legend)
         if conversion.source != "sam":
             raise ModelError(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cwsam_geo.errors import UsageError
 from cwsam_geo.info.class_map import describe_map
-from cwsam_geo.info.model import CHECKPOINT_SUFFIXES, describe_model
+from cwsam_geo.info.model import describe_model
 from cwsam_geo.info.options import InfoOptions
 from cwsam_geo.info.scene import (
     describe_scene,
 )
 from cwsam_geo.io.raster_file import is_remote
+from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES
 
 if TYPE_CHECKING:
     pass

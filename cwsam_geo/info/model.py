@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cwsam_geo.errors import ModelError
+from cwsam_geo.model.network.architecture import QUIRKS
+from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES
 
 if TYPE_CHECKING:
     from cwsam_geo.model.bundles.bundle import BundleHeader
-
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
 
 
 def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -45,11 +44,7 @@ def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         "stride": architecture.stride,
         "parameters": _parameters(header, trained=False),
         "trained_parameters": _parameters(header, trained=True),
-        "quirks": [
-            name
-            for name in ("scrambled_prompt", "attend_padding", "classes_fastest")
-            if getattr(architecture, name)
-        ],
+        "quirks": [name for name in QUIRKS if getattr(architecture, name)],
         "classes": header.legend.to_list(),
         "ignore": header.legend.ignore,
         "preprocess": header.preprocess.to_dict(),

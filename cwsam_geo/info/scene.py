@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cwsam_geo.core.tiling import TilePlan
+from cwsam_geo.core.tiling import TilePlan, default_overlap
 from cwsam_geo.errors import CwsamGeoError, SceneError
 from cwsam_geo.info.model import header_of
 from cwsam_geo.info.options import InfoOptions
@@ -119,7 +119,7 @@ def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
     path, header = header_of(options.model or "")
     architecture = header.architecture
     size = architecture.tile_size
-    overlap = size // 8 if options.overlap is None else options.overlap
+    overlap = default_overlap(size) if options.overlap is None else options.overlap
     tiles = TilePlan(source.grid.height, source.grid.width, size, overlap, architecture.stride)
     description: dict[str, Any] = {"model": str(path), "classes": header.legend.names}
     try:

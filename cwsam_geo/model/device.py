@@ -6,6 +6,7 @@ import ctypes
 import functools
 import platform
 import sys
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -22,6 +23,12 @@ Precision = Literal["fp32", "bf16", "fp16"]
 """Number format of the model's arithmetic; weights and logits are always float32."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+DTYPES: Mapping[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 _MAX_CPU_BATCH = 4
 """Tiles per batch on a CPU."""
@@ -92,6 +99,12 @@ def resolve_precision(name: str, device: torch.device, fast: bool = False) -> Pr
     if name == "bf16" and device.type == "cuda" and not _has_bf16(device):
         raise UsageError(f"--precision bf16: {device} does not support it; use fp16 or fp32")
     return name
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Context in which the plain network computes in a precision; without effect for fp32."""
+    dtype = DTYPES[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -13,7 +13,7 @@ from cwsam_geo.errors import ModelError
 from cwsam_geo.model.bundles.bundle import BaseReference, ModelBundle, read_header
 from cwsam_geo.model.bundles.tensors import trainable_names
 from cwsam_geo.model.upstream.convert import sam_frozen_tensors
-from cwsam_geo.model.upstream.published import CHECKPOINTS, named_checkpoint
+from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS, named_checkpoint
 
 SUFFIX = ".safetensors"
 
@@ -87,7 +87,7 @@ def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
         ModelError: The model or its base is missing or damaged; the message says what to get.
     """
     path = find_model(name_or_path)
-    if path.suffix.lower() in {".pth", ".pt", ".ckpt"}:
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
         raise ModelError(f"{path}: a checkpoint, not a model bundle; run cwsam-geo convert on it")
     bundle = ModelBundle.load(path)
     base = bundle.header.base

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any
 from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.model.runtime.predictor import TorchPredictor
+from cwsam_geo.model.upstream.download import file_sha256
 from cwsam_geo.prediction.options import PredictOptions
 from cwsam_geo.prediction.pipeline import MapSettings
 from cwsam_geo.scene.reading import Reading
@@ -52,20 +52,12 @@ def map_tags(
     return {
         "LEGEND": legend.to_json(),
         "CWSAM_GEO_VERSION": __version__,
-        "CWSAM_GEO_MODEL": json.dumps({"file": model.name, "sha256": _sha256(model)}),
+        "CWSAM_GEO_MODEL": json.dumps({"file": model.name, "sha256": file_sha256(model)}),
         "CWSAM_GEO_SETTINGS": json.dumps(settings),
         "CWSAM_GEO_INPUT": source.label,
         "TIFFTAG_SOFTWARE": f"cwsam-geo {__version__} (Python {platform.python_version()})",
         "TIFFTAG_DATETIME": datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def read_provenance(tags: Mapping[str, str]) -> dict[str, Any]:

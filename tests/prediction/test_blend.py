@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy_ops import NumpyOps
 
 from cwsam_geo.core.grid import Window
-from cwsam_geo.core.predictor import NumpyOps
 from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import UsageError
 from cwsam_geo.prediction.blend import BLENDS, Blender, profile, shares

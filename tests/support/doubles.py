@@ -2,11 +2,11 @@
 
 import numpy as np
 from affine import Affine
+from numpy_ops import NumpyOps
 from rasterio.crs import CRS
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import Legend
-from cwsam_geo.core.predictor import NumpyOps
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
 
 UTM = CRS.from_epsg(32633)

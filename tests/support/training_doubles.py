@@ -58,6 +58,17 @@ class FixedTiles(MadeUpTiles):
         return super().sample(0, index)
 
 
+class Failing(FixedTiles):
+    """Tiles of which none can be had."""
+
+    def __init__(self, error):
+        super().__init__(4)
+        self.error = error
+
+    def sample(self, epoch, index):
+        raise self.error
+
+
 def micro_model(seed=0, scope="full"):
     with torch.random.fork_rng():
         torch.manual_seed(seed)

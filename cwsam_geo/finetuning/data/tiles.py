@@ -16,8 +16,8 @@ from cwsam_geo.finetuning.data.scene_files import SceneReader
 from cwsam_geo.finetuning.region.config import TileOptions
 from cwsam_geo.finetuning.split.roles import TRAIN
 from cwsam_geo.finetuning.targets.class_sets import CELL, CellCounts
+from cwsam_geo.finetuning.training.batches import Sample
 
-Sample = tuple[NDArray[np.float32], NDArray[np.uint16]]
 """A preprocessed image (3, T, T), and for each pixel (T, T) a row of the table of class sets."""
 
 LEAST_SAMPLES = 32

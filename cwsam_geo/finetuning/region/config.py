@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import Scaling
+from cwsam_geo.core.tiling import default_overlap
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.region.pairs import Pair
 from cwsam_geo.finetuning.targets.class_sets import ClassMap
@@ -105,7 +106,7 @@ class TileOptions:
     @property
     def shared(self) -> int:
         """The overlap in pixels, also where ``overlap`` is None."""
-        return self.tile_size // 8 if self.overlap is None else self.overlap
+        return default_overlap(self.tile_size) if self.overlap is None else self.overlap
 
 
 @dataclass(frozen=True)

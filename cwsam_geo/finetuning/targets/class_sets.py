@@ -139,17 +139,6 @@ def joined(parts: Iterable[CellCounts], shape: tuple[int, int]) -> CellCounts:
     return CellCounts(shape, unique_keys >> 16, unique_keys & 0xFFFF, sums)
 
 
-def _counted(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Different keys and how often each occurs."""
-    top = int(keys.max(initial=-1)) + 1
-    if top <= 1 << 24:
-        counts = np.bincount(keys, minlength=1)
-        found = np.flatnonzero(counts)
-        return found.astype(np.int64), counts[found].astype(np.int64)
-    found, numbers = np.unique(keys, return_counts=True)
-    return found, numbers.astype(np.int64)
-
-
 def single_channels(sets: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The channel of each row that allows one class, and -1 for other rows, shape (S,), int64.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cwsam_geo.errors import is_out_of_memory
+from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 MOST = 32
 """Largest batch size that is chosen; larger ones would leave too few steps to learn in."""
@@ -130,10 +130,67 @@ class _Tensors(Dataset[tuple[Tensor, Tensor]]):
         )
 
 
+class Batches:
+    """Batches of images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+
+    Errors of worker processes are raised here as the worker raised them.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches.
+
+        Raises:
+            CwsamGeoError: A tile cannot be read, or the workers ran out of memory or files.
+        """
+        try:
+            yield from self._loader
+        except CwsamGeoError as error:
+            raise type(error)(_worker_message(error)) from None
+        except (RuntimeError, OSError) as error:
+            shortage = _worker_shortage(str(error)) if self._loader.num_workers else None
+            if shortage is None:
+                raise
+            raise CwsamGeoError(shortage) from None
+
+
+def _worker_message(error: CwsamGeoError) -> str:
+    # torch puts a worker's whole traceback into the message. Its last line is the error itself.
+    text = str(error)
+    return text.rpartition(f"{type(error).__module__}.{type(error).__qualname__}: ")[2].strip()
+
+
+def _worker_shortage(text: str) -> str | None:
+    """Says what workers ran out of, and both ways out; None for errors of other kinds."""
+    here = "pass --workers 0 (in the region file: workers: 0)"
+    if "shared memory" in text or "(shm)" in text or "/dev/shm" in text:
+        return (
+            "the worker processes that load tiles ran out of shared memory (/dev/shm; a Docker "
+            f"container has 64 MB of it): {here}, or give the container more "
+            "(docker run --shm-size=2g, or --ipc=host)"
+        )
+    if "Too many open files" in text or "received 0 items of ancdata" in text:
+        return (
+            "the worker processes that load tiles hold too many open files: "
+            f"{here}, or allow more (ulimit -n 4096)"
+        )
+    if "DataLoader worker" in text and ("killed by signal" in text or "unexpectedly" in text):
+        return (
+            "a worker process that loads tiles was killed, most likely because memory ran out: "
+            f"{here}, or use fewer workers"
+        )
+    return None
+
+
 def batch_loader(
     samples: Samples, batches: Sampler[list[Key]], workers: int, pin: bool = False
-) -> DataLoader[Any]:
-    """Loads batches of images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+) -> Batches:
+    """Loads batches of samples.
 
     Args:
         samples: The tiles.
@@ -141,7 +198,7 @@ def batch_loader(
         workers: Worker processes that load ahead; 0 to load in this process.
         pin: Put batches into page-locked memory, for faster copies to a CUDA device.
     """
-    return DataLoader(
+    loader = DataLoader(
         _Tensors(samples),
         batch_sampler=batches,
         num_workers=workers,
@@ -150,6 +207,7 @@ def batch_loader(
         # Not "fork": open files of GDAL and threads of torch do not survive it.
         multiprocessing_context="spawn" if workers else None,
     )
+    return Batches(loader)
 
 
 def cpu_batch_size(tile_size: int) -> int:

@@ -29,7 +29,7 @@ from cwsam_geo.finetuning.training.batches import (
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
 from cwsam_geo.finetuning.training.step import Stepper, learning_rate
-from cwsam_geo.model.device import Precision
+from cwsam_geo.model.device import Precision, autocast
 from cwsam_geo.model.network.cwsam import Cwsam
 
 Event = Mapping[str, Any]
@@ -203,7 +203,7 @@ class Trainer:
         stepper = self.stepper
         stepper.model.eval()
         own = validation_matrix(
-            stepper.model, tiles, self._data.sets, stepper.device, stepper.autocast
+            stepper.model, tiles, self._data.sets, stepper.device, stepper.precision
         )
         matrix = self._place.processes.sum(torch.from_numpy(own).to(stepper.device))
         counts: NDArray[np.int64] = matrix.cpu().numpy()
@@ -257,7 +257,7 @@ def validation_matrix(
     batches: Iterable[tuple[Tensor, Tensor]],
     sets: NDArray[np.bool_],
     device: torch.device,
-    autocast: torch.dtype | None,
+    precision: Precision,
 ) -> NDArray[np.int64]:
     """Counts labelled pixels by their label and by the model's class.
 
@@ -271,7 +271,6 @@ def validation_matrix(
         batches: Images (B, 3, T, T), float32, and label rows (B, T, T), int64.
         sets: Which classes each label row allows, shape (S, K), bool.
         device: Device of the model.
-        autocast: dtype of the model's arithmetic; None for float32.
 
     Returns:
         Shape (K, K), int64; rows are the labels, columns the model.
@@ -285,10 +284,7 @@ def validation_matrix(
     allowed = torch.from_numpy(np.ascontiguousarray(sets)).to(device)
     matrix = np.zeros((classes, classes), np.int64)
     for images, labels in batches:
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
-        ):
+        with torch.inference_mode(), autocast(device, precision):
             logits = model(images.to(device, non_blocking=True))
         with torch.inference_mode():
             rows = labels.to(device, non_blocking=True)

@@ -85,7 +85,7 @@ class FabricProcesses:
         except ImportError:
             raise UsageError(
                 "training in several processes needs Lightning Fabric: "
-                "pip install 'cwsam-geo[multi-gpu]'"
+                "pip install 'cwsam-geo[multi]'"
             ) from None
         kind = resolve_device(device).type
         if ":" in device or kind not in ("cpu", "cuda"):

@@ -15,14 +15,11 @@ from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.model.bundles.tensors import tensors_sha256
-from cwsam_geo.model.device import Precision
+from cwsam_geo.model.device import Precision, autocast
 from cwsam_geo.model.network.cwsam import Cwsam
 
 # Modules whose ``weight`` decays.
 _KERNELS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-
-AUTOCAST: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""torch's autocast dtype of each precision; fp32 runs without autocast."""
 
 
 class Stepper:
@@ -38,7 +35,7 @@ class Stepper:
     Attributes:
         model: The model, on its device.
         device: Device of the model.
-        autocast: dtype for torch's autocast; None for float32.
+        precision: Number format of the arithmetic.
         names: Names of the tensors that training may change and that are saved.
 
     Raises:
@@ -56,7 +53,7 @@ class Stepper:
         self.device = processes.device
         if precision == "fp16" and self.device.type != "cuda":
             raise UsageError(f"--precision fp16: training on {self.device} needs fp32 or bf16")
-        self.autocast = AUTOCAST.get(precision)
+        self.precision = precision
         self.model = model.to(self.device)
         self.model.encoder.checkpointing = recipe.checkpointing
         self.names = saved_names(model, recipe)
@@ -176,9 +173,7 @@ class Stepper:
         return tensors_sha256({n: t for n, t in values.items() if n not in self.names})
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(
-            self.device.type, dtype=self.autocast, enabled=self.autocast is not None
-        )
+        return autocast(self.device, self.precision)
 
 
 def saved_names(model: Cwsam, recipe: Recipe) -> frozenset[str]:

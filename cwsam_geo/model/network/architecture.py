@@ -131,6 +131,10 @@ BACKBONES = {
 """SAM's three backbones and two small ones for laptops and tests; sizes are stated only here."""
 
 
+QUIRKS = ("scrambled_prompt", "attend_padding", "classes_fastest")
+"""Options of the architecture that reproduce quirks of the CWSAM authors' code."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """Sizes and options that define the model's tensors and its computation.
@@ -196,7 +200,7 @@ class Architecture:
             size_keys = set(backbone) if isinstance(backbone, Mapping) else set()
             mismatches = sorted((keys ^ names) | (size_keys ^ size_names))
             raise ModelError(f"architecture: unexpected or missing fields {mismatches}")
-        for name in ("scrambled_prompt", "attend_padding", "classes_fastest"):
+        for name in QUIRKS:
             if not isinstance(data[name], bool):
                 raise ModelError(f"architecture: {name} is {data[name]!r}, not true or false")
         blocks = backbone["global_blocks"]

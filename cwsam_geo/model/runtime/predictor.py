@@ -16,7 +16,13 @@ from cwsam_geo.core.predictor import TileStack
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
 from cwsam_geo.errors import ModelError, is_out_of_memory
 from cwsam_geo.model.bundles.bundle import ModelBundle
-from cwsam_geo.model.device import Precision, resolve_device, resolve_precision, tune_allocator
+from cwsam_geo.model.device import (
+    Precision,
+    autocast,
+    resolve_device,
+    resolve_precision,
+    tune_allocator,
+)
 from cwsam_geo.model.fast.cwsam import accelerate
 from cwsam_geo.model.network.architecture import Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
@@ -25,7 +31,6 @@ from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads
 from cwsam_geo.model.store import load_full
 
-_AUTOCAST: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 """Axes to mirror for each view of test-time augmentation; the first view is the tile itself."""
 
@@ -105,8 +110,7 @@ class LoadedModel(nn.Module):
         if self.cwsam is None or (self._network == "both" and not torch.is_grad_enabled()):
             fast: Tensor = self._accelerated()(images)
             return fast
-        dtype = _AUTOCAST.get(self.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(self.device, self.precision):
             logits: Tensor = self.cwsam(images)
         return logits.float()
 

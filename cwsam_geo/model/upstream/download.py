@@ -55,8 +55,13 @@ def is_complete(path: Path, checkpoint: Checkpoint) -> bool:
     """Whether a file is the checkpoint, byte for byte."""
     if not path.is_file() or path.stat().st_size != checkpoint.size:
         return False
+    return file_sha256(path) == checkpoint.sha256
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
-        return _hashed(file).hexdigest() == checkpoint.sha256
+        return _hashed(file).hexdigest()
 
 
 def download(

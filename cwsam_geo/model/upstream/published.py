@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from cwsam_geo.errors import UsageError
 
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+"""Endings of the files that ``torch.save`` wrote, which are no model bundles."""
+
 _HOST = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 

@@ -12,6 +12,7 @@ from training_doubles import (
     CLASSES,
     SETS,
     TILE,
+    Failing,
     FixedTiles,
     MadeUpTiles,
     cpu,
@@ -21,7 +22,7 @@ from training_doubles import (
 )
 
 from cwsam_geo.core.metrics import Scores, confusion_matrix
-from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.errors import CwsamGeoError, ModelError, SceneError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
 from cwsam_geo.finetuning.training.batches import (
@@ -277,6 +278,38 @@ def test_processes_share_an_epoch_without_doubles(world, samples):
     keys = sorted(key for own in batches for batch in own for key in batch)
     assert keys == [(5, i) for i in range(len(keys))]
     assert samples <= len(keys) < samples + 2 * 2 * world
+
+
+SHM = "unable to allocate shared memory(shm) for file </torch_7_0>: No space left on device (28)"
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        (SHM, "--shm-size=2g"),
+        ("unable to open shared memory object </torch_7_0> in read-write mode", "--shm-size=2g"),
+        ("Too many open files. Communication with the workers is no longer possible.", "ulimit -n"),
+        ("received 0 items of ancdata", "ulimit -n"),
+        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "fewer workers"),
+    ],
+)
+def test_what_workers_run_out_of_is_one_line_with_both_ways_out(text, advice):
+    batches = batch_loader(Failing(RuntimeError(text)), TileBatches(4, 2, ProcessShare()), 1)
+    with pytest.raises(CwsamGeoError) as caught:
+        next(iter(batches))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert advice in message
+    assert "--workers 0 (in the region file: workers: 0)" in message
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_errors_of_workers_are_those_of_the_sample(workers):
+    error = SceneError("scene.tif: cannot be read (line 3); the file is damaged or incomplete")
+    batches = batch_loader(Failing(error), TileBatches(4, 2, ProcessShare()), workers)
+    with pytest.raises(SceneError) as caught:
+        next(iter(batches))
+    assert str(caught.value) == str(error)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

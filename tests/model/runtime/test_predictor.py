@@ -7,10 +7,10 @@ from doubles import ArraySource, legend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import MICRO, SMALL, random_bundle
+from numpy_ops import NumpyOps
 
 import cwsam_geo
 from cwsam_geo.cli.main import describe
-from cwsam_geo.core.predictor import NumpyOps
 from cwsam_geo.core.preprocess import SceneBands
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
