@@ -165,7 +165,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     model = micro_model()
     model.load_state_dict(state.best.tensors)
     tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, ProcessShare()), 0)
-    matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), None)
+    matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), "fp32")
     assert (matrix == state.best.matrix).all()
     assert Scores.of(matrix).miou == state.best.miou
 
@@ -189,7 +189,7 @@ def test_validation_counts_pixels_at_full_resolution_and_partial_labels_where_th
     images = [torch.randn(2, 3, TILE, TILE) for _ in tiles]
     model = micro_model().eval()
     batches = [(i, torch.from_numpy(t)) for i, t in zip(images, tiles, strict=True)]
-    found = validation_matrix(model, batches, sets, torch.device("cpu"), None)
+    found = validation_matrix(model, batches, sets, torch.device("cpu"), "fp32")
     with torch.no_grad():
         fine = upsampled(model(torch.cat(images)), (TILE, TILE))
     mapped, either = fine.argmax(1).numpy(), fine[:, :2].argmax(1).numpy()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cwsam_geo.vectorization import strips as strips_module
+from cwsam_geo.vectorization.coverage import strip as strip_module
 from cwsam_geo.vectorization.coverage.chains import order_chains
 from cwsam_geo.vectorization.coverage.lattice import LiveCorners
 from cwsam_geo.vectorization.coverage.polygons import Drawing, polygons
@@ -195,7 +196,7 @@ def test_corners_in_triangles_are_found(corners, others):
 @pytest.mark.parametrize("changes", [1, 7, 1 << 20])
 def test_crowded_strips_are_cut_without_a_trace(changes, monkeypatch):
     array = (np.indices((40, 40)).sum(0) % 2 + 1).astype(np.uint8)
-    monkeypatch.setattr(strips_module, "STRIP_CHANGES", changes)
+    monkeypatch.setattr(strip_module, "STRIP_CHANGES", changes)
     shapes, values = shapes_of(array, 16)
     assert len(shapes) == 1600
     assert (burned(shapes, values, array.shape) == array).all()
