@@ -65,7 +65,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
     type=float,
     nargs=4,
     metavar="W S E N",
-    help="Map only this rectangle, given in the scene's CRS.",
+    help="Map only this rectangle, given in the scene's CRS, exactly as the whole map has it.",
 )
 @click.option(
     "--aoi", metavar="FILE", help="Map only the area inside the polygons of this vector file."

@@ -124,7 +124,8 @@ class Blender:
         weights = profile(blend, self._n, overlap)
         self._rows = [o // plan.stride for o in plan.row_offsets]
         self._cols = [o // plan.stride for o in plan.col_offsets]
-        # Copied to the device once: a copy for each tile would wait for the device.
+        # Weights are normalised over the tiles of the whole scene, so that those of a part are the
+        # same. They are copied to the device once: a copy for each tile would wait for the device.
         self._row_shares = _constants(ops, shares(self._rows, weights))
         self._col_shares = _constants(ops, shares(self._cols, weights))
         # Interpolation needs one settled logit above and to the left of a block.
@@ -133,11 +134,12 @@ class Blender:
         self._row_index = -1
         # Kept between rows of tiles, shape (planes, rows, width): the overlap with the row above,
         # the overlap with the row below, and the last settled row.
-        width = self._cols[-1] + self._n
+        self._left = self._cols[plan.cols[0]]
+        width = self._width = self._cols[plan.cols[-1]] + self._n - self._left
         self._above = ops.zeros((self._planes, 0, width))
         self._below = ops.zeros((self._planes, 0, width))
         self._last_row = ops.zeros((self._planes, self._halo, width))
-        self._begin_row(0)
+        self._begin_row(plan.rows[0])
 
     @property
     def held_values(self) -> int:
@@ -151,7 +153,7 @@ class Blender:
         Args:
             tile: The next tile of the plan.
             logits: Logits, shape (K, n, n), or None for a tile without data.
-            wanted: False if none of the pixels that settle has data; they are not computed then.
+            wanted: False if none of the pixels that settle is needed; they are not computed then.
 
         Returns:
             The settled strips, which together cover ``tile.settles``; none if not wanted.
@@ -168,14 +170,13 @@ class Blender:
         if logits is not None:
             self._add(tile, logits)
         block = self._settle(tile)
-        return self._decide(tile, block) if wanted else iter(())
+        return self._decide(tile, block) if wanted and not tile.settles.empty else iter(())
 
     def _begin_row(self, row_index: int) -> None:
         self._row_index = row_index
         self._above = self._below
-        width = self._cols[-1] + self._n
         overlap = self._n - self._step(self._rows, row_index)
-        self._below = self._ops.zeros((self._planes, overlap, width))
+        self._below = self._ops.zeros((self._planes, overlap, self._width))
         self._pending = self._ops.zeros((self._planes, self._n, self._n))
         self._left_column = self._ops.zeros((self._planes, self._n + self._halo, self._halo))
 
@@ -185,7 +186,7 @@ class Blender:
 
     def _roll(self, tile: Tile) -> None:
         """Moves the pending sums from the columns of the previous tile to those of this one."""
-        if tile.col_index == 0:
+        if tile.col_index == self._plan.cols[0]:
             return
         step = self._step(self._cols, tile.col_index - 1)
         rolled = self._ops.zeros((self._planes, self._n, self._n))
@@ -210,7 +211,7 @@ class Blender:
         """
         step_rows = self._step(self._rows, tile.row_index)
         step_cols = self._step(self._cols, tile.col_index)
-        left = self._cols[tile.col_index]
+        left = self._cols[tile.col_index] - self._left
         columns = slice(left, left + step_cols)
         # No later tile of this row covers the first columns. They still lack the overlap with the
         # row above, and their last rows are kept for the row below.
@@ -240,12 +241,14 @@ class Blender:
         cols = slice(settles.col - first_col, settles.right - first_col)
         # A tile may reach past the scene: stop at the logit that the last pixel needs.
         rows = min(block.shape[1] - halo, -(-settles.bottom // stride) + 1 - top)
-        step = max(1, _STRIP_VALUES // (self._planes * settles.width * stride))
+        # Strips begin at the same logits in a part as in the whole scene, so that both round alike.
+        step = max(1, _STRIP_VALUES // (self._planes * block.shape[2] * stride**2))
         start = settles.row
         for a in range(0, rows, step):
             b = min(a + step, rows)
             # Pixels beyond the centre of the strip's last logit need the next strip.
             end = settles.bottom if b == rows else min((top + b) * stride - half, settles.bottom)
+            # Rows of the tile above the part are not computed.
             if end <= start:
                 continue
             at_scene_top = top + a == 0

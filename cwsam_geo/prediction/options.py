@@ -30,7 +30,8 @@ class PredictOptions:
         units: Units of the scene's values; ``auto`` decides from the whole scene.
         nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
             None for the declared one.
-        bounds: West, south, east, north of the part to map, in the scene's CRS.
+        bounds: West, south, east, north of the part to map, in the scene's CRS. The map of a part
+            equals that part of the whole scene's map, up to rounding in the network.
         aoi: Vector file whose polygons bound the part to map.
         tta: Average over four flips of each tile, at four times the cost.
         compile: Compile the model for the GPU with torch.compile, which takes minutes at first.

@@ -30,10 +30,25 @@ classes, which take a byte per class and pixel."""
 
 
 class Sink(Protocol):
-    """Receives final pixels; all windows together cover the scene exactly once."""
+    """Receives final pixels; all windows together cover the mapped part exactly once."""
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
-        """Receives the values of a window, shape (h, w) or (bands, h, w)."""
+        """Receives the values of a window of the part, shape (h, w) or (bands, h, w)."""
+
+
+class Part(Protocol):
+    """The part of a scene to map.
+
+    Attributes:
+        window: The rectangle of the scene that the map covers.
+    """
+
+    @property
+    def window(self) -> Window:
+        """The rectangle of the scene that the map covers."""
+
+    def contains(self, window: Window) -> NDArray[np.bool_]:
+        """True where a pixel of a window inside ``self.window`` gets a class, shape (h, w)."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +71,9 @@ class Progress:
     """Progress of a run.
 
     Attributes:
-        tiles: Tiles that are finished, including those without data.
+        tiles: Tiles that are finished, including those that were skipped.
         total: Tiles of the plan.
-        pixels: Pixels of the scene that are final.
+        pixels: Pixels of the map that are final.
         seconds: Time since the start of the run.
     """
 
@@ -75,7 +90,8 @@ class MapSummary:
     Attributes:
         pixels: Number of pixels by class code, nodata (255) included; codes that occur only.
         tiles: Tiles of the plan.
-        empty_tiles: Tiles without data, which were not given to the model.
+        empty_tiles: Tiles that were not given to the model, because they have no data or no pixel
+            of the part depends on them.
         batch_size: Tiles per call of the model at the end of the run: spread evenly over a row of
             tiles, and halved each time memory ran out.
         model_seconds: Time that the model computed on its device.
@@ -117,13 +133,24 @@ def map_scene(
     job: MapSettings,
     sinks: Sinks,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    part: Part | None = None,
 ) -> MapSummary:
     """Streams a scene through a predictor, in memory that does not grow with the scene's height.
+
+    The map of a part equals that part of the whole scene's map: the tiles lie where they lie for
+    the whole scene, and the model sees the scene around the part.
 
     Reading and writing run in threads of their own. A GPU is given the next batch before it has
     finished the last, so that it waits for neither. Pixels without data are filled before the
     model and become nodata after it; tiles without any data are not given to the model.
-    ``on_progress`` is called after every tile.
+
+    Args:
+        source: The whole scene.
+        predictor: The model.
+        job: The settings.
+        sinks: Where the results go; their windows are counted from the part's corner.
+        on_progress: Called after every tile.
+        part: The part to map; None for the whole scene.
 
     Returns:
         Counts of pixels and tiles, and times in seconds.
@@ -134,11 +161,23 @@ def map_scene(
         ModelError: The model's logits are not finite.
         MemoryError: A single tile does not fit into memory.
     """
-    return _Run(source, predictor, job, sinks, on_progress).run()
+    return _Run(source, predictor, job, sinks, on_progress, part).run()
 
 
 _Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
 """A window, its valid mask (h, w), and the decision on its pixels (None if none is valid)."""
+
+
+@dataclass(frozen=True)
+class _Mask:
+    """Which pixels of a window belong to the part, shape (h, w)."""
+
+    window: Window
+    inside: NDArray[np.bool_]
+
+    def cut(self, window: Window) -> NDArray[np.bool_]:
+        """The mask in the common part of both windows."""
+        return self.inside[window.intersect(self.window).within(self.window).slices]
 
 
 class _Run:
@@ -149,15 +188,18 @@ class _Run:
         job: MapSettings,
         sinks: Sinks,
         on_progress: Callable[[Progress], None],
+        part: Part | None,
     ) -> None:
         self.source, self.predictor, self.job, self.sinks = source, predictor, job, sinks
-        self.on_progress = on_progress
+        self.on_progress, self.part = on_progress, part
+        self.window = source.grid.window if part is None else part.window
         self.plan = TilePlan(
             source.grid.height,
             source.grid.width,
             predictor.tile_size,
             job.overlap,
             predictor.stride,
+            self.window,
         )
         self.blender = Blender(
             self.plan,
@@ -167,7 +209,7 @@ class _Run:
             confidence=sinks.confidence is not None,
             probabilities=sinks.probabilities is not None,
         )
-        batch_size = even_batch(job.batch_size, len(self.plan.col_offsets))
+        batch_size = even_batch(job.batch_size, len(self.plan.cols))
         self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
         # The writer's queue holds two batches, so that one is written while the next is computed,
         # but no more tiles than fit into _WAITING_BYTES.
@@ -183,25 +225,41 @@ class _Run:
         # Whatever happens, both threads are ended: closing the generator stops the reader.
         bands = row_bands(self.source, self.plan)
         with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
-            for i, band in enumerate(bands):
-                for tile, logits in self._predicted(band, self.plan.row(i)):
-                    self._settle(band, tile, logits)
+            for i, band in zip(self.plan.rows, bands, strict=True):
+                mapped = self._mapped(i)
+                for tile, logits in self._predicted(band, mapped, self.plan.row(i)):
+                    self._settle(band, mapped, tile, logits)
             self.summary.model_seconds = self.predictor.finish()
         self.summary.pixels = {c: int(n) for c, n in enumerate(self.counts) if n}
         self.summary.seconds = time.perf_counter() - self.started
         return self.summary
 
-    def _predicted(self, band: RowBand, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, Any]]:
-        """The tiles of one row in order, with logits (K, n, n), or None for a tile without data."""
+    def _mapped(self, row_index: int) -> _Mask:
+        """Which of the pixels that depend on a row of tiles belong to the part."""
+        first, last = (
+            self.plan.tile(row_index, c).reaches for c in (self.plan.cols[0], self.plan.cols[-1])
+        )
+        reached = Window(first.row, first.col, first.height, last.right - first.col)
+        window = reached.intersect(self.window)
+        if self.part is None:
+            return _Mask(window, np.broadcast_to(np.True_, (window.height, window.width)))
+        return _Mask(window, self.part.contains(window))
+
+    def _predicted(
+        self, band: RowBand, mapped: _Mask, tiles: Iterator[Tile]
+    ) -> Iterator[tuple[Tile, Any]]:
+        """The tiles of one row in order, with logits (K, n, n), or None for a skipped tile."""
         waiting: list[tuple[Tile, bool]] = []
         stack = self._stack()
         for tile in tiles:
             values, valid = band.cut(tile.window)
-            has_data = bool(valid.any())
-            waiting.append((tile, has_data))
-            if has_data:
+            # The first condition is that of the whole scene: a tile without data adds nothing to
+            # its neighbours. The second spares tiles that no pixel of the part depends on.
+            fed = bool(valid.any()) and bool(mapped.cut(tile.reaches).any())
+            waiting.append((tile, fed))
+            if fed:
                 stack.add(values, valid)
-            self.summary.empty_tiles += not has_data
+            self.summary.empty_tiles += not fed
             if len(stack) == self.summary.batch_size:
                 yield from self._flush(waiting, stack)
                 waiting, stack = [], self._stack()
@@ -215,8 +273,8 @@ class _Run:
         self, waiting: Sequence[tuple[Tile, bool]], stack: TileStack
     ) -> Iterator[tuple[Tile, Any]]:
         logits = self._predict(stack)
-        for tile, has_data in waiting:
-            yield tile, next(logits) if has_data else None
+        for tile, fed in waiting:
+            yield tile, next(logits) if fed else None
 
     def _predict(self, stack: TileStack) -> Iterator[Any]:
         """Logits of each tile of a stack; halves the batch size for good when memory runs out."""
@@ -235,11 +293,11 @@ class _Run:
             yield from logits
             start += size
 
-    def _settle(self, band: RowBand, tile: Tile, logits: Any) -> None:
+    def _settle(self, band: RowBand, mapped: _Mask, tile: Tile, logits: Any) -> None:
         """Adds a tile to the blender and queues the pixels that become final for writing."""
         within = tile.settles.within(band.window)
-        # Copied, because a view in the writer's queue would keep the whole band's mask alive.
-        valid = band.valid[within.slices].copy()
+        # A new array, because a view in the writer's queue would keep the whole band's mask alive.
+        valid = band.valid[within.slices] & mapped.cut(tile.settles)
         has_data = bool(valid.any())
         pieces: list[_Piece] = [] if has_data else [(tile.settles, valid, None)]
         for settled in self.blender.feed(tile, logits, has_data):
@@ -258,6 +316,7 @@ class _Run:
 
     def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
         """Writes codes and percentages where pixels are valid, nodata elsewhere."""
+        window = window.within(self.window)
         if decision is None:
             classes = np.full(valid.shape, NODATA, np.uint8)
         else:

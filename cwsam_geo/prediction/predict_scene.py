@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo.atomic import check_output
+from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.tiling import default_overlap
 from cwsam_geo.errors import UsageError
@@ -22,7 +23,7 @@ from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.prediction.provenance import map_tags, settings_of
-from cwsam_geo.scene.crop import crop_to_aoi, crop_to_bounds
+from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
 from cwsam_geo.scene.reading import Reading, plan_reading
 from cwsam_geo.scene.source import RasterSource, Source, open_source
 
@@ -71,7 +72,9 @@ def predict_scene(
         _check_vectors(outputs, whole)
         reading = plan_reading(whole, bundle.preprocess, options.units)
         _tell(on_event, bundle, reading)
-        source = _cropped(reading.source, options)
+        source = reading.source
+        part = _part(source, options)
+        grid = source.grid.crop(part.window)
         model = LoadedModel(bundle, device, precision, "fast", options.compile)
         del bundle  # frees its weights, gigabytes for vit_h: the model has its own copy
         predictor = TorchPredictor(model, options.tta)
@@ -88,12 +91,12 @@ def predict_scene(
         tags = map_tags(
             model.legend, model_path, source, settings_of(job, predictor, options, reading)
         )
-        on_event(_start_event(source, predictor, job))
+        on_event(_start_event(grid, predictor, job))
         # Leaving the stack finishes the files and renames them into place.
         with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(stack, Path(output), source, model.legend, outputs, tags)
+            sinks = _open_sinks(stack, Path(output), grid, model.legend, outputs, tags)
             summary = map_scene(
-                source, predictor, job, sinks, lambda p: on_event(_progress_event(p))
+                source, predictor, job, sinks, lambda p: on_event(_progress_event(p)), part
             )
     on_event(_done_event(Path(output), model.legend, summary))
     if outputs.vectors is not None:
@@ -180,22 +183,24 @@ def _tell(on_event: Callable[[Event], None], bundle: ModelBundle, reading: Readi
         on_event({"event": "warning", "text": text})
 
 
-def _cropped(source: Source, options: PredictOptions) -> Source:
+def _part(source: Source, options: PredictOptions) -> ScenePart:
     if options.bounds is not None:
-        return crop_to_bounds(source, options.bounds)
-    return source if options.aoi is None else crop_to_aoi(source, options.aoi)
+        return part_in_bounds(source.grid, source.label, options.bounds)
+    if options.aoi is not None:
+        return part_in_area(source.grid, source.label, options.aoi)
+    return ScenePart(source.grid.window)
 
 
 def _open_sinks(
     stack: contextlib.ExitStack,
     output: Path,
-    source: Source,
+    grid: SceneGrid,
     legend: Legend,
     outputs: PredictOutputs,
     tags: Mapping[str, str],
 ) -> Sinks:
     def sink(path: str | os.PathLike[str], layout: RasterLayout) -> Any:
-        return stack.enter_context(raster_sink(path, source.grid, layout, outputs.overwrite))
+        return stack.enter_context(raster_sink(path, grid, layout, outputs.overwrite))
 
     def layout(bands: int, descriptions: Sequence[str], classes: bool) -> RasterLayout:
         return RasterLayout(
@@ -220,11 +225,11 @@ def _open_sinks(
     return Sinks(classes, confidence, probabilities)
 
 
-def _start_event(source: Source, predictor: TorchPredictor, job: MapSettings) -> Event:
+def _start_event(grid: SceneGrid, predictor: TorchPredictor, job: MapSettings) -> Event:
     return {
         "event": "start",
-        "width": source.grid.width,
-        "height": source.grid.height,
+        "width": grid.width,
+        "height": grid.height,
         "device": str(predictor.device),
         "precision": predictor.precision,
         "tile_size": predictor.tile_size,

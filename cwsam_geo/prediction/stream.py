@@ -29,12 +29,12 @@ _BANDS_ALIVE = 2
 
 @dataclass(frozen=True)
 class RowBand:
-    """All pixels of the scene that one row of tiles covers or settles.
+    """All pixels of the scene that one row of a plan's tiles covers or settles.
 
     Attributes:
-        window: The band's place in the scene, over the scene's full width W.
-        values: Raw bands, shape (N, h, W), float32.
-        valid: True where there is data, shape (h, W).
+        window: The band's place in the scene.
+        values: Raw bands, shape (N, h, w), float32.
+        valid: True where there is data, shape (h, w).
     """
 
     window: Window
@@ -61,7 +61,7 @@ class RowBand:
 
 
 def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
-    """Reads a scene once, from top to bottom, as one band per row of tiles.
+    """Reads what a plan needs of a scene once, from top to bottom, as one band per row of tiles.
 
     A thread reads one band ahead. Rows that two bands share are copied, not read again, and reads
     begin at block borders. Reading tile by tile would make GDAL decode a file of one-line strips
@@ -77,7 +77,7 @@ def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
     def work() -> None:
         try:
             band = None
-            for i in range(len(plan.row_offsets)):
+            for i in plan.rows:
                 permits.acquire()
                 if stop.is_set():
                     return
@@ -117,7 +117,7 @@ def _next_band(
         values[:, :shared] = previous.values[:, -shared:]
         valid[:shared] = previous.valid[-shared:]
         start += shared
-    for part in _read_windows(start, window.bottom, source.grid.block_shape[0], window.width):
+    for part in _read_windows(window, start, source.grid.block_shape[0]):
         if stop.is_set():
             break
         rows = slice(part.row - window.row, part.bottom - window.row)
@@ -126,18 +126,20 @@ def _next_band(
 
 
 def band_window(plan: TilePlan, row_index: int) -> Window:
-    """Rows of the scene that a row of tiles covers or settles, in full width."""
-    # A row of tiles settles pixels from half a stride above its first row on.
-    tile = plan.tile(row_index, 0)
-    bottom = min(tile.window.bottom, plan.height)
-    return Window(tile.settles.row, 0, bottom - tile.settles.row, plan.width)
+    """The pixels of the scene that a row of tiles covers or settles."""
+    first, last = plan.tile(row_index, plan.cols[0]), plan.tile(row_index, plan.cols[-1])
+    # Tiles settle pixels from half a stride above and to the left of their first pixel on.
+    row, col = max(0, first.reaches.row), max(0, first.reaches.col)
+    bottom, right = min(last.window.bottom, plan.height), min(last.window.right, plan.width)
+    return Window(row, col, bottom - row, right - col)
 
 
-def _read_windows(start: int, stop: int, block_rows: int, width: int) -> Iterator[Window]:
+def _read_windows(band: Window, start: int, block_rows: int) -> Iterator[Window]:
+    """Windows of whole rows of blocks that cover a band from the row ``start`` on."""
     step = -(-_READ_ROWS // block_rows) * block_rows
-    while start < stop:
-        end = min((start // step + 1) * step, stop)
-        yield Window(start, 0, end - start, width)
+    while start < band.bottom:
+        end = min((start // step + 1) * step, band.bottom)
+        yield Window(start, band.col, end - start, band.width)
         start = end
 
 

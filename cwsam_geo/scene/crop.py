@@ -1,10 +1,11 @@
-"""A part of a scene as a source of its own, cut by bounds or by polygons of a vector file."""
+"""The part of a scene within bounds or within polygons of a vector file."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -15,9 +16,6 @@ from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.geolocation import Geolocation, crs_name, pixel_window
 from cwsam_geo.io.vector_file import burn, read_area
 
-if TYPE_CHECKING:
-    from cwsam_geo.scene.source import Source
-
 _NEAR = 1e-6
 """Pixels by which bounds may reach over a pixel edge without taking the next pixel.
 
@@ -25,36 +23,26 @@ Bounds are decimal numbers and miss the edges that they name by rounding.
 """
 
 
-class CroppedSource:
-    """A window of a source; if polygons are given, pixels outside them are nodata.
+@dataclass(frozen=True)
+class ScenePart:
+    """A rectangle of a scene, or the pixels of it that lie in polygons.
 
-    A pixel is inside when its centre lies in a polygon, as with ``gdalwarp -cutline``.
+    A pixel lies in a polygon when its centre does, as with ``gdalwarp -cutline``.
 
-    Args:
-        source: The whole scene.
-        window: The part, inside the scene.
-        shapes: Polygons in pixel coordinates of the whole scene, or None to keep all pixels.
+    Attributes:
+        window: The rectangle, inside the scene.
+        shapes: Polygons in pixel coordinates of the whole scene, or None for the whole rectangle.
     """
 
-    def __init__(self, source: Source, window: Window, shapes: NDArray[Any] | None = None) -> None:
-        self._source, self._window, self._shapes = source, window, shapes
-        self.grid = source.grid.crop(window)
-        self.names = source.names
-        self.label = source.label
-        self.hints = source.hints
-        self.complex = source.complex
+    window: Window
+    shapes: NDArray[Any] | None = None
 
-    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Values (N, h, w) and valid (h, w) of a window, whose origin is that of the part."""
-        whole = window.shift(self._window.row, self._window.col)
-        values, valid = self._source.read(whole)
-        if self._shapes is not None:
-            valid = valid & (burn(self._shapes, np.ones(len(self._shapes), np.int32), whole) > 0)
-        return values, valid
-
-    def close(self) -> None:
-        """Closes the whole scene."""
-        self._source.close()
+    def contains(self, window: Window) -> NDArray[np.bool_]:
+        """True where a pixel of a window inside ``self.window`` is in the part, shape (h, w)."""
+        if self.shapes is None:
+            # A view of one value: it takes no memory.
+            return np.broadcast_to(np.True_, (window.height, window.width))
+        return burn(self.shapes, np.ones(len(self.shapes), np.int32), window) > 0
 
 
 def window_of_bounds(
@@ -92,28 +80,30 @@ def window_of_bounds(
     return window
 
 
-def crop_to_bounds(source: Source, bounds: tuple[float, float, float, float]) -> CroppedSource:
+def part_in_bounds(
+    grid: SceneGrid, label: str, bounds: tuple[float, float, float, float]
+) -> ScenePart:
     """The part of a scene within west, south, east, north of its CRS.
 
     Raises:
         UsageError: See ``window_of_bounds``.
         SceneError: See ``window_of_bounds``.
     """
-    return CroppedSource(source, window_of_bounds(source.grid, bounds, source.label))
+    return ScenePart(window_of_bounds(grid, bounds, label))
 
 
-def crop_to_aoi(source: Source, aoi: str | os.PathLike[str]) -> CroppedSource:
+def part_in_area(grid: SceneGrid, label: str, aoi: str | os.PathLike[str]) -> ScenePart:
     """The part of a scene within the polygons of a vector file of any CRS.
 
     Raises:
         UsageError: The file has no polygons, no CRS, or lies outside the scene.
         SceneError: The scene's geotransform is degenerate.
     """
-    shapes = read_area(aoi, Geolocation(source.grid, source.label))
-    window = _touched(shapely.get_coordinates(shapes), source.grid)
+    shapes = read_area(aoi, Geolocation(grid, label))
+    window = _touched(shapely.get_coordinates(shapes), grid)
     if window.empty:
-        raise UsageError(f"{aoi}: has no polygons on {_extent(source.grid, source.label)}")
-    return CroppedSource(source, window, shapes)
+        raise UsageError(f"{aoi}: has no polygons on {_extent(grid, label)}")
+    return ScenePart(window, shapes)
 
 
 def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:

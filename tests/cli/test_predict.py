@@ -215,6 +215,36 @@ def test_bounds_cut_a_part_that_lies_where_it_was(capfd, tmp_path, models, scene
         assert (file.read(1) != 255).all()
 
 
+@pytest.mark.parametrize("rows_and_cols", [(0, 0, 30, 30), (120, 150, 30, 60), (70, 40, 5, 170)])
+def test_the_map_of_bounds_and_of_an_area_is_that_part_of_the_whole_map(
+    capfd, tmp_path, models, scene, rows_and_cols
+):
+    row, col, height, width = rows_and_cols
+    (west, north), (east, south) = TRANSFORM * (col, row), TRANSFORM * (col + width, row + height)
+    triangle = Polygon([(west, north), (east, north), (east, south)])
+    geopandas.GeoDataFrame(geometry=[triangle], crs=UTM).to_file(tmp_path / "aoi.gpkg")
+    more = {
+        "whole": [],
+        "bounds": ["--bounds", west, south, east, north],
+        "area": ["--aoi", tmp_path / "aoi.gpkg"],
+    }
+    maps = {}
+    for name, options in more.items():
+        for layer in ("confidence", "probabilities"):
+            options = [*options, f"--{layer}", tmp_path / f"{name}_{layer}.tif"]
+        code, _, err = predict(capfd, scene, tmp_path / f"{name}.tif", models, *options)
+        assert code == 0, err
+        files = sorted(tmp_path.glob(f"{name}*.tif"))
+        maps[name] = [rasterio.open(f).read() for f in files]
+    inside = ~rasterio.features.geometry_mask(
+        [triangle], (height, width), Affine.translation(west, north) * Affine.scale(10, -10)
+    )
+    for whole, part, area in zip(*maps.values(), strict=True):
+        expected = whole[:, row : row + height, col : col + width]
+        np.testing.assert_array_equal(part, expected)
+        np.testing.assert_array_equal(area, np.where(inside, expected, 255))
+
+
 @pytest.mark.parametrize("crs", [UTM, CRS.from_epsg(4326)])
 def test_an_area_of_interest_of_any_crs_leaves_the_rest_nodata(capfd, tmp_path, models, scene, crs):
     triangle = Polygon([TRANSFORM * p for p in [(20, 20), (120, 20), (20, 120)]])

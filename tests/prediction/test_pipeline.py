@@ -2,11 +2,22 @@ import threading
 
 import numpy as np
 import pytest
-from doubles import PLAIN_BANDS, ArraySink, ArraySource, OwnValuePredictor, legend, plain_spec
+from doubles import (
+    PLAIN_BANDS,
+    ArraySink,
+    ArraySource,
+    ContextPredictor,
+    MaskedPart,
+    OwnValuePredictor,
+    legend,
+    plain_spec,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import ImageStack
+from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import ModelError, OutputError, SceneError
 from cwsam_geo.prediction import pipeline as predict
 from cwsam_geo.prediction.blend import BLENDS
@@ -74,6 +85,110 @@ def test_each_pixels_own_class_comes_back(case, holes, classes):
     # A block of rows is read by one band of tiles only; one-line strips are read once.
     if case["block_rows"] == 1:
         assert (source.rows_read == 1).all()
+
+
+@st.composite
+def parts(draw):
+    """A scene, how it is mapped, and a window of it: anywhere, at its edges, of any size."""
+    stride = draw(st.sampled_from([1, 2, 3, 4, 8]))
+    tile = stride * draw(st.integers(2, 10))
+
+    def side(most):
+        length = draw(st.integers(1, most))
+        start = draw(st.integers(0, length - 1))
+        return length, start, draw(st.integers(1, length - start))
+
+    (height, row, rows), (width, col, cols) = side(120), side(120)
+    return {
+        "shape": (height, width),
+        "window": Window(row, col, rows, cols),
+        "tile": tile,
+        "stride": stride,
+        "overlap": draw(st.integers(0, tile // 2)),
+        "blend": draw(st.sampled_from(BLENDS)),
+        "batch": draw(st.integers(1, 5)),
+        "holes": draw(st.sampled_from([0.0, 0.4, 0.9])),
+        "outside": draw(st.sampled_from([None, 0.3, 0.95])),
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+def squares(rng, shape, share, size):
+    """True in squares of random places, which cover about ``share`` of the scene."""
+    rows, cols = (n // size + 1 for n in shape)
+    chosen = rng.random((rows, cols)) < share
+    return np.kron(chosen, np.ones((size, size), bool))[: shape[0], : shape[1]]
+
+
+def map_all(case, source, part=None):
+    predictor = ContextPredictor(case["tile"], 3, case["stride"], case["seed"])
+    shape = case["shape"] if part is None else (part.window.height, part.window.width)
+    sinks = Sinks(ArraySink(*shape), ArraySink(*shape), ArraySink(*shape, 3))
+    summary = map_scene(source, predictor, job(case, legend(3)), sinks, part=part)
+    assert (sinks.classes.times == 1).all()
+    values = [sinks.classes.values[None], sinks.confidence.values[None], sinks.probabilities.values]
+    return np.concatenate(values), predictor, summary
+
+
+@settings(deadline=None, max_examples=300)
+@given(parts())
+def test_the_map_of_a_part_is_that_part_of_the_whole_map(case):
+    """Bit by bit, with percentages: a network sees the same tiles, and they are blended alike."""
+    rng, window = np.random.default_rng(case["seed"]), case["window"]
+    values = rng.normal(size=case["shape"])
+    valid = ~squares(rng, case["shape"], case["holes"], 7)
+    source = ArraySource(values, valid, block_shape=(7, 16))
+    whole, all_tiles, _ = map_all(case, source)
+    inside = np.ones(case["shape"], bool)
+    if case["outside"] is not None:
+        inside = ~squares(rng, case["shape"], case["outside"], 9)
+    mapped, few_tiles, summary = map_all(case, source, MaskedPart(window, inside))
+    expected = np.where(inside, whole, 255)[(slice(None), *window.slices)]
+    np.testing.assert_array_equal(mapped, expected)
+    assert sum(few_tiles.batches) <= sum(all_tiles.batches)
+    assert sum(few_tiles.batches) == summary.tiles - summary.empty_tiles
+    counted = dict(zip(*np.unique(mapped[0], return_counts=True), strict=True))
+    assert summary.pixels == counted
+
+
+@settings(deadline=None)
+@given(parts())
+def test_the_plan_of_a_part_has_the_tiles_of_the_whole_plan_that_reach_it(case):
+    plan = TilePlan(*case["shape"], case["tile"], case["overlap"], case["stride"], case["window"])
+    for tile in plan:
+        assert not tile.reaches.intersect(case["window"]).empty
+    whole = TilePlan(*case["shape"], case["tile"], case["overlap"], case["stride"])
+    touching = [t for t in whole if not t.reaches.intersect(case["window"]).empty]
+    assert len(plan) == len(touching)
+    times = np.zeros(case["shape"], int)
+    for tile in plan:
+        times[tile.settles.slices] += 1
+    assert (
+        times.sum()
+        == times[case["window"].slices].sum()
+        == case["window"].height * case["window"].width
+    )
+    assert times.max() == 1
+
+
+def test_tiles_between_distant_areas_are_skipped():
+    inside = np.zeros((400, 400), bool)
+    inside[:10, :10] = inside[-10:, -10:] = True
+    case = {"shape": (400, 400), "tile": 40, "stride": 4, "overlap": 8, "blend": "linear",
+            "batch": 4, "seed": 0}  # fmt: skip
+    source = ArraySource(np.random.default_rng(0).normal(size=(400, 400)))
+    _, predictor, summary = map_all(case, source, MaskedPart(Window(0, 0, 400, 400), inside))
+    assert sum(predictor.batches) == summary.tiles - summary.empty_tiles <= 5
+    assert summary.tiles > 100
+
+
+def test_a_part_reads_only_what_its_tiles_cover():
+    source = ArraySource(np.ones((1000, 60)))
+    part = MaskedPart(Window(500, 20, 10, 10), np.ones((1000, 60), bool))
+    case = {"shape": (1000, 60), "tile": 16, "stride": 1, "overlap": 4, "blend": "flat",
+            "batch": 4, "seed": 0}  # fmt: skip
+    map_all(case, source, part)
+    assert source.rows_read.sum() <= 4 * 16
 
 
 def test_empty_tiles_never_reach_the_model():

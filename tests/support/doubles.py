@@ -95,6 +95,38 @@ class OwnValuePredictor:
         return -np.abs(batch[:, :1] - classes)
 
 
+class ContextPredictor(OwnValuePredictor):
+    """Answers differently for the same ground in another tile, as a network does.
+
+    The logits of a pixel depend on its place in the tile and on everything else in the tile.
+    """
+
+    def __init__(self, tile_size, num_classes, stride=1, seed=0):
+        super().__init__(tile_size, num_classes)
+        self.stride, n = stride, tile_size // stride
+        self.places = np.random.default_rng(seed).normal(size=(num_classes, n, n)).astype("f4")
+
+    def __call__(self, batch):
+        self.batches.append(len(batch))
+        n, s = self.tile_size // self.stride, self.stride
+        cells = batch[:, 0].reshape(len(batch), n, s, n, s).mean((2, 4))
+        around = [(tile * self.places[0]).sum() + tile.std() for tile in cells]
+        return np.stack(
+            [c * self.places + a * self.places[::-1] for c, a in zip(cells, around, strict=True)]
+        )
+
+
+class MaskedPart:
+    """A part of a scene in memory: pixels of a window, by a mask of the whole scene."""
+
+    def __init__(self, window, mask):
+        self.window, self.mask = window, mask
+
+    def contains(self, window):
+        assert window.intersect(self.window) == window
+        return self.mask[window.slices]
+
+
 class ArraySink:
     def __init__(self, height, width, bands=None):
         shape = (height, width) if bands is None else (bands, height, width)

@@ -36,7 +36,7 @@ from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.region.region_file import load_region
 from cwsam_geo.info.describe import describe
 from cwsam_geo.info.options import InfoOptions
-from cwsam_geo.scene.crop import crop_to_aoi, crop_to_bounds
+from cwsam_geo.scene.crop import part_in_area, part_in_bounds
 from cwsam_geo.scene.reading import plan_reading
 from cwsam_geo.scene.sentinel1 import xml as product_xml
 from cwsam_geo.scene.sentinel1.calibration import FLOOR
@@ -699,20 +699,21 @@ def test_a_broken_annotation_is_one_clear_line(tmp_path, bands, tables, change, 
 def test_a_part_of_a_product_is_what_the_whole_has_there(product, tmp_path):
     with open_source(product) as source:
         with pytest.raises(SceneError, match="--aoi"):
-            crop_to_bounds(source, (11.0, 47.9, 11.01, 48.0))
+            part_in_bounds(source.grid, source.label, (11.0, 47.9, 11.01, 48.0))
         whole = source.calibrated()
         values, _ = whole.read(source.grid.window)
         ring = [[11 + 1e-4 * c + 2e-5 * r, 48 - 9e-5 * r + 2e-5 * c] for c, r in
                 ((60, 40), (190, 40), (190, 120), (60, 120), (60, 40))]  # fmt: skip
         area = {"type": "Polygon", "coordinates": [ring]}
         (tmp_path / "area.geojson").write_text(json.dumps(area))
-        part = crop_to_aoi(whole, tmp_path / "area.geojson")
-        found, valid = part.read(part.grid.window)
-    row, col = (-round(getattr(part.grid.gcps[0], axis)) for axis in ("row", "col"))
+        part = part_in_area(whole.grid, whole.label, tmp_path / "area.geojson")
+        found, _ = whole.read(part.window)
+        grid = whole.grid.crop(part.window)
+    row, col = (-round(getattr(grid.gcps[0], axis)) for axis in ("row", "col"))
     assert (row, col) == (pytest.approx(40, abs=1), pytest.approx(60, abs=1))
-    assert valid.mean() > 0.9
-    window = Window(row, col, part.grid.height, part.grid.width)
-    np.testing.assert_array_equal(found, values[(slice(None), *window.slices)])
+    assert (part.window.row, part.window.col) == (row, col)
+    assert part.contains(part.window).mean() > 0.9
+    np.testing.assert_array_equal(found, values[(slice(None), *part.window.slices)])
 
 
 # Real tables
