@@ -82,7 +82,7 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
     if values["png"]:
         new_figure(1, 1)  # raises if matplotlib is not installed
     options = EvaluateOptions(
-        wishes=ClassMapping(values["mapping"], values["merge"], values["ignore"]),
+        mapping=ClassMapping(values["mapping"], values["merge"], values["ignore"]),
         layer=VectorLayer(values["column"], values["layer"]),
         aoi=values["aoi"],
         legend=read_legend(values["legend"]) if values["legend"] else None,

@@ -33,6 +33,15 @@ def is_code(text: str) -> bool:
     return _CODE.fullmatch(text) is not None
 
 
+def by_name(names: Iterable[str], name: str) -> str | None:
+    """The one of several names that is meant: equal, or else equal in any case and the only one."""
+    candidates = list(names)
+    if name in candidates:
+        return name
+    alike = [n for n in candidates if n.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
+
+
 def plain_color(text: str) -> str:
     """A colour in lower case, the form that names the values of pictures; other text unchanged."""
     return text.lower() if is_color(text) else text
@@ -103,7 +112,7 @@ class Legend:
         return [e.name for e in self.entries]
 
     def channel(self, name_or_code: str | int) -> int:
-        """The channel of a class, found by name or code.
+        """The channel of a class, found by code or by name; see ``by_name``.
 
         Raises:
             LegendError: The legend has no such class.
@@ -111,6 +120,9 @@ class Legend:
         for i, e in enumerate(self.entries):
             if name_or_code in (e.code, e.name) or str(name_or_code) == str(e.code):
                 return i
+        name = by_name(self.names, str(name_or_code))
+        if name is not None:
+            return self.names.index(name)
         classes = ", ".join(f"{e.code} {e.name}" for e in self.entries)
         raise LegendError(f"no class {name_or_code!r} in the legend (it has: {classes})")
 
@@ -158,33 +170,6 @@ class Legend:
         except LegendError as error:
             raise LegendError(f"{where}: {error}") from None
 
-    def decode_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Converts an RGB picture in exactly this legend's colours to class codes.
-
-        Args:
-            rgb: Picture, shape (3, H, W), uint8.
-
-        Returns:
-            Codes, shape (H, W), uint8.
-
-        Raises:
-            LegendError: The picture has other colours (the message counts them), or two classes
-                have the same colour.
-        """
-        # Each colour as one number, so that the classes can be looked up in a sorted table.
-        packed_colors = [_pack(np.array(e.rgb, np.uint32)) for e in self.entries]
-        if len({int(c) for c in packed_colors}) != len(packed_colors):
-            raise LegendError("two classes of the legend share a colour: it cannot be decoded")
-        order = np.argsort(packed_colors)
-        table = np.array(packed_colors)[order]
-        packed = _pack(rgb.astype(np.uint32))  # (H, W)
-        index = np.searchsorted(table, packed).clip(max=len(table) - 1)
-        unknown = table[index] != packed
-        if unknown.any():
-            raise LegendError(_unknown_colours(packed[unknown], packed.size))
-        codes: NDArray[np.uint8] = self.codes[order][index]
-        return codes
-
 
 def _entry(item: Any, where: str) -> LegendEntry:
     if not isinstance(item, Mapping) or not {"code", "name", "color"} <= set(item):
@@ -204,27 +189,3 @@ def _entry(item: Any, where: str) -> LegendEntry:
     if not isinstance(code, int) or isinstance(code, bool):
         raise LegendError(f"{where}: code {code!r} of {item['name']!r} is not a whole number")
     return LegendEntry(code, str(item["name"]), (rgb[0], rgb[1], rgb[2]))
-
-
-def _pack(rgb: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """Colours as numbers 0xrrggbb; the first axis holds red, green and blue."""
-    packed: NDArray[np.uint32] = (rgb[0] << np.uint32(16)) | (rgb[1] << np.uint32(8)) | rgb[2]
-    return packed
-
-
-def _unknown_colours(packed: NDArray[np.uint32], pixels: int) -> str:
-    values, counts = np.unique(packed, return_counts=True)
-    top = np.argsort(-counts)[:5]
-    shown = ", ".join(f"#{values[i]:06x} ({counts[i]} px)" for i in top)
-    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    # An incomplete legend leaves a few unknown colours; JPEG compression creates many.
-    fuzzy = len(values) > 64
-    hint = (
-        "; so many colours look like JPEG compression: export the labels losslessly (PNG, GeoTIFF)"
-        if fuzzy
-        else "; add them to the legend or correct the picture"
-    )
-    return (
-        f"{packed.size} of {pixels} pixels have colours that are not in the legend: "
-        f"{shown}{more}{hint}"
-    )

@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from cwsam_geo.core.legend import Legend, plain_color
+from cwsam_geo.core.class_values import value_name
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.vector_file import VectorLayer
 
@@ -33,11 +34,11 @@ class ClassMapping:
     def __post_init__(self) -> None:
         targets: dict[str, str] = {}
         for value, target in self.map.items():
-            if targets.setdefault(plain_color(str(value)), target) != target:
+            if targets.setdefault(value_name(value), target) != target:
                 raise UsageError(f"--map {value} is given twice")
         # The dataclass is frozen: store the texts with colours in lower case this way.
         object.__setattr__(self, "map", targets)
-        object.__setattr__(self, "ignore", tuple(plain_color(str(i)) for i in self.ignore))
+        object.__setattr__(self, "ignore", tuple(value_name(i) for i in self.ignore))
 
 
 @dataclass(frozen=True)
@@ -45,21 +46,21 @@ class EvaluateOptions:
     """How a map is compared with a reference.
 
     Attributes:
-        wishes: How codes and classes of the reference correspond to the map's classes.
+        mapping: How codes and classes of the reference correspond to the map's classes.
         layer: Column and layer of a vector reference.
         aoi: Vector file; pixels and points outside its polygons do not count.
         legend: Legend to use instead of the map's own. The class that it ignores does not count,
-            unless ``wishes`` ignores other classes.
+            unless ``mapping`` ignores other classes.
     """
 
-    wishes: ClassMapping = field(default_factory=ClassMapping)
+    mapping: ClassMapping = field(default_factory=ClassMapping)
     layer: VectorLayer = field(default_factory=VectorLayer)
     aoi: str | os.PathLike[str] | None = None
     legend: Legend | None = None
 
     def settled(self) -> EvaluateOptions:
-        """The options with the class that the legend ignores added to ``wishes.ignore``."""
-        if self.legend is None or self.legend.ignore is None or self.wishes.ignore:
+        """The options with the class that the legend ignores added to ``mapping.ignore``."""
+        if self.legend is None or self.legend.ignore is None or self.mapping.ignore:
             return self
         ignored = self.legend.names[self.legend.channel(self.legend.ignore)]
-        return replace(self, wishes=replace(self.wishes, ignore=(ignored,)))
+        return replace(self, mapping=replace(self.mapping, ignore=(ignored,)))

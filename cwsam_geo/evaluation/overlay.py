@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.evaluation.class_match import Value, check_codes
+from cwsam_geo.evaluation.class_match import check_codes
 from cwsam_geo.evaluation.options import EvaluateOptions
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation, window_around

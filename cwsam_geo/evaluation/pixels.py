@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.metrics import Scores
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.evaluation.class_match import (
-    Value,
-    absent_names,
+    absent_remarks,
     channels_of_values,
+    class_values,
     comparable_classes,
-    disagreements,
 )
 from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.result import Evaluation, ReferenceKind
@@ -83,12 +83,14 @@ def evaluate_pixels(comparison: Overlay, reference: Reference) -> Evaluation:
             "interest"
         )
     # Bring the map's codes and the reference's values to the same channels.
-    wishes = comparison.options.wishes
+    mapping = comparison.options.mapping
     labels = {v: reference.label_of(v) for v in pixels_by_value}
     legend = comparison.legend(tallies.codes.values(), labels.values())
-    classes = comparable_classes(legend, wishes)
+    classes = comparable_classes(legend, mapping)
     pixels_by_label: dict[Value, int] = {labels[v]: n for v, n in pixels_by_value.items()}
-    channels = channels_of_values(pixels_by_label, legend, classes, wishes, reference.label)
+    channels = channels_of_values(
+        pixels_by_label, legend, classes, mapping, reference.label, "pixels"
+    )
     # Confusion matrix (K, K): rows are the reference, columns the map.
     counts = np.zeros((len(classes.legend),) * 2, np.int64)
     for value, code, n in tallies.pairs.pairs():
@@ -139,16 +141,12 @@ def _kind(reference: Reference) -> ReferenceKind:
 def _remarks(
     comparison: Overlay, reference: Reference, legend: Legend, labels: set[Value]
 ) -> tuple[str, ...]:
-    remarks = reference.remarks
-    if isinstance(reference, ClassRaster) and not reference.colors:
-        other = reference.legend()
-        mapping = comparison.options.wishes.map
-        # Only codes that --map leaves alone are matched as they are, so only their names matter.
-        unmapped_codes = {v for v in labels if isinstance(v, int) and str(v) not in mapping}
-        if other is not None:
-            remarks += disagreements(legend, other, reference.label, unmapped_codes)
-    remarks += absent_names(labels, legend, comparison.options.wishes, reference.label)
-    return remarks
+    mapping, label = comparison.options.mapping, reference.label
+    return (
+        *reference.remarks,
+        *class_values(legend, mapping, label).remarks(labels, reference.legend()),
+        *absent_remarks(labels, legend, mapping, label),
+    )
 
 
 class PairTally:

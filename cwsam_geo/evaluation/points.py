@@ -8,14 +8,15 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.class_match import (
     ComparedClasses,
-    Value,
-    absent_names,
+    absent_remarks,
     channels_of_values,
+    class_values,
     comparable_classes,
 )
 from cwsam_geo.evaluation.overlay import Overlay
@@ -66,14 +67,16 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
             f"{features.label}: none of its points lies on a class of {comparison.map.label}; "
             "check that both show the same place"
         )
-    wishes = comparison.options.wishes
+    mapping = comparison.options.mapping
     labels = [features.names[v] for v in features.values[on_map]]
     points_by_label: dict[Value, int] = {}
     for label in labels:
         points_by_label[label] = points_by_label.get(label, 0) + 1
     legend = comparison.legend(census.pixels, points_by_label)
-    classes = comparable_classes(legend, wishes)
-    channels = channels_of_values(points_by_label, legend, classes, wishes, features.label)
+    classes = comparable_classes(legend, mapping)
+    channels = channels_of_values(
+        points_by_label, legend, classes, mapping, features.label, "points"
+    )
     k = len(classes.legend)
     # Points by map code (the stratum), reference class and mapped class, (256, K + 1, K + 1).
     # Class K is extra: it takes the points whose reference value is ignored.
@@ -102,7 +105,8 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         sample=sample,
         remarks=(
             *_remarks(features, sample),
-            *absent_names(points_by_label, legend, wishes, features.label),
+            *class_values(legend, mapping, features.label).remarks(points_by_label, None),
+            *absent_remarks(points_by_label, legend, mapping, features.label),
         ),
         options=comparison.options,
     )

@@ -133,9 +133,9 @@ class Evaluation:
             "reference": self.reference,
             "reference_kind": self.kind,
             "settings": {
-                "map": dict(options.wishes.map),
-                "merge": dict(options.wishes.merge),
-                "ignore": list(options.wishes.ignore),
+                "map": dict(options.mapping.map),
+                "merge": dict(options.mapping.merge),
+                "ignore": list(options.mapping.ignore),
                 "aoi": os.fspath(options.aoi) if options.aoi else None,
                 "column": options.layer.column,
                 "layer": options.layer.layer,

@@ -9,11 +9,13 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation, window_around
-from cwsam_geo.io.vector_file import Features, Value, VectorLayer, burn, is_vector, read_features
+from cwsam_geo.io.vector_file import Features, VectorLayer, burn, is_vector, read_features
 
 
 class Reference(Protocol):
@@ -40,6 +42,9 @@ class Reference(Protocol):
 
     def label_of(self, value: int) -> Value:
         """The class of a value as the file writes it: a code, a name, or a colour ``#rrggbb``."""
+
+    def legend(self) -> Legend | None:
+        """The file's own legend, if it has one."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -70,6 +75,10 @@ class PolygonReference:
     def label_of(self, value: int) -> Value:
         """The code or name of the class in the file."""
         return self._features.names[value]
+
+    def legend(self) -> Legend | None:
+        """None: a vector file names the class of each polygon."""
+        return None
 
     def read(self, window: Window) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Values, (h, w) int32, and where there is a polygon, (h, w) bool."""

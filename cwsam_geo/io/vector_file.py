@@ -16,12 +16,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.longitudes import box_and_turns
-
-Value = int | str
 
 _VECTORS = {".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".parquet"}
 _PARQUET = (".parquet", ".geoparquet")

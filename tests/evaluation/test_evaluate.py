@@ -116,8 +116,8 @@ def test_a_code_without_a_class_is_listed_with_its_pixels(tmp_path, map_array, m
     reference = write(tmp_path / "truth.tif", truth)
     with pytest.raises(LegendError, match=r"truth.tif.*7 \(160\), 0 \(80\).*1 water.*--map"):
         evaluate(map_file, reference)
-    wishes = ClassMapping(map={"7": "built", "0": "ignore"})
-    result = evaluate(map_file, reference, EvaluateOptions(wishes))
+    mapping = ClassMapping(map={"7": "built", "0": "ignore"})
+    result = evaluate(map_file, reference, EvaluateOptions(mapping))
     assert result.counts[2].sum() == 160
     assert result.coverage["ignored"] == 80
     assert (
@@ -131,8 +131,8 @@ def test_a_code_without_a_class_is_listed_with_its_pixels(tmp_path, map_array, m
 def test_mapping_moves_codes_and_ignores_a_class(tmp_path, rng, map_array, map_file):
     truth = classes(rng, map_array.shape, codes=(10, 20, 30))
     reference = write(tmp_path / "truth.tif", truth.astype(np.int16))
-    wishes = ClassMapping(map={"10": "water", "20": "2", "30": "built"}, ignore=("trees",))
-    result = evaluate(map_file, reference, EvaluateOptions(wishes))
+    mapping = ClassMapping(map={"10": "water", "20": "2", "30": "built"}, ignore=("trees",))
+    result = evaluate(map_file, reference, EvaluateOptions(mapping))
     both = (map_array != 255) & (truth != 20)
     moved = np.select([truth == 10, truth == 30], [1, 4])
     assert (result.counts == expected(moved[both], map_array[both])).all()
@@ -152,11 +152,11 @@ def test_merging_classes_of_the_map(tmp_path, rng, map_array, map_file):
 
 
 @pytest.mark.parametrize(
-    "wishes", [ClassMapping(map={"1": "lava"}), ClassMapping(merge={"lava": "water"})]
+    "mapping", [ClassMapping(map={"1": "lava"}), ClassMapping(merge={"lava": "water"})]
 )
-def test_a_class_that_is_not_there_is_an_error(map_file, wishes):
+def test_a_class_that_is_not_there_is_an_error(map_file, mapping):
     with pytest.raises(LegendError, match=r"lava.*1 water"):
-        evaluate(map_file, map_file, EvaluateOptions(wishes))
+        evaluate(map_file, map_file, EvaluateOptions(mapping))
 
 
 def test_chained_merges_and_misspelt_names_are_errors(map_file):
@@ -738,12 +738,12 @@ def test_the_mapped_area_is_the_whole_maps_where_strata_have_no_point(
     shapes = [half(c, r, c + 1, r + 1).centroid for r, c in zip(rows, cols, strict=True)]
     frame(shapes, kind=[("trees", "water")[i % 2] for i in range(len(shapes))]).to_file(path)
     pixels = np.array([(map_array == c).sum() for c in (1, 2, 4)])
-    for wishes, mapped in (
+    for mapping, mapped in (
         (ClassMapping(), pixels),
         (ClassMapping(merge={"built": "trees"}), pixels[:2]),
     ):
-        result = evaluate(map_file, path, EvaluateOptions(wishes))
-        wanted = mapped + (np.array([0, pixels[2]]) if wishes.merge else 0)
+        result = evaluate(map_file, path, EvaluateOptions(mapping))
+        wanted = mapped + (np.array([0, pixels[2]]) if mapping.merge else 0)
         assert result.sample.mapped == pytest.approx(wanted * 100 / 0.9996**2, rel=1e-5)
         assert result.sample.total == pytest.approx(pixels[1] * 100 / 0.9996**2, rel=1e-5)
         missed = (pixels[0] + pixels[2]) / pixels.sum()

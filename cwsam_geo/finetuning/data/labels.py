@@ -16,14 +16,21 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RioWindow
 
+from cwsam_geo.core.class_values import (
+    REGION_FILE,
+    ClassMap,
+    ClassValues,
+    Value,
+    absent_names,
+    value_name,
+)
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.core.legend import Legend, is_code, is_color
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.windows import windows_over
-from cwsam_geo.errors import LegendError, OutputError, UsageError
+from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.finetuning.region.config import LabelledScene
 from cwsam_geo.finetuning.targets.class_sets import (
     CellCounts,
-    ClassMap,
     ClassSets,
     cell_shape,
     count_cells,
@@ -33,17 +40,13 @@ from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.raster_file import environment
 from cwsam_geo.io.reference import Reference, open_reference
-from cwsam_geo.io.vector_file import Features, Value
+from cwsam_geo.io.vector_file import Features
 from cwsam_geo.scene.source import Source
 
 # Pixels of a window, about, in which labels are read.
 _WINDOW_PIXELS = 1 << 20
 # Side in pixels of a block of the temporary GeoTIFF.
 _BLOCK = 256
-# Unknown values that a message lists.
-_LISTED = 12
-# More unknown colours than this look like compression artefacts.
-_MANY_COLOURS = 16
 # Values of a window within a range smaller than this are translated by a lookup table.
 _LUT = 1 << 16
 
@@ -113,29 +116,30 @@ def scan_labels(
                     counts.append(count_cells(labels, window, shape))
                     out.write(labels.astype(out.dtypes[0]), 1, window=_rect(window))
                 progress(window.height * window.width)
+        # Unknown values are an error only now, so that the message can list all of them.
+        translator.check()
+        remarks = (*reference.remarks, *translator.remarks())
+        values = frozenset(map(value_name, translator.values))
+        return ScannedLabels(joined(counts, shape), values, remarks)
     except RasterioError as error:
         raise OutputError(f"{target}: cannot be written ({error}); is the disk full?") from None
     finally:
         reference.close()
-    # Unknown values are an error only now, so that the message can list all of them.
-    translator.check()
-    return ScannedLabels(joined(counts, shape), translator.values, reference.remarks)
 
 
 def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
-    """Names and colours in maps that occur in no label file, and so may be misspelt.
+    """Names and colours in maps that occur in no label file; see ``absent_names``.
 
-    Scenes with equal maps count together: a name needs to occur in only one of them. Codes are not
-    listed.
+    Scenes with equal maps count together: a name needs to occur in only one of them.
 
     Args:
         scans: The map of each scene, and the labels that occur in the scene.
     """
-    open_names: dict[object, set[str]] = {}
+    values_by_map: dict[frozenset[tuple[str, tuple[int, ...]]], set[str]] = {}
     for meanings, values in scans:
-        names = open_names.setdefault(frozenset(meanings.items()), set(meanings))
-        names.difference_update(values)
-    return sorted({name for names in open_names.values() for name in names if not is_code(name)})
+        values_by_map.setdefault(frozenset(meanings.items()), set()).update(values)
+    absent = [absent_names((k for k, _ in m), values) for m, values in values_by_map.items()]
+    return sorted({name for names in absent for name in names})
 
 
 class LabelRaster:
@@ -173,35 +177,22 @@ class _Translator:
     def __init__(
         self, meanings: ClassMap | None, legend: Legend, sets: ClassSets, reference: Reference
     ) -> None:
-        self._meanings, self._legend, self._sets = meanings, legend, sets
-        self._reference = reference
-        self._check_map()
+        self._meanings = ClassValues(legend, reference.label, REGION_FILE, meanings or {})
+        self._sets, self._reference = sets, reference
+        # Refuse what this kind of file cannot hold, rather than ignore it. Polygons hold anything.
         if reference.colors:
-            # Raises LegendError if two classes share a colour.
-            legend.decode_rgb(np.array(legend.entries[0].rgb, np.uint8).reshape(3, 1, 1))
+            self._meanings.check_entries("colour", "which is a picture (write '#rrggbb')")
+        elif isinstance(reference, ClassRaster):
+            self._meanings.check_entries("code", "whose labels are whole numbers")
         # The row of every value so far; -1 for values without a class.
         self._rows: dict[int, int] = {}
         self._unknown: dict[Value, int] = {}
         self._pixels = 0
 
     @property
-    def values(self) -> frozenset[str]:
-        """Labels that occur, written as in ``map:``."""
-        return frozenset(str(self._reference.label_of(value)) for value in self._rows)
-
-    def _check_map(self) -> None:
-        """Refuses map entries that this kind of file cannot hold, rather than ignore them."""
-        reference = self._reference
-        for name in self._meanings or ():
-            if reference.colors and not is_color(name):
-                raise UsageError(
-                    f"{reference.label}: is a picture, so `map:` must list its colours "
-                    f"('#rrggbb'), not {name}"
-                )
-            if isinstance(reference, ClassRaster) and not reference.colors and not is_code(name):
-                raise UsageError(
-                    f"{reference.label}: holds codes, so `map:` must list whole numbers, not {name}"
-                )
+    def values(self) -> frozenset[Value]:
+        """Labels that occur."""
+        return frozenset(self._reference.label_of(value) for value in self._rows)
 
     def rows(self, values: NDArray[np.int32], labelled: NDArray[np.bool_]) -> NDArray[np.uint16]:
         """Rows of the class sets, shape (h, w); 0 where unlabelled or of an unknown value.
@@ -236,7 +227,7 @@ class _Translator:
     def _row(self, value: int, pixels: int) -> int:
         """The row of a value; 0 for an unknown value, whose pixels are counted."""
         if value not in self._rows:
-            channels = self._channels(self._reference.label_of(value))
+            channels = self._meanings.channels(self._reference.label_of(value))
             self._rows[value] = -1 if channels is None else self._sets.row(channels)
         row = self._rows[value]
         if row < 0:
@@ -244,37 +235,13 @@ class _Translator:
             self._unknown[label] = self._unknown.get(label, 0) + pixels
         return max(row, 0)
 
-    def _channels(self, label: Value) -> tuple[int, ...] | None:
-        """The channels that a label allows: () if it is ignored, None if it is unknown."""
-        if self._meanings is not None and str(label) in self._meanings:
-            return self._meanings[str(label)]
-        # A map of codes or names must be complete. A map of colours adds to the legend's colours.
-        if self._meanings is not None and not self._reference.colors:
-            return None
-        for i, entry in enumerate(self._legend.entries):
-            names = {entry.color} if self._reference.colors else {str(entry.code), entry.name}
-            if str(label) in names:
-                return (i,)
-        return None
-
     def check(self) -> None:
         """Raises LegendError if the file has values without a class."""
-        if not self._unknown:
-            return
-        order = sorted(self._unknown.items(), key=lambda item: -item[1])
-        listed = ", ".join(f"{value} ({n} px)" for value, n in order[:_LISTED])
-        more = f" and {len(order) - _LISTED} more" if len(order) > _LISTED else ""
-        what = "colours" if self._reference.colors else "codes"
-        hint = (
-            "so many colours look like JPEG compression; export the labels as PNG or GeoTIFF"
-            if self._reference.colors and len(order) > _MANY_COLOURS
-            else "say with `map:` which class each is, or ignore"
-        )
-        raise LegendError(
-            f"{self._reference.label}: {what} without an entry in map or classes: "
-            f"{listed}{more}; {sum(self._unknown.values())} of {self._pixels} labelled pixels; "
-            f"{hint}"
-        )
+        self._meanings.check_known(self._unknown, self._pixels, "labelled pixels")
+
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on codes that may mean something else than they are taken for."""
+        return self._meanings.remarks(self.values, self._reference.legend())
 
 
 @contextlib.contextmanager

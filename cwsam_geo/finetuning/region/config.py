@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from cwsam_geo.core.class_values import ClassMap
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import Scaling
 from cwsam_geo.core.tiling import default_overlap
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.region.pairs import Pair
-from cwsam_geo.finetuning.targets.class_sets import ClassMap
 from cwsam_geo.finetuning.targets.losses import parse_loss
 from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.scene.bands import Nodata

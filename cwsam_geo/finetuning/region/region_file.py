@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cwsam_geo.core.legend import Legend, plain_color
+from cwsam_geo.core.class_values import IGNORE, ClassMap, value_name
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import SCALINGS
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.finetuning.region.config import (
@@ -36,12 +37,8 @@ from cwsam_geo.finetuning.region.fields import (
     text,
 )
 from cwsam_geo.finetuning.region.pairs import find_pairs
-from cwsam_geo.finetuning.targets.class_sets import ClassMap
 from cwsam_geo.io.vector_file import VectorLayer
 from cwsam_geo.scene.units import UNITS_OPTIONS
-
-IGNORE = "ignore"
-"""Word in ``map`` for labels that count as no label."""
 
 DEFAULT_INIT = "sam_vit_b"
 """Model from which training starts unless ``init`` names another: SAM's weights."""
@@ -273,7 +270,7 @@ def _label_name(key: Any, where: str) -> str:
         key = int(key)  # YAML reads 1.0 as a float
     if isinstance(key, bool) or not isinstance(key, (str, int)):
         raise UsageError(f"{where}: {key!r} is no code, name or colour; write a name in quotes")
-    return plain_color(str(key).strip())
+    return value_name(key)
 
 
 def _meaning(value: Any, legend: Legend, where: str) -> tuple[int, ...]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.core.class_values import ClassMap
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
-
-ClassMap = Mapping[str, tuple[int, ...]]
-"""Channels of the classes that each label may mean; none for ``ignore``.
-
-Keys are codes, names or colours (``#rrggbb`` in lower case) as text."""
 
 CELL = 32
 """Side in pixels of the square cells in which labels are counted."""

@@ -1,5 +1,7 @@
 """Labels on a scene's grid: strict maps, partial labels, counts by cell."""
 
+import json
+
 import geopandas
 import numpy as np
 import pytest
@@ -39,7 +41,9 @@ def scene(tmp_path, rng, truth):
     return write_scene(tmp_path / "scene.tif", rng, truth)
 
 
-def scan(scene, labels, target, class_map=None, shared=False, layer=None, legend=LEGEND):
+def scan(
+    scene, labels, target, class_map=None, shared=False, layer=None, legend=LEGEND, remarks=False
+):
     """The labels as rows of the class sets, the sets, and the counts."""
     entry = LabelledScene(
         Pair((str(scene),), str(labels), shared), layer or VectorLayer(), class_map
@@ -51,7 +55,7 @@ def scan(scene, labels, target, class_map=None, shared=False, layer=None, legend
     raster = LabelRaster(target)
     rows = raster.read(window)
     raster.close()
-    return rows, sets, scanned.cells
+    return (rows, sets, scanned.cells, *((scanned.remarks,) if remarks else ()))
 
 
 def rows_of(codes):
@@ -86,16 +90,43 @@ def test_a_code_without_an_entry_is_listed_with_its_pixels(tmp_path, scene, clas
     codes[:2], codes[-1] = 7, -3
     labels = write_raster(tmp_path / "labels.tif", codes)
     with pytest.raises(
-        LegendError, match=r"labels\.tif.*7 \(420 px\), -3 \(210 px\); 630 of 31500"
+        LegendError,
+        match=r"labels\.tif.*7 \(420\), -3 \(210\); 630 of 31500.*1 water.*`map:`",
     ):
         scan(scene, labels, tmp_path / "out.tif", class_map)
 
 
-def test_a_map_is_complete_or_refused(tmp_path, scene, truth):
-    """With a map, a code that happens to be a class's is not taken for it."""
+def test_codes_that_the_map_leaves_out_are_the_classes_own(tmp_path, scene, truth):
+    labels = write_raster(tmp_path / "labels.tif", np.where(truth == 1, 0, truth))
+    rows, _, _, remarks = scan(scene, labels, tmp_path / "out.tif", {"0": ()}, remarks=True)
+    assert (rows == rows_of(np.where(truth == 1, 0, truth))).all()
+    assert remarks == ()
+
+
+def test_codes_that_equal_a_class_by_chance_are_told(tmp_path, scene, truth):
+    """Where the map shows that the codes are not the classes' own, an own code may be missing."""
     labels = write_raster(tmp_path / "labels.tif", truth)
-    with pytest.raises(LegendError, match=r"4 \("):
-        scan(scene, labels, tmp_path / "out.tif", {"1": (1,), "2": (0,)})
+    class_map = {"1": (1,), "2": (0,)}
+    rows, _, _, remarks = scan(scene, labels, tmp_path / "out.tif", class_map, remarks=True)
+    assert (rows == np.select([truth == 1, truth == 2], [2, 1], 3)).all()
+    (remark,) = remarks
+    assert "labels.tif: codes without an entry in map: count as the class" in remark
+    assert "4 (built); if one means something else, add `4: CLASS` under `map:`" in remark
+    whole = {**class_map, "4": (2,)}
+    assert scan(scene, labels, tmp_path / "out.tif", whole, remarks=True)[3] == ()
+
+
+def test_a_legend_in_the_labels_that_names_other_classes_is_told(tmp_path, scene, truth):
+    labels = write_raster(tmp_path / "labels.tif", truth)
+    names = [
+        {"code": 1, "name": "Water", "color": "#0000ff"},
+        {"code": 2, "name": "snow", "color": "#ffffff"},
+    ]
+    with rasterio.open(labels, "r+") as file:
+        file.update_tags(LEGEND=json.dumps(names))
+    (remark,) = scan(scene, labels, tmp_path / "out.tif", remarks=True)[3]
+    assert "2 ('trees' in `classes:`, 'snow' in the labels)" in remark
+    assert "Water" not in remark
 
 
 def test_no_label_where_the_scene_has_no_data(tmp_path, rng, truth):
@@ -132,7 +163,7 @@ def test_labels_as_a_picture(tmp_path, rng, truth):
     assert (rows == rows_of(truth)).all()
     picture[:, 0] = 77
     labels = write_raster(tmp_path / "l.png", picture, None, None, driver="PNG")
-    with pytest.raises(LegendError, match=r"colours.*#4d4d4d \(210 px\)"):
+    with pytest.raises(LegendError, match=r"colours.*#4d4d4d \(210\)"):
         scan(scene, labels, tmp_path / "out.tif")
     rows, _, _ = scan(scene, labels, tmp_path / "out.tif", {"#4d4d4d": ()})
     assert (rows[1:] == rows_of(truth[1:])).all()
@@ -145,11 +176,11 @@ def test_labels_as_a_picture(tmp_path, rng, truth):
 @pytest.mark.parametrize(
     ("suffix", "item", "words"),
     [
-        ("png", "water", r"l\.png: is a picture.*not water"),
-        ("png", "1", r"l\.png: is a picture.*not 1"),
-        ("tif", "water", r"l\.tif: holds codes.*not water"),
-        ("tif", "#0000ff", r"l\.tif: holds codes.*not #0000ff"),
-        ("tif", "01", r"l\.tif: holds codes.*not 01"),
+        ("png", "water", r"map: water: no colour of .*l\.png, which is a picture"),
+        ("png", "1", r"map: 1: no colour of .*l\.png, which is a picture"),
+        ("tif", "water", r"map: water: no code of .*l\.tif, whose labels are whole numbers"),
+        ("tif", "#0000ff", r"map: #0000ff: no code of .*l\.tif"),
+        ("tif", "01", r"map: 01: no code of .*l\.tif"),
     ],
 )
 def test_a_map_of_what_the_labels_cannot_hold_is_refused(tmp_path, rng, truth, suffix, item, words):
@@ -171,9 +202,12 @@ def test_classes_that_share_a_colour_cannot_be_decoded(tmp_path, rng, truth):
     twins = Legend.from_list([{"code": i, "name": str(i), "color": "#0000ff"} for i in (1, 2)])
     scene = write_scene(tmp_path / "s.tif", rng, truth, transform=None, crs=None)
     picture = np.zeros((3, *SHAPE), np.uint8)
+    picture[2] = 255
     labels = write_raster(tmp_path / "l.png", picture, None, None, driver="PNG")
-    with pytest.raises(LegendError, match="share a colour"):
+    with pytest.raises(LegendError, match=r"1 and 2 share a colour.*`#0000ff: CLASS` under `map:`"):
         scan(scene, labels, tmp_path / "out.tif", legend=twins)
+    rows, _, _ = scan(scene, labels, tmp_path / "out.tif", {"#0000ff": (1,)}, legend=twins)
+    assert (rows == 2).all()
 
 
 def box(left, top, right, bottom):
@@ -194,6 +228,21 @@ def test_labels_as_polygons(tmp_path, scene, crs):
     rows, _, _ = scan(scene, path, tmp_path / "out.tif", class_map, layer=VectorLayer("landcover"))
     expected = np.zeros(SHAPE)
     expected[20:70, 10:90], expected[:, 100:] = 1, 4
+    assert (rows == expected).all()
+
+
+@pytest.mark.parametrize(
+    "class_map", [None, {"lake": (0,)}, {"Lake": (0,), "Lava": ()}, {"#0000ff": ()}]
+)
+def test_names_mean_the_same_in_any_case(tmp_path, scene, class_map):
+    path = tmp_path / "labels.gpkg"
+    first = "LAKE" if class_map and "#0000ff" not in class_map else "WATER"
+    geopandas.GeoDataFrame(
+        {"c": [first, "Built"]}, geometry=[box(10, 20, 90, 70), box(100, 0, 210, 150)], crs=UTM
+    ).to_file(path)
+    rows, _, _ = scan(scene, path, tmp_path / "out.tif", class_map)
+    expected = np.zeros(SHAPE)
+    expected[20:70, 10:90], expected[:, 100:] = 1, 3
     assert (rows == expected).all()
 
 
