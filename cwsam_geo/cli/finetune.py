@@ -96,6 +96,7 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **value
     from cwsam_geo.finetuning.finetune import finetune
     from cwsam_geo.finetuning.options import FinetuneOptions
     from cwsam_geo.finetuning.region.region_file import load_region, parse_region
+    from cwsam_geo.finetuning.region.wording import OPTIONS
 
     train = {key: values[key] for key in _TRAIN if values[key] is not None}
     # The value is "auto" or a number; region.yaml has a string or an integer here.
@@ -110,7 +111,7 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **value
             overrides["init"] = _absolute(values["init"])
         config = load_region(region, overrides)
     else:
-        config = parse_region(_region_of(values, train), Path.cwd(), "options")
+        config = parse_region(_region_of(values, train), Path.cwd(), OPTIONS)
     options = FinetuneOptions(
         overwrite=values["overwrite"], resume=values["resume"], tensorboard=values["tensorboard"]
     )

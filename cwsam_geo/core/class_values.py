@@ -74,7 +74,7 @@ COMMAND_LINE = Wording(
 )
 
 REGION_FILE = Wording(
-    map="map:",
+    map="`map:`",
     hint="give each a class, or ignore, under `map:`",
     entry="`{value}: CLASS` under `map:`",
     classes="`classes:`",

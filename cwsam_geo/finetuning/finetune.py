@@ -18,6 +18,7 @@ from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import InputOptions, RegionConfig
 from cwsam_geo.finetuning.region.region_file import load_region
+from cwsam_geo.finetuning.region.wording import errors_in_words_of, in_words_of
 from cwsam_geo.finetuning.report.files import OutputPaths, can_draw
 from cwsam_geo.finetuning.run import TrainingRun
 from cwsam_geo.finetuning.start import find_start
@@ -98,7 +99,11 @@ def finetune(
         emit({"event": "decision", "text": text})
     # A trained model keeps the preprocessing of its weights, unless the region sets its own.
     base = start.preprocess if config.inputs == InputOptions() else None
-    with region_data(config, base, lambda text: emit({"event": "warning", "text": text})) as data:
+
+    def warn(text: str) -> None:
+        emit({"event": "warning", "text": in_words_of(text, config.label)})
+
+    with errors_in_words_of(config.label), region_data(config, base, warn) as data:
         job = TrainingRun(config, start, data, processes, precision, paths, options)
         training, tensors = job.train(model, emit)
         training = replace(training, run={**training.run, "seconds": _since(began)})

@@ -118,7 +118,7 @@ def test_many_unknown_colours_look_like_compression():
 )
 def test_entries_of_another_kind_are_refused(kind, item):
     values = ClassValues(LEGEND, "truth", REGION_FILE, {item: (0,)})
-    with pytest.raises(UsageError, match=rf"map: {item}: no {kind} of truth, as it is;"):
+    with pytest.raises(UsageError, match=rf"`map:` {item}: no {kind} of truth, as it is;"):
         values.check_entries(kind, "as it is")
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import geopandas
 import numpy as np
 import pytest
 import rasterio
@@ -627,7 +628,15 @@ def _without_crs(content, place):
 
 
 def _unknown_code(content, place):
-    del content["scenes"][0]["map"][5]
+    del content["scenes"][0]["map"][0]
+
+
+def _two_columns(content, place):
+    shape = shapely.box(400_000, 5_400_000, 600_000, 5_500_000)
+    geopandas.GeoDataFrame({"a": [1], "b": [1]}, geometry=[shape], crs="EPSG:32633").to_file(
+        place / "l.gpkg"
+    )
+    content["scenes"][0]["labels"] = "l.gpkg"
 
 
 @pytest.mark.parametrize(
@@ -637,7 +646,8 @@ def _unknown_code(content, place):
         (_all_ignored, "no scene has a labelled pixel"),
         (_far_away, "do not overlap"),
         (_without_crs, "has no CRS"),
-        (_unknown_code, "5 ("),
+        (_unknown_code, "codes without a class: 0 ("),
+        (_two_columns, "which column holds the classes? name it (`column:`): a, b"),
     ],
 )
 def test_labels_that_do_not_serve_are_one_clear_line(place, capsys, change, words):

@@ -17,6 +17,10 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _LISTED = 4
 
 
+_Rest = list[tuple[list[str], str]]
+"""Files that belong to a scene, for each further pattern, and what is wrong unless it is one."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """One scene and its labels.
@@ -68,12 +72,19 @@ def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> l
         if plain and not _is_there(pattern):
             key = "labels" if pattern == labels else "scene"
             raise UsageError(f"{where}: {pattern}: no such file; check `{key}`")
-    matches = list(_matches(first))
+    matches = {
+        path: [_files(pattern, texts) for pattern in (*others, labels)]
+        for path, texts in _matches(first)
+    }
     if not matches:
         raise UsageError(f"{where}: no scene matches {first}")
+    scenes = _scenes(matches)
+    if not scenes:
+        raise UsageError(
+            f"{where}: {first} finds no scene, only files that are labels or further bands of one"
+        )
     pairs, incomplete = [], []
-    for path, texts in matches:
-        rest = [_files(pattern, texts) for pattern in (*others, labels)]
+    for path, rest in scenes.items():
         problems = [why for files, why in rest if len(files) != 1]
         if problems:
             incomplete.append(f"{path} ({'; '.join(problems)})")
@@ -83,11 +94,20 @@ def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> l
     if incomplete:
         listed = ", ".join(incomplete[:_LISTED]) + (", ..." if len(incomplete) > _LISTED else "")
         raise UsageError(
-            f"{where}: {len(incomplete)} of {len(matches)} scenes lack a file, or have several: "
+            f"{where}: {len(incomplete)} of {len(scenes)} scenes lack a file, or have several: "
             f"{listed}"
         )
     shared = len({pair.labels for pair in pairs}) < len(pairs)
     return [Pair(p.scene, p.labels, shared) for p in pairs]
+
+
+def _scenes(matches: Mapping[str, _Rest]) -> dict[str, _Rest]:
+    """The matches without the labels and further bands of others, which ``{name}.tif`` matches too.
+
+    Next to ``{name}.tif``, ``{name}_labels.tif`` matches the first pattern with another ``name``.
+    """
+    parts = {file for rest in matches.values() for files, _ in rest for file in files}
+    return {path: rest for path, rest in matches.items() if path not in parts}
 
 
 def _absolute(pattern: str, folder: Path) -> str:

@@ -110,7 +110,7 @@ def test_codes_that_equal_a_class_by_chance_are_told(tmp_path, scene, truth):
     rows, _, _, remarks = scan(scene, labels, tmp_path / "out.tif", class_map, remarks=True)
     assert (rows == np.select([truth == 1, truth == 2], [2, 1], 3)).all()
     (remark,) = remarks
-    assert "labels.tif: codes without an entry in map: count as the class" in remark
+    assert "labels.tif: codes without an entry in `map:` count as the class" in remark
     assert "4 (built); if one means something else, add `4: CLASS` under `map:`" in remark
     whole = {**class_map, "4": (2,)}
     assert scan(scene, labels, tmp_path / "out.tif", whole, remarks=True)[3] == ()
@@ -176,11 +176,11 @@ def test_labels_as_a_picture(tmp_path, rng, truth):
 @pytest.mark.parametrize(
     ("suffix", "item", "words"),
     [
-        ("png", "water", r"map: water: no colour of .*l\.png, which is a picture"),
-        ("png", "1", r"map: 1: no colour of .*l\.png, which is a picture"),
-        ("tif", "water", r"map: water: no code of .*l\.tif, whose labels are whole numbers"),
-        ("tif", "#0000ff", r"map: #0000ff: no code of .*l\.tif"),
-        ("tif", "01", r"map: 01: no code of .*l\.tif"),
+        ("png", "water", r"`map:` water: no colour of .*l\.png, which is a picture"),
+        ("png", "1", r"`map:` 1: no colour of .*l\.png, which is a picture"),
+        ("tif", "water", r"`map:` water: no code of .*l\.tif, whose labels are whole numbers"),
+        ("tif", "#0000ff", r"`map:` #0000ff: no code of .*l\.tif"),
+        ("tif", "01", r"`map:` 01: no code of .*l\.tif"),
     ],
 )
 def test_a_map_of_what_the_labels_cannot_hold_is_refused(tmp_path, rng, truth, suffix, item, words):

@@ -290,6 +290,30 @@ def test_labels_by_wildcard(tmp_path):
         find_pairs(["{name}.tif"], "{name}_*.gpkg", tmp_path, "r")
 
 
+@pytest.mark.parametrize("labels", ["{name}_labels.tif", "{name}_l*.tif", "{name}-labels/x.tif"])
+def test_labels_beside_the_scenes_are_no_scenes(tmp_path, labels):
+    beside = [labels.format(name=name).replace("*", "abels") for name in ("a", "b_c", "a_b")]
+    touch(tmp_path, "a.tif", "b_c.tif", "a_b.tif", *beside)
+    pairs = find_pairs(["{name}.tif"], labels, tmp_path, "r")
+    assert set(relative(pairs, tmp_path)) == set(
+        zip(("a.tif", "b_c.tif", "a_b.tif"), beside, strict=True)
+    )
+    touch(tmp_path, "d.tif")
+    with pytest.raises(UsageError, match=r"1 of 4 scenes lack a file.*d\.tif"):
+        find_pairs(["{name}.tif"], labels, tmp_path, "r")
+
+
+def test_further_bands_and_shared_labels_beside_the_scenes_are_no_scenes(tmp_path):
+    touch(tmp_path, "a.tif", "a_vh.tif", "b.tif", "b_vh.tif", "labels.tif")
+    pairs = find_pairs(["{name}.tif", "{name}_vh.tif"], "labels.tif", tmp_path, "r")
+    assert relative(pairs, tmp_path) == [
+        ("a.tif", "a_vh.tif", "labels.tif"),
+        ("b.tif", "b_vh.tif", "labels.tif"),
+    ]
+    with pytest.raises(UsageError, match=r"finds no scene, only files that are labels"):
+        find_pairs(["a.tif"], "a.tif", tmp_path, "r")
+
+
 def test_scenes_without_labels_are_named(tmp_path):
     touch(tmp_path, "a.tif", "b.tif", "a.gpkg")
     with pytest.raises(UsageError, match=r"1 of 2 scenes.*b\.tif"):
