@@ -10,6 +10,7 @@ from cwsam_geo.errors import CwsamGeoError, SceneError
 from cwsam_geo.info.model import header_of
 from cwsam_geo.info.options import InfoOptions
 from cwsam_geo.info.raster_facts import place_of
+from cwsam_geo.scene.bands import UNDECIDED
 from cwsam_geo.scene.reading import Reading, calibrated, plan_reading, units_of
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import RasterSource, open_source
@@ -40,7 +41,7 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
     """
     with open_source(list(paths), options.bidx, options.nodata) as whole:
         source, problem = _calibrated(whole, options.units)
-        stats = sample_statistics(source)
+        stats = sample_statistics(source.with_zero(UNDECIDED))
         description = {
             "kind": "scene",
             "path": source.label,
@@ -74,11 +75,13 @@ def _file(source: RasterSource) -> dict[str, Any]:
 
 
 def _values(source: RasterSource, stats: SceneStats) -> dict[str, Any]:
+    # Zeros that are declared as nodata are no data at all.
+    declared = all(value == 0 for value in source.nodata)
     return {
         "sampled": stats.pixels,
         "complete": stats.complete,
-        "valid": stats.valid,
-        "zeros": stats.zeros,
+        "valid": stats.valid * (1 - stats.zeros) if declared else stats.valid,
+        "zeros": 0.0 if declared else stats.zeros,
         # A scene without valid pixels has no band statistics; zip then yields nothing.
         "statistics": [
             {

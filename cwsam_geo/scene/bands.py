@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.grid import Window
+from cwsam_geo.core.preprocess import TINY_POWER
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.raster_file import display_name
 
@@ -135,40 +137,121 @@ def describe_bands(
     )
 
 
+@dataclass(frozen=True)
+class ZeroPower:
+    """How pixels are read whose power is 0 in every band.
+
+    A 0 in one band alone is data: noise removal makes calm water 0 in cross polarisation. A 0 in
+    every band is fill, as a rule. In decibels power 0 is -inf, and the same rule applies to it.
+
+    Attributes:
+        values: Stored values (before scale and offset) that stand for power 0: 0, -inf, or both as
+            long as the units are not decided. -inf is nodata in any band if it is not among them;
+            a nodata value of 0 counts only where every band holds it if 0 is among them.
+        nodata: True if pixels that hold such a value in every band are nodata.
+    """
+
+    values: tuple[float, ...] = (-math.inf,)
+    nodata: bool = True
+
+    @property
+    def zero_is_nodata(self) -> bool:
+        """True if pixels that are 0 (not -inf) in every band are nodata."""
+        return self.nodata and 0.0 in self.values
+
+
+AS_DECLARED = ZeroPower()
+"""How pixels are read if nothing is known of a scene: nodata values count in any band."""
+
+UNDECIDED = ZeroPower((0.0, -math.inf))
+"""How pixels are read as long as it is unknown whether they are in decibels."""
+
+
+NO_POWER_DB = 10 * math.log10(TINY_POWER)
+"""Value in dB that is read for -inf, the logarithm of power 0."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels of a window of N bands.
+
+    Attributes:
+        values: Shape (N, H, W), float32; arbitrary where a band has no data.
+        data: Where each band has data, shape (N, H, W), bool.
+        no_power: Where every band holds a value that stands for power 0, shape (H, W), bool.
+        infinite: Where -inf was read as ``NO_POWER_DB``, shape (N, H, W), bool; None if nowhere.
+    """
+
+    values: NDArray[np.float32]
+    data: NDArray[np.bool_]
+    no_power: NDArray[np.bool_]
+    infinite: NDArray[np.bool_] | None = None
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Where every band has data, shape (H, W), bool; a new array."""
+        valid: NDArray[np.bool_] = np.logical_and.reduce(self.data, axis=0)
+        return valid
+
+    @classmethod
+    def joined(cls, parts: Sequence[Pixels]) -> Pixels:
+        """All bands of several files."""
+        if len(parts) == 1:
+            return parts[0]  # no copy
+        infinite = None
+        if any(p.infinite is not None for p in parts):
+            infinite = np.concatenate(
+                [np.zeros(p.data.shape, bool) if p.infinite is None else p.infinite for p in parts]
+            )
+        return cls(
+            np.concatenate([p.values for p in parts]),
+            np.concatenate([p.data for p in parts]),
+            np.all([p.no_power for p in parts], axis=0),
+            infinite,
+        )
+
+
 def read_bands(
-    dataset: Any, bands: Sequence[Band], alpha: Sequence[int], window: Window, joint_zeros: bool
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Reads bands of a dataset, scaled, with the mask of valid pixels.
+    dataset: Any, bands: Sequence[Band], alpha: Sequence[int], window: Window, zero: ZeroPower
+) -> Pixels:
+    """Reads bands of a dataset, scaled; complex values become intensity.
 
     Args:
         dataset: An open rasterio dataset.
         bands: Bands to read, all stored as one type.
-        alpha: Numbers of the alpha bands; a pixel is invalid where any of them is 0.
+        alpha: Numbers of the alpha bands; a pixel has no data where any of them is 0.
         window: A window inside the raster.
-        joint_zeros: True if the caller itself marks pixels that are 0 in every band as invalid.
-            A nodata value of 0 is then ignored here, because a 0 in one band alone is data.
-
-    Returns:
-        Values, (N, H, W) float32, with complex values as intensity; valid, (H, W) bool, True
-        where every band has data.
+        zero: Values of power 0. Pixels without power count as data here; what they are depends on
+            the bands of other files, too.
     """
     rect = RioWindow(window.col, window.row, window.width, window.height)
     stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
-    valid = np.ones(stored.shape[1:], bool)  # (H, W)
-    for opacity in opacities:
-        valid &= opacity.real > 0
-    for band, plane in zip(bands, stored, strict=True):
-        if band.nodata is not None and not (joint_zeros and band.nodata == 0):
-            valid &= _differs(plane, band.nodata)
+    data = np.ones(stored.shape, bool)  # (N, H, W)
+    for band, plane, has_data in zip(bands, stored, data, strict=True):
+        if band.nodata is not None and not (band.nodata == 0 and 0.0 in zero.values):
+            has_data &= _differs(plane, band.nodata)
+    # Zeros are stored zeros, because an offset moves the values that are read.
+    no_power = np.zeros(stored.shape[1:], bool)  # (H, W)
+    if 0.0 in zero.values:
+        no_power |= (stored == 0).all(axis=0)
+    infinite: NDArray[np.bool_] | None = None
+    if -math.inf in zero.values and stored.dtype.kind == "f":
+        infinite = np.equal(stored, -np.inf)
+        no_power |= infinite.all(axis=0)
+        infinite = infinite if infinite.any() else None
     values = _measured(stored, bands)
     # Integers that are not scaled cannot be NaN, infinite or that large.
     if stored.dtype.kind not in "iub" or any((b.scale, b.offset) != (1.0, 0.0) for b in bands):
-        for plane in values:
-            valid &= np.abs(plane) < _LARGEST
+        if infinite is not None:
+            np.copyto(values, np.float32(NO_POWER_DB), where=infinite)
+        for plane, has_data in zip(values, data, strict=True):
+            has_data &= np.abs(plane) < _LARGEST
+    for opacity in opacities:
+        data &= opacity.real > 0
     masks = [b.index for b in bands if b.masked]
     if masks:
-        valid &= (dataset.read_masks(masks, window=rect) > 0).all(axis=0)
-    return values, valid
+        data &= (dataset.read_masks(masks, window=rect) > 0).all(axis=0)
+    return Pixels(values, data, no_power, infinite)
 
 
 def polarisations(text: str) -> list[str]:

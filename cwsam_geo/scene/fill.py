@@ -127,6 +127,34 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
     return warnings
 
 
+_PARTIAL = 1e-3
+"""Share of the pixels with data in some bands only from which on it is said: such pixels along the
+edge of a swath are fewer."""
+
+
+def partial_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
+    """Warns of pixels that become nodata because one band has no data.
+
+    Args:
+        source: The scene.
+        stats: Statistics of the values that ``source`` reads.
+    """
+    # Each band's share, with the name of the band.
+    shares = [
+        (share, name or f"band {number}")
+        for share, name, number in zip(stats.lacking, source.names, source.numbers, strict=False)
+        if share >= _PARTIAL
+    ]
+    if not shares:
+        return []
+    listed = ", ".join(f"{100 * share:.3g} % lack {name}" for share, name in shares)
+    return [
+        f"pixels with data in some bands only become nodata ({listed}): if those are dark water, "
+        "whose logarithm was taken of zero or negative power, set it to a low value first "
+        "(such as -50 dB)"
+    ]
+
+
 def _repeated(source: RasterSource, stats: SceneStats) -> tuple[Repeated, ...]:
     # Frequent values are normal in saturated 8-bit pictures and at the floor of calibrated values.
     # Intensities of complex data are not stored values, so --nodata cannot name them.

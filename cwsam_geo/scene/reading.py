@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
@@ -9,7 +10,8 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.scene.band_match import (
     match_bands,
 )
-from cwsam_geo.scene.fill import check_fill, fill_warnings
+from cwsam_geo.scene.bands import UNDECIDED, ZeroPower
+from cwsam_geo.scene.fill import check_fill, fill_warnings, partial_warnings
 from cwsam_geo.scene.plausibility import (
     lacks_table,
     scene_warnings,
@@ -62,7 +64,7 @@ class Reading:
     @property
     def zero_is_nodata(self) -> bool:
         """True if pixels that are 0 in every kept band are nodata."""
-        return self.source.zero_is_nodata
+        return self.source.zero.zero_is_nodata
 
 
 def plan_reading(
@@ -86,12 +88,18 @@ def plan_reading(
     # Bands: keep those that the model takes.
     match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
     bands = tuple(sorted({p for p in match.positions if p is not None}))
-    narrow = source.restricted(bands, zero_is_nodata=False)
+    narrow = source.with_bands(bands).with_zero(UNDECIDED)
     # Units. A model of 8-bit amplitude takes digital numbers as they are.
     if spec.scaling != "amplitude8":
         narrow = calibrated(narrow, units)
     stats = sample_statistics(narrow)
     decision = units_of(narrow, stats, units)
+    # Nodata.
+    narrow = narrow.with_zero(_zero_power(narrow, stats, decision.units))
+    zeros = narrow.zero.zero_is_nodata
+    if 0 in narrow.nodata and not zeros:
+        # The sample took pixels that are 0 in one band for data, and they are not.
+        stats = sample_statistics(narrow)
     check_fill(narrow, stats, decision.units)
     scene_bands = SceneBands(
         decision.units,
@@ -99,22 +107,13 @@ def plan_reading(
     )
     if spec.scaling == "amplitude8":
         scene_bands = replace(scene_bands, stretch=stretch_for(stats, decision.units))
-    # Nodata.
-    has_option = narrow.nodata_option is not None
-    zeros = zeros_are_nodata(
-        decision.units,
-        stats,
-        narrow.nodata,
-        # The border of a Sentinel-1 product is 0, whatever its files declare.
-        told=has_option if narrow.tables else narrow.declares_nodata,
-        asked=has_option,
-    )
     warnings = (
         *scene_warnings(narrow, spec, scene_bands, stats, decision, match),
         *fill_warnings(narrow, stats, decision.units, zeros),
+        *partial_warnings(narrow, stats),
     )
     return Reading(
-        source=narrow.restricted(range(len(bands)), zero_is_nodata=zeros),
+        source=narrow,
         scene_bands=scene_bands,
         bands=bands,
         units=decision,
@@ -122,10 +121,26 @@ def plan_reading(
         remarks=(
             *match.remarks,
             *_replaced(narrow),
-            *_remarks(scene_bands, stats, decision, zeros),
+            *_remarks(narrow, scene_bands, stats, decision),
         ),
         warnings=warnings,
     )
+
+
+def _zero_power(source: RasterSource, stats: SceneStats, units: Units) -> ZeroPower:
+    """How the scene's pixels of power 0 are read."""
+    option = source.nodata_option
+    if units == "db":
+        return ZeroPower((-math.inf,), nodata=option != "none")
+    zeros = zeros_are_nodata(
+        units,
+        stats,
+        source.nodata,
+        # The border of a Sentinel-1 product is 0, whatever its files declare.
+        told=option is not None if source.tables else source.declares_nodata,
+        asked=option is not None,
+    )
+    return ZeroPower((0.0,)) if zeros else ZeroPower((), nodata=False)
 
 
 def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
@@ -176,16 +191,19 @@ def _replaced(source: RasterSource) -> list[str]:
 
 
 def _remarks(
-    scene: SceneBands, stats: SceneStats, decision: UnitsDecision, zeros: bool
+    source: RasterSource, scene: SceneBands, stats: SceneStats, decision: UnitsDecision
 ) -> list[str]:
     remarks = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
     if scene.stretch and not stats.blank:
         remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
-    if zeros and stats.zeros:
-        remarks.append(
-            f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata "
-            "(--nodata none keeps them)"
-        )
+    # Where the file or the user declares 0 as nodata, nothing needs saying.
+    if source.zero.nodata and not all(v == 0 for v in source.nodata):
+        for share, value in ((stats.zeros, 0.0), (stats.infinite, -math.inf)):
+            if share and value in source.zero.values:
+                remarks.append(
+                    f"{100 * share:.3g} % of the pixels are {value:g} in every band: nodata "
+                    "(--nodata none keeps them)"
+                )
     return remarks
 
 

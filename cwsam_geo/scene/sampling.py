@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.windows import row_windows, spread_windows, units_along
-from cwsam_geo.io.raster_file import is_remote
-from cwsam_geo.scene.source import Source
+from cwsam_geo.scene.bands import NO_POWER_DB, Pixels
 from cwsam_geo.scene.statistics import BandStats, Repeated, SceneStats, repeated_values
 
 _VALUES = 2_000_000
@@ -33,7 +33,21 @@ _ENOUGH = 20_000
 """Pixels with data below which a larger sample is read."""
 
 
-def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
+class Sampled(Protocol):
+    """A scene that is sampled: pixels are told apart by what each band holds."""
+
+    @property
+    def grid(self) -> SceneGrid: ...  # noqa: D102
+
+    @property
+    def remote(self) -> bool: ...  # noqa: D102
+
+    def examine(self, window: Window) -> Pixels: ...  # noqa: D102
+
+    def fill(self, pixels: Pixels) -> NDArray[np.bool_]: ...  # noqa: D102
+
+
+def sample_statistics(source: Sampled, budget: int = _VALUES) -> SceneStats:
     """Statistics of the whole scene, from a sample of its pixels.
 
     Small scenes are read whole. In larger scenes windows at fixed positions are read:
@@ -42,7 +56,7 @@ def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
     scene.
 
     Args:
-        source: The scene. A pixel that is 0 in every band counts as zero, not as data.
+        source: The scene. A pixel of power 0 in every band counts as zero, not as data.
         budget: Number of values to keep per band.
 
     Raises:
@@ -50,7 +64,7 @@ def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
     """
     grid = source.grid
     unit = _unit(grid)
-    reads = _REMOTE_READS if is_remote(source.label) else _READS
+    reads = _REMOTE_READS if source.remote else _READS
     affordable = max(8, min(reads, _DECODED // (unit[0] * unit[1])))
     total = units_along(grid.height, unit[0]) * units_along(grid.width, unit[1])
     small = grid.height * grid.width <= budget
@@ -68,24 +82,38 @@ def sample_statistics(source: Source, budget: int = _VALUES) -> SceneStats:
 class _Sample:
     """Values of pixels with data, thinned evenly to at most twice a budget."""
 
-    def __init__(self, source: Source, budget: int) -> None:
+    def __init__(self, source: Sampled, budget: int) -> None:
         self._source, self._budget = source, budget
         self._kept: list[NDArray[np.float32]] = []
         self._size = 0
         self._step = 1
-        self.found = self.zeros = self.valid = self.pixels = 0
+        self.found = self.valid = self.pixels = 0
+        self.silent = self.infinite = self.inner = 0
+        # For each band, the pixels in which another band has data and this one has none.
+        self.lacking = np.zeros(source.grid.count, np.int64)
 
     def read(self, windows: Iterable[Window], enough: float) -> None:
         """Reads windows until ``enough`` pixels with data were read."""
         for window in windows:
-            values, valid = self._source.read(window)  # (N, h, w), (h, w)
-            data = valid & (values != 0).any(axis=0)
-            count = int(data.sum())
+            pixels = self._source.examine(window)
+            valid = pixels.valid  # (h, w)
+            echo = valid & ~pixels.no_power
+            count = int(echo.sum())
             self.pixels += valid.size
             self.valid += int(valid.sum())
+            silent = valid & pixels.no_power
+            self.silent += int(silent.sum())
+            self.inner += int((silent & ~self._source.fill(pixels)).sum())
+            if pixels.infinite is not None:
+                self.infinite += int((silent & pixels.infinite.all(axis=0)).sum())
+            self.lacking += (pixels.data.any(axis=0) & ~pixels.data).sum(axis=(1, 2))
             self.found += count
             if count:
-                self._keep(values[:, data])
+                values = pixels.values[:, echo]  # (N, count)
+                if pixels.infinite is not None:
+                    # The number that stands for -inf is no measurement.
+                    values[pixels.infinite[:, echo]] = np.nan
+                self._keep(values)
             if self.found >= enough:
                 break
 
@@ -103,29 +131,44 @@ class _Sample:
         grid = self._source.grid
         values = np.concatenate(self._kept, axis=1) if self._kept else None  # (N, pixels)
         data = self.found / self.valid if self.valid else 0.0
+        if values is not None and np.isnan(values).all(axis=1).any():
+            # A band that is -inf wherever another has an echo: it has that value only.
+            np.nan_to_num(values, copy=False, nan=NO_POWER_DB)
         return SceneStats(
             dtype=grid.dtype,
             pixels=self.pixels,
             complete=self.pixels == grid.height * grid.width,
             valid=self.valid / self.pixels,
-            zeros=1 - data if self.valid else 0.0,
+            zeros=(self.silent - self.infinite) / max(self.valid, 1),
+            infinite=self.infinite / max(self.valid, 1),
+            inner=self.inner / max(self.valid, 1),
+            lacking=tuple((self.lacking / self.pixels).tolist()),
             whole_numbers=_whole(grid.dtype, values),
-            bands=() if values is None else tuple(BandStats.of(band) for band in values),
+            bands=() if values is None else _band_stats(values),
             repeated=() if values is None else _repeated(values, data),
         )
 
 
+def _band_stats(values: NDArray[np.float32]) -> tuple[BandStats, ...]:
+    return tuple(BandStats.of(band[~np.isnan(band)]) for band in values)
+
+
 def _repeated(values: NDArray[np.float32], data: float) -> tuple[Repeated, ...]:
+    known = ~np.isnan(values).any(axis=0)
+    if not known.any():
+        return ()
     # Shares of the pixels with data become shares of the valid pixels.
+    data *= known.mean()
     return tuple(
-        replace(r, share=r.share * data, joint=r.joint * data) for r in repeated_values(values)
+        replace(r, share=r.share * data, joint=r.joint * data)
+        for r in repeated_values(values[:, known])
     )
 
 
 def _whole(dtype: str, values: NDArray[np.float32] | None) -> bool:
     if values is None:
         return np.dtype(dtype).kind in "iu"
-    return bool((values == np.rint(values)).all())
+    return bool(((values == np.rint(values)) | np.isnan(values)).all())
 
 
 def _unit(grid: SceneGrid) -> tuple[int, int]:

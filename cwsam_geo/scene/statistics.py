@@ -155,9 +155,13 @@ class SceneStats:
         valid: Fraction of the read pixels that have data in every band.
         zeros: Fraction of the valid pixels that are 0 in every band (often an undeclared border).
         whole_numbers: True if all values are whole numbers.
-        bands: Statistics of each band over the valid pixels, without those that are 0 in every
-            band; empty if no pixel is left.
+        bands: Statistics of each band over the valid pixels, without -inf and without pixels of
+            power 0 in every band; empty if no pixel is left.
         repeated: Values that are suspiciously frequent; shares are fractions of the valid pixels.
+        lacking: For each band, fraction of the read pixels in which it has no data although
+            another band has; empty if unknown.
+        infinite: Fraction of the valid pixels that are -inf in every band: power 0 in dB.
+        inner: Fraction of the valid pixels that are 0 or -inf in every band and still data.
     """
 
     dtype: str
@@ -168,6 +172,9 @@ class SceneStats:
     whole_numbers: bool
     bands: tuple[BandStats, ...]
     repeated: tuple[Repeated, ...] = ()
+    lacking: tuple[float, ...] = ()
+    infinite: float = 0.0
+    inner: float = 0.0
 
     @property
     def blank(self) -> bool:

@@ -455,6 +455,90 @@ def test_scaled_integers_are_decibels(tmp_path, scene):
     assert plan(path).scene_bands == SceneBands("db", (0, 1))
 
 
+@pytest.mark.parametrize("units", ["db", "power"])
+@pytest.mark.parametrize("fill", [None, "border"])
+def test_power_0_in_one_band_is_data_in_any_unit(tmp_path, scene, units, fill):
+    power = 10 ** (scene.astype(np.float64) / 10)
+    power[1, 5:9] = 0
+    if fill:
+        power[:, :3] = 0
+    with np.errstate(divide="ignore"):
+        stored = (10 * np.log10(power) if units == "db" else power).astype(np.float32)
+    path = write(tmp_path / "s.tif", stored, ["VV", "VH"])
+    with open_source(path) as whole:
+        reading = plan_reading(whole, spec())
+        values, valid = reading.source.read(whole.grid.window)
+    assert reading.units.units == units
+    assert valid[3:].all()
+    assert valid[:3].all() == (fill is None)
+    db = spec().scaled(values, reading.scene_bands)
+    assert (db[1, 5:9] == -100).all()
+    assert not reading.warnings
+    said = "10 % of the pixels are -inf" if units == "db" else "10 % of the pixels are 0"
+    assert any(said in r for r in reading.remarks) == (fill is not None)
+    with open_source(path, nodata="none") as whole:
+        assert plan_reading(whole, spec()).source.read(whole.grid.window)[1].all()
+
+
+def test_half_of_a_band_without_power_is_still_in_decibels(tmp_path, scene):
+    scene[1, :20] = -np.inf
+    reading = plan(write(tmp_path / "s.tif", scene, ["VV", "VH"]), spec(quantiles=TRAINED))
+    assert reading.units.units == "db"
+    assert reading.stats.bands[1].median == pytest.approx(-18, abs=1)
+    assert not reading.warnings
+
+
+def test_pixels_with_data_in_one_band_only_are_said_with_their_share(tmp_path, scene):
+    scene[1, 3:6] = np.nan
+    (warning,) = plan(write(tmp_path / "s.tif", scene, ["VV", "VH"])).warnings
+    assert "10 % lack VH" in warning
+    scene[0, 3:6] = np.nan
+    assert not plan(write(tmp_path / "s.tif", scene, ["VV", "VH"])).warnings
+    # A band that the model does not take does not count.
+    scene[0, 7:9] = np.nan
+    both = write(tmp_path / "s.tif", scene[::-1], ["VV", "VH"])
+    assert not plan(both, spec(("VV",))).warnings
+
+
+@pytest.mark.parametrize("option", [None, 0])
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_nodata_0_is_a_stored_0(tmp_path, scene, dtype, option):
+    stored = np.rint((10 ** (scene / 10) + 0.001) * 2000).clip(1, None)
+    stored[:, :3] = 0
+    stored[1, 5] = 0
+    declared = 0 if option is None else None
+    path = write(
+        tmp_path / "s.tif",
+        stored.astype(dtype),
+        ["VV", "VH"],
+        nodata=declared,
+        scales=(1 / 2000,) * 2,
+        offsets=(-0.001,) * 2,
+    )
+    with open_source(path, nodata=option) as whole:
+        reading = plan_reading(whole, spec(), "power")
+        _, valid = reading.source.read(whole.grid.window)
+    assert not valid[:3].any()
+    assert valid[3:].all()
+    # The sample knows them, too.
+    assert reading.stats.zeros == pytest.approx(0.1)
+    assert reading.stats.bands[0].minimum > 0
+    assert not reading.warnings
+
+
+def test_nodata_0_in_decibels_counts_in_any_band(tmp_path, scene):
+    stored = np.rint((scene + 50) * 100).astype(np.uint16)
+    stored[:, :3] = 0
+    stored[1, 5] = 0
+    scaling = {"scales": (0.01,) * 2, "offsets": (-50.0,) * 2}
+    path = write(tmp_path / "s.tif", stored, ["VV", "VH"], nodata=0, **scaling)
+    with open_source(path) as whole:
+        reading = plan_reading(whole, spec())
+        assert not reading.source.read(whole.grid.window)[1][5].any()
+    assert reading.stats.valid == pytest.approx(26 / 30)
+    assert "3.33 % lack VH" in reading.warnings[0]
+
+
 # Fill that no file declares
 
 

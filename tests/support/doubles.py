@@ -8,6 +8,7 @@ from rasterio.crs import CRS
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
+from cwsam_geo.scene.bands import Pixels
 
 UTM = CRS.from_epsg(32633)
 
@@ -41,10 +42,8 @@ PLAIN_BANDS = SceneBands(units="power", positions=(0,))
 class ArraySource:
     """A scene in memory; counts how often each row is read."""
 
-    names = (None,)
-    hints = ()
-    complex = False
     label = "array"
+    remote = False
 
     def __init__(self, values, valid=None, block_shape=(1, 256), transform=None):
         self.values = np.atleast_3d(np.asarray(values, np.float32).T).T
@@ -64,8 +63,13 @@ class ArraySource:
         self.rows_read[window.slices[0]] += 1
         return self.values[(slice(None), *window.slices)], self.valid[window.slices]
 
-    def close(self):
-        pass
+    def examine(self, window):
+        values, valid = self.read(window)
+        data = np.broadcast_to(valid, values.shape)
+        return Pixels(values, data, (values == 0).all(axis=0))
+
+    def fill(self, pixels):
+        return pixels.no_power
 
 
 class OwnValuePredictor:

@@ -188,7 +188,7 @@ def _scan(
                 selected=scene.bands,
                 nodata=scene.nodata,
                 kept=reading.bands,
-                zero_is_nodata=reading.zero_is_nodata,
+                zero=reading.source.zero,
                 bands=reading.scene_bands,
                 grid=reading.source.grid,
                 label=source.label,

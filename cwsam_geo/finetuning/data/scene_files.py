@@ -16,7 +16,7 @@ from cwsam_geo.core.preprocess import SceneBands
 from cwsam_geo.errors import SceneError
 from cwsam_geo.finetuning.data.labels import LabelRaster
 from cwsam_geo.finetuning.split.roles import SceneRoles
-from cwsam_geo.scene.bands import Nodata
+from cwsam_geo.scene.bands import Nodata, ZeroPower
 from cwsam_geo.scene.source import RasterSource, open_source
 
 # Scenes that a process keeps open at a time; each may be several files.
@@ -32,7 +32,7 @@ class SceneFile:
         selected: Selected bands, from 1, or None for all.
         nodata: The user's nodata value, or None for the one that the file declares.
         kept: Indices of the bands that the model takes, among the selected ones, from 0.
-        zero_is_nodata: Whether pixels that are 0 in every kept band are nodata.
+        zero: How pixels of power 0 are read.
         bands: Which kept band is which band of the model.
         grid: Shape and georeferencing.
         label: Name for messages.
@@ -44,7 +44,7 @@ class SceneFile:
     selected: tuple[int, ...] | None
     nodata: Nodata
     kept: tuple[int, ...]
-    zero_is_nodata: bool
+    zero: ZeroPower
     bands: SceneBands
     grid: SceneGrid
     label: str
@@ -58,7 +58,7 @@ class SceneFile:
         """
         with contextlib.ExitStack() as stack:
             whole = stack.enter_context(open_source(self.paths, self.selected, self.nodata))
-            source = whole.restricted(self.kept, self.zero_is_nodata)
+            source = whole.with_bands(self.kept).with_zero(self.zero)
             if self.calibrated:
                 source = source.calibrated()
                 if not source.tables:
