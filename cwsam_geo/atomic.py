@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cwsam_geo.errors import CwsamGeoError, OutputError, UsageError, is_out_of_memory
@@ -70,7 +70,7 @@ def _check_free(target: Path, overwrite: bool) -> None:
 def _sidecars(target: Path) -> list[Path]:
     """Existing sidecars of a file; for a symbolic link, also those of the file it points to."""
     candidates = [
-        path.with_name(f"{path.name}{ending}")
+        _with_ending(path, ending)
         for path in dict.fromkeys((target, real_file(target)))
         for ending in _SIDECARS.get(path.suffix.lower(), ())
     ]
@@ -87,6 +87,10 @@ def _remove_sidecars(target: Path) -> None:
                 f"{path}: is left over from the earlier {target.name} and cannot be removed "
                 f"({error.strerror}); remove it, or it will be read as a part of the new one"
             ) from None
+
+
+def _with_ending(path: Path, ending: str) -> Path:
+    return path.with_name(f"{path.name}{ending}")
 
 
 def real_file(path: str | os.PathLike[str]) -> Path:
@@ -120,7 +124,9 @@ def check_room(target: Path, size: int = LEAST_ROOM) -> None:
 
 
 @contextlib.contextmanager
-def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+def atomic_output(
+    path: str | os.PathLike[str], overwrite: bool = False, sidecars: Sequence[str] = ()
+) -> Iterator[Path]:
     """Yields a temporary path beside ``path`` and renames it into place when the block succeeds.
 
     If ``path`` is a symbolic link, the link stays and the file that it points to is written. The
@@ -129,6 +135,12 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
     The temporary name keeps the suffix, because GDAL chooses drivers by it. Other files that the
     block leaves under that name (a sidecar, a journal) are removed, also on failure and on
     Ctrl-C. Only a killed process leaves its hidden ``.*.tmp*`` file behind.
+
+    Args:
+        path: The output.
+        overwrite: Whether an existing file may be replaced.
+        sidecars: Endings of sidecar files that move into place with the file, if the block leaves
+            them beside the temporary file.
 
     Raises:
         UsageError: See ``check_output``.
@@ -147,10 +159,7 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
             raise OutputError(f"{target}: nothing was written")
         # Another program may have created the file during hours of work.
         _check_free(target, overwrite)
-        temporary.chmod(_mode(real))
-        os.replace(temporary, real)
-        if overwrite:
-            _remove_sidecars(target)
+        _move(temporary, target, overwrite, sidecars)
     except Exception as error:
         _blame_disk(target, error)
         raise
@@ -158,6 +167,39 @@ def atomic_output(path: str | os.PathLike[str], overwrite: bool = False) -> Iter
         for leftover in real.parent.glob(f"{glob.escape(prefix)}*"):
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _move(temporary: Path, target: Path, overwrite: bool, sidecars: Sequence[str]) -> None:
+    """Renames a complete file and its new sidecars into place; removes the old sidecars."""
+    real = real_file(target)
+    endings = [ending for ending in sidecars if _with_ending(temporary, ending).is_file()]
+    for part in (temporary, *(_with_ending(temporary, ending) for ending in endings)):
+        part.chmod(_mode(real))
+    if real.exists():
+        # The old file keeps its sidecars until it is replaced.
+        os.replace(temporary, real)
+        _remove_sidecars(target)
+        _move_sidecars(temporary, target, endings)
+        return
+    # A new file comes last: once it exists, it is whole.
+    if overwrite:
+        _remove_sidecars(target)
+    try:
+        _move_sidecars(temporary, target, endings)
+        os.replace(temporary, real)
+    except OSError:
+        _remove_sidecars(target)
+        raise
+
+
+def _move_sidecars(temporary: Path, target: Path, endings: Sequence[str]) -> None:
+    real = real_file(target)
+    for ending in endings:
+        os.replace(_with_ending(temporary, ending), _with_ending(real, ending))
+        if real != target:
+            # GDAL looks for sidecars beside the link, not beside the file that it points to.
+            with contextlib.suppress(OSError):
+                _with_ending(target, ending).symlink_to(_with_ending(real, ending).absolute())
 
 
 def _blame_disk(target: Path, error: Exception) -> None:

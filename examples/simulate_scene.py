@@ -134,7 +134,7 @@ def _truth_sink(
         return
     layout = RasterLayout(
         format="GTiff",
-        colormap=LEGEND.colormap,
+        legend=LEGEND,
         descriptions=("land cover",),
         tags={"LEGEND": LEGEND.to_json()},
     )

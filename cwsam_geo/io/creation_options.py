@@ -17,7 +17,7 @@ from rasterio._err import CPLE_BaseError  # has no public name
 from rasterio.errors import RasterioError
 
 from cwsam_geo.atomic import check_room
-from cwsam_geo.core.legend import NODATA
+from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.errors import UsageError
 
 GDAL_FAILURES = (RasterioError, CPLE_BaseError, OSError)
@@ -27,7 +27,7 @@ GDAL_FAILURES = (RasterioError, CPLE_BaseError, OSError)
 def check_creation_options(
     driver: str,
     options: Mapping[str, str],
-    colormap: Mapping[int, tuple[int, int, int, int]] | None = None,
+    legend: Legend | None = None,
 ) -> None:
     """Checks creation options by writing a 16 x 16 raster with them and reading it again.
 
@@ -37,7 +37,7 @@ def check_creation_options(
     Args:
         driver: ``GTiff`` or ``COG``.
         options: The user's creation options, such as ``{"COMPRESS": "LZW"}``.
-        colormap: Palette of the rasters that will be written, or None.
+        legend: Classes of the rasters that will be written, or None.
 
     Raises:
         UsageError: GDAL rejects an option or its value, or the small raster changed.
@@ -49,7 +49,7 @@ def check_creation_options(
         plain, trial = Path(folder, "plain.tif"), Path(folder, "trial.tif")
         check_room(trial)
         try:
-            _write_trial(plain, colormap)
+            _write_trial(plain, legend)
             rasterio.shutil.copy(plain, trial, driver=driver, **options)
             problem = _difference(plain, trial)
         except GDAL_FAILURES as error:
@@ -62,7 +62,7 @@ def check_creation_options(
         raise UsageError(f"--co {listed}: {reason}")
 
 
-def _write_trial(path: Path, colormap: Mapping[int, tuple[int, int, int, int]] | None) -> None:
+def _write_trial(path: Path, legend: Legend | None) -> None:
     profile: dict[str, Any] = {
         "height": 16, "width": 16, "count": 1, "dtype": "uint8", "nodata": NODATA,
         "crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 6e6),
@@ -73,8 +73,8 @@ def _write_trial(path: Path, colormap: Mapping[int, tuple[int, int, int, int]] |
         file.write(values)
         # Some options move tags and palettes to a sidecar file.
         file.update_tags(LEGEND="[]")
-        if colormap is not None:
-            file.write_colormap(1, dict(colormap))
+        if legend is not None:
+            file.write_colormap(1, legend.colormap)
 
 
 def _difference(plain: Path, trial: Path) -> str | None:

@@ -18,8 +18,9 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from cwsam_geo.atomic import atomic_output, check_output, check_room
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.core.legend import NODATA
+from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.errors import OutputError, UsageError
+from cwsam_geo.io.aux_xml import AUX_XML, write_class_names
 from cwsam_geo.io.creation_options import GDAL_FAILURES, check_creation_options
 
 RasterFormat = Literal["COG", "GTiff"]
@@ -46,7 +47,8 @@ class RasterLayout:
         format: ``COG`` or ``GTiff``.
         overviews: Resampling of overviews: ``MODE`` for classes, ``AVERAGE`` for percentages.
         options: GDAL creation options, which override the package's.
-        colormap: RGBA by code, the palette of band 1, or None.
+        legend: Classes of band 1, or None. They become its palette, and their names are written
+            to an ``.aux.xml`` beside the raster, where GDAL looks for them.
         descriptions: Band names.
         tags: Dataset tags.
     """
@@ -55,7 +57,7 @@ class RasterLayout:
     format: RasterFormat = "COG"
     overviews: str = "MODE"
     options: Mapping[str, str] = field(default_factory=dict)
-    colormap: Mapping[int, tuple[int, int, int, int]] | None = None
+    legend: Legend | None = None
     descriptions: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
 
@@ -166,8 +168,8 @@ def raster_sink(
         OutputError: The raster cannot be written.
     """
     target = check_raster_output(path, overwrite)
-    check_creation_options(layout.format, layout.options, layout.colormap)
-    with atomic_output(target, overwrite) as final:
+    check_creation_options(layout.format, layout.options, layout.legend)
+    with atomic_output(target, overwrite, (AUX_XML,)) as final:
         stream = final if layout.format == "GTiff" else final.with_suffix(".stream.tif")
         # The temporary file of a COG is compressed fast rather than well.
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
@@ -191,6 +193,9 @@ def raster_sink(
             with _cache(grid.width * layout.bands):
                 _to_cog(stream, final, target, layout)
         _check_whole(final, target, grid, layout.bands)
+        if layout.legend is not None:
+            with _writing(target):
+                write_class_names(final, layout.legend)
 
 
 def _profile(grid: SceneGrid, bands: int, options: Mapping[str, str]) -> dict[str, Any]:
@@ -220,8 +225,8 @@ def _describe(dataset: Any, grid: SceneGrid, layout: RasterLayout) -> None:
         dataset.gcps = (list(grid.gcps), grid.gcp_crs)
     if grid.rpcs is not None:
         dataset.rpcs = grid.rpcs
-    if layout.colormap is not None:
-        dataset.write_colormap(1, dict(layout.colormap))
+    if layout.legend is not None:
+        dataset.write_colormap(1, layout.legend.colormap)
     for i, text in enumerate(layout.descriptions, start=1):
         dataset.set_band_description(i, text)
     dataset.update_tags(**layout.tags)

@@ -208,7 +208,7 @@ def _open_sinks(
             format=outputs.format,
             overviews="MODE" if classes else "AVERAGE",
             options=outputs.creation_options,
-            colormap=legend.colormap if classes else None,
+            legend=legend if classes else None,
             descriptions=tuple(descriptions),
             tags=tags,
         )

@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import textwrap
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from disks import small_disk
 from doubles import UTM, legend
@@ -19,6 +21,7 @@ from rasterio.env import get_gdal_config
 from rio_cogeo.cogeo import cog_validate
 
 from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.io.raster_sink import BLOCK, BlockAssembler, RasterLayout, raster_sink
@@ -51,7 +54,7 @@ def test_pixels_and_georeferencing_come_back(tmp_path, name, height, width):
     values, names = random_classes(height, width), legend(5)
     layout = RasterLayout(
         format=name,
-        colormap=names.colormap,
+        legend=names,
         tags={"LEGEND": names.to_json()},
         descriptions=("class",),
     )
@@ -68,7 +71,7 @@ def test_pixels_and_georeferencing_come_back(tmp_path, name, height, width):
         assert {c: palette[c][:3] for c in range(5)} == {e.code: e.rgb for e in names.entries}
         assert json.loads(raster.tags()["LEGEND"]) == names.to_list()
         assert raster.colorinterp[0].name == "palette"
-    assert os.listdir(tmp_path) == ["map.tif"]
+    assert sorted(os.listdir(tmp_path)) == ["map.tif", "map.tif.aux.xml"]
 
 
 def test_a_cog_is_valid_and_its_overviews_are_modes(tmp_path):
@@ -76,7 +79,7 @@ def test_a_cog_is_valid_and_its_overviews_are_modes(tmp_path):
     values[0, 1::2, 1::2] = 4  # one in four: a mean or nearest overview could show it
     values[0, :, 1000:] = 255
     path = tmp_path / "map.tif"
-    write(path, values, grid(2100, 1500), RasterLayout(colormap=legend(5).colormap))
+    write(path, values, grid(2100, 1500), RasterLayout(legend=legend(5)))
     valid, errors, warnings = cog_validate(path)
     assert valid
     assert not errors
@@ -158,8 +161,8 @@ def test_creation_options_are_passed_on(tmp_path):
     ],
 )
 def test_options_that_would_spoil_the_raster_are_refused(tmp_path, name, options, said, palette):
-    colormap = legend(5).colormap if palette else None
-    layout = RasterLayout(format=name, options=options, colormap=colormap)
+    classes = legend(5) if palette else None
+    layout = RasterLayout(format=name, options=options, legend=classes)
     with pytest.raises(UsageError, match=said):
         write(tmp_path / "map.tif", random_classes(60, 60), grid(60, 60), layout)
     assert os.listdir(tmp_path) == []
@@ -177,7 +180,7 @@ def test_options_that_would_spoil_the_raster_are_refused(tmp_path, name, options
 )
 def test_options_that_keep_the_raster_are_taken(tmp_path, name, options):
     values = random_classes(60, 60)
-    layout = RasterLayout(format=name, options=options, colormap=legend(5).colormap)
+    layout = RasterLayout(format=name, options=options, legend=legend(5))
     write(tmp_path / "map.tif", values, grid(60, 60), layout)
     with rasterio.open(tmp_path / "map.tif") as raster:
         np.testing.assert_array_equal(raster.read(), values)
@@ -255,6 +258,89 @@ def test_a_link_keeps_leading_to_the_raster(tmp_path, name):
                 np.testing.assert_array_equal(raster.read(), values)
     assert link.is_symlink()
     assert os.listdir(tmp_path / "store") == ["2024.tif"]
+
+
+def named(path):
+    """Category names and attribute table of band 1 as GDAL reads them from its sidecar."""
+    band = ET.parse(f"{path}.aux.xml").getroot().find("PAMRasterBand")
+    assert band.get("band") == "1"
+    categories = [c.text or "" for c in band.find("CategoryNames")]
+    table = band.find("GDALRasterAttributeTable")
+    usages = [int(c.find("Usage").text) for c in table.findall("FieldDefn")]
+    rows = [[cell.text for cell in row] for row in table.findall("Row")]
+    return categories, usages, rows
+
+
+@pytest.mark.parametrize("name", ["COG", "GTiff"])
+def test_class_names_lie_where_gdal_looks_for_them(tmp_path, name):
+    classes = Legend.from_list(
+        [
+            {"code": 5, "name": "Röhricht & <Moor>\x07", "color": "#0102ff"},
+            {"code": 2, "name": "water", "color": "#00ff00"},
+        ]
+    )
+    path = tmp_path / "map.tif"
+    values = np.full((1, 20, 20), 5, np.uint8)
+    write(path, values, grid(20, 20), RasterLayout(format=name, legend=classes))
+    assert sorted(os.listdir(tmp_path)) == ["map.tif", "map.tif.aux.xml"]
+    categories, usages, rows = named(path)
+    assert categories == ["", "", "water", "", "", "Röhricht & <Moor> "]
+    assert usages == [5, 2, 6, 7, 8, 9]
+    assert rows == [
+        ["2", "water", "0", "255", "0", "255"],
+        ["5", "Röhricht & <Moor> ", "1", "2", "255", "255"],
+    ]
+    # GDAL takes the sidecar for a part of the raster, and copies it with the raster.
+    with rasterio.open(path) as raster:
+        assert [os.path.basename(f) for f in raster.files] == ["map.tif", "map.tif.aux.xml"]
+    rasterio.shutil.copy(path, tmp_path / "copy.tif", driver="GTiff")
+    assert named(tmp_path / "copy.tif")[0] == categories
+
+
+def test_names_are_replaced_with_the_raster_and_go_with_it(tmp_path):
+    path, values = tmp_path / "map.tif", np.full((1, 20, 20), 1, np.uint8)
+    write(path, values, grid(20, 20), RasterLayout(legend=legend(5)))
+    write(path, values, grid(20, 20), RasterLayout(legend=legend(2)), overwrite=True)
+    assert len(named(path)[0]) == 2
+    with pytest.raises(UsageError, match="exists already"):
+        write(path, values, grid(20, 20), RasterLayout(legend=legend(3)))
+    path.unlink()
+    with pytest.raises(UsageError, match=r"map\.tif\.aux\.xml: is left over"):
+        write(path, values, grid(20, 20), RasterLayout(legend=legend(3)))
+    write(path, values, grid(20, 20), RasterLayout(), overwrite=True)
+    assert os.listdir(tmp_path) == ["map.tif"]
+
+
+def test_names_are_found_by_a_link_too_and_stay_those_of_the_file(tmp_path):
+    (tmp_path / "store").mkdir()
+    real, link = tmp_path / "store" / "2024.tif", tmp_path / "map.tif"
+    link.symlink_to(real)
+    values = np.full((1, 20, 20), 1, np.uint8)
+    write(link, values, grid(20, 20), RasterLayout(legend=legend(5)))
+    assert named(link) == named(real)
+    write(real, values, grid(20, 20), RasterLayout(legend=legend(3)), overwrite=True)
+    assert named(link) == named(real)
+    write(link, values, grid(20, 20), RasterLayout(legend=legend(2)), overwrite=True)
+    assert named(link) == named(real)
+    assert len(named(real)[0]) == 2
+    assert sorted(os.listdir(tmp_path / "store")) == ["2024.tif", "2024.tif.aux.xml"]
+
+
+def test_a_failed_write_leaves_no_names(tmp_path):
+    def fail(overwrite):
+        with raster_sink(
+            tmp_path / "map.tif", grid(20, 20), RasterLayout(legend=legend(5)), overwrite
+        ):
+            raise OutputError("stopped")
+
+    with pytest.raises(OutputError):
+        fail(False)
+    assert os.listdir(tmp_path) == []
+    values = np.full((1, 20, 20), 1, np.uint8)
+    write(tmp_path / "map.tif", values, grid(20, 20), RasterLayout(legend=legend(2)))
+    with pytest.raises(OutputError):
+        fail(True)
+    assert len(named(tmp_path / "map.tif")[0]) == 2
 
 
 @pytest.mark.parametrize(
