@@ -50,6 +50,12 @@ from cwsam_geo.cli.reporting import Reporter
 @click.option(
     "--layer", metavar="NAME", help="Name of the output layer.  [default: the output's file name]"
 )
+@click.option(
+    "--band",
+    metavar="N|NAME",
+    help="Band of LANDCOVER that holds the class codes.  [default: the only one, or the one called "
+    "label, class, landcover, ...]",
+)
 @overwrite_option
 @json_option
 @quiet_option
@@ -58,7 +64,8 @@ def command(
 ) -> None:
     """Turn a class raster into polygons that fit together.
 
-    LANDCOVER is a raster of class codes, from predict or another tool. Neighbouring polygons share
+    LANDCOVER is a raster of class codes, from predict or another tool: whole numbers of any type.
+    Class names are read where predict, GDAL, QGIS and ArcGIS keep them. Neighbouring polygons share
     their vertices, without gaps or overlaps, also after --simplify and --smooth. The suffix of the
     output selects the format: GeoPackage (with colours for QGIS), FlatGeobuf, GeoParquet, or
     GeoJSON (always in WGS84).

@@ -30,7 +30,8 @@ def evaluate(
 
     Args:
         map_path: Class raster with codes 0 to 254; 255 and the declared nodata value are nodata.
-            The classes come from its ``LEGEND`` tag or, without that tag, from its palette.
+            The classes come from its ``LEGEND`` tag, from GDAL's or ESRI's attribute table, from
+            GDAL's category names, or from its palette.
         reference_path: Class raster, RGB picture in the classes' colours, or vector file of
             polygons or points.
         options: Matching of classes, area of interest and legend.

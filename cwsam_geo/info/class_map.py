@@ -12,6 +12,7 @@ import numpy as np
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import SceneError
 from cwsam_geo.info.raster_facts import place_of
+from cwsam_geo.io.class_names import Origin, class_names
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.legend_file import tagged_legend
 from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset
@@ -23,15 +24,15 @@ Content = Literal["classes", "confidence", "probabilities"]
 def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Describes a class map, or a confidence or probabilities raster written by ``predict``.
 
-    These rasters are recognised by their tags. A palette alone is not enough, because any picture
-    may have one.
+    These rasters are recognised by their tags, class maps of other programs also by their class
+    names. A palette alone is not enough, because any picture may have one.
 
     Returns:
         Plain values for JSON, with ``kind`` ``map``; None if the raster is none of these or cannot
         be opened.
 
     Raises:
-        LegendError: The raster's ``LEGEND`` tag is malformed.
+        LegendError: The raster's ``LEGEND`` tag is a legend with a mistake.
     """
     try:
         dataset = open_dataset(path)
@@ -41,9 +42,9 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     with contextlib.closing(dataset):
         tags = dataset.tags()
         from_predict = VERSION_TAG in tags
-        if not from_predict and not ("LEGEND" in tags and _could_be_classes(dataset)):
-            return None
         legend = tagged_legend(tags, display_name(path))
+        if not (from_predict or legend or _names_classes(dataset, display_name(path))):
+            return None
         content = _content(dataset, from_predict, legend)
         if content is None:
             return None
@@ -66,6 +67,10 @@ def _content(dataset: Any, from_predict: bool, legend: Legend | None) -> Content
     if from_predict and descriptions == ["confidence (%)"]:
         return "confidence"
     return "classes" if _could_be_classes(dataset) else None
+
+
+def _names_classes(dataset: Any, label: str) -> bool:
+    return _could_be_classes(dataset) and bool(class_names(dataset, 1, label).names)
 
 
 def _could_be_classes(dataset: Any) -> bool:
@@ -91,10 +96,10 @@ def _file(dataset: Any) -> dict[str, Any]:
 def _legend(
     path: str | os.PathLike[str], content: Content, legend: Legend | None
 ) -> dict[str, Any]:
-    """The classes, and whether they come from the tag or the palette."""
-    source = "tag" if legend else None
+    """The classes and where they come from; see ``Origin``."""
+    origin: Origin | None = "tag" if legend else None
     if legend is None and content == "classes":
         with contextlib.closing(ClassRaster(path)) as raster:
             legend = raster.legend()
-        source = "palette" if legend else None
-    return {"classes": legend.to_list() if legend else [], "legend": source}
+            origin = raster.names.origin if legend else None
+    return {"classes": legend.to_list() if legend else [], "legend": origin}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window as RioWindow
@@ -17,16 +16,10 @@ from rasterio.windows import Window as RioWindow
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import SceneError
+from cwsam_geo.io.class_band import ClassBand, Plane, Valid
+from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
-from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.io.raster_file import (
-    display_name,
-    environment,
-    gdal_message,
-    grid_of,
-    is_remote,
-    open_dataset,
-)
+from cwsam_geo.io.raster_file import environment, gdal_message
 
 Codes = NDArray[np.int32]
 
@@ -54,33 +47,36 @@ class ClassRaster:
     ``0xrrggbb``.
 
     Args:
-        path: A raster with one band of integer codes, or an 8-bit RGB picture.
+        path: A raster with one band of class codes, or an 8-bit RGB picture.
         onto: The grid to read on; None for the raster's own grid.
+        band: See ``ClassBand``.
 
     Attributes:
         grid: The grid on which windows are read.
         label: The raster's name in messages.
         colors: True if values are packed colours.
-        remarks: Always empty; part of the ``Reference`` protocol.
+        remarks: Remarks on the file for the user.
 
     Raises:
         SceneError: The raster cannot be opened, or is not a class raster.
         UsageError: The raster cannot be placed on ``onto``; see ``Geolocation.check_crs``.
     """
 
-    def __init__(self, path: str | os.PathLike[str], onto: Geolocation | None = None) -> None:
-        self.label = display_name(path)
-        self.remarks: tuple[str, ...] = ()
-        self._remote = is_remote(path)
-        self._file = open_dataset(path)
-        own = grid_of(self._file)
-        self._own = Geolocation(own, self.label)
-        self.grid: SceneGrid = own if onto is None else onto.grid
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        onto: Geolocation | None = None,
+        band: int | str | None = None,
+    ) -> None:
+        self._band = ClassBand(path, band)
+        self.label, self.colors = self._band.label, self._band.colors
+        self.remarks = self._band.remarks
+        self.grid: SceneGrid = self._band.grid if onto is None else onto.grid
         self._warped: Any = None
         self._onto: Geolocation | None = None
         try:
-            self._bands, self.colors = _meaning(self._file, self.label)
-            if onto is not None and not _alike(own, onto.grid):
+            self._own = Geolocation(self._band.grid, self.label)
+            if onto is not None and not _alike(self._band.grid, onto.grid):
                 onto.check_crs(self._own.crs, self.label)
                 self._check_placeable(onto)
                 if onto.bent:
@@ -104,14 +100,13 @@ class ClassRaster:
     def _warp(self, onto: Geolocation) -> Any:
         # The last band of the warped raster is an alpha band: the file's own, or an added one
         # that is 0 where the file has no data.
-        alpha = ColorInterp.alpha in self._file.colorinterp
-        options: dict[str, Any] = {"add_alpha": not alpha}
-        if alpha:
+        options: dict[str, Any] = {"add_alpha": not self._band.alpha}
+        if self._band.alpha:
             options["src_nodata"] = None
         if self._own.bent:
             options["SRC_METHOD"] = "GCP_TPS"
         return WarpedVRT(
-            self._file,
+            self._band.dataset,
             src_crs=self._own.crs or _PLANE,
             crs=onto.crs or _PLANE,
             transform=onto.grid.transform,
@@ -142,35 +137,36 @@ class ClassRaster:
             (cols.min() - 2, rows.min() - 2, cols.max() + 2, rows.max() + 2), self.grid
         )
 
-    def read(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:
+    @property
+    def names(self) -> ClassNames:
+        """Names and colours of the codes."""
+        return self._band.names
+
+    def read(self, window: Window) -> tuple[Codes, Valid]:
         """Values, (h, w) int32, and valid, (h, w) bool, of a window inside ``grid``.
 
         Raises:
             SceneError: The file is damaged, or its values are not integers of 32 bits.
         """
+        if self._onto is not None:
+            return self._read_bent(window, self._onto)
+        if self._warped is None:
+            return self._codes(*self._band.read(window))
+        rect = RioWindow(window.col, window.row, window.width, window.height)
         try:
-            with environment(self._remote):
-                if self._onto is not None:
-                    return self._read_bent(window, self._onto)
-                if self._warped is not None:
-                    alpha = self._warped.read(self._warped.count, window=_rect(window)) > 0
-                    return self._codes(self._warped.read(self._bands, window=_rect(window)), alpha)
-                return self._read_own(window)
+            with environment(self._band.remote):
+                valid = self._warped.read(self._warped.count, window=rect) > 0
+                stored = self._warped.read(self._band.numbers, window=rect)
         except (RasterioError, OSError) as error:
             raise SceneError(
                 f"{self.label}: cannot be read ({gdal_message(error)}); "
                 "the file is damaged or incomplete"
             ) from None
+        if self.colors:
+            return self._codes(stored, valid)
+        return self._codes(*self._band.whole(stored[0], valid))
 
-    def _read_own(self, window: Window) -> tuple[Codes, NDArray[np.bool_]]:
-        stored = self._file.read(self._bands, window=_rect(window))
-        if self.colors or ColorInterp.alpha in self._file.colorinterp:
-            valid = self._file.dataset_mask(window=_rect(window)) > 0
-        else:
-            valid = self._file.read_masks(self._bands[0], window=_rect(window)) > 0
-        return self._codes(stored, valid)
-
-    def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
+    def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, Valid]:
         cols, rows = _centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
         own = self._own.grid
         inside = (cols >= 0) & (rows >= 0) & (cols < own.width) & (rows < own.height)
@@ -183,12 +179,12 @@ class ClassRaster:
         part = Window(int(row.min()), int(col.min()), int(np.ptp(row)) + 1, int(np.ptp(col)) + 1)
         if part.height * part.width > _LARGEST_READ and window.height > 1:
             return self._read_halves(window, onto)
-        codes, good = self._read_own(part)
+        codes, good = self._codes(*self._band.read(part))
         values[inside] = codes[row - part.row, col - part.col]
         valid[inside] = good[row - part.row, col - part.col]
         return values, valid
 
-    def _read_halves(self, window: Window, onto: Geolocation) -> tuple[Codes, NDArray[np.bool_]]:
+    def _read_halves(self, window: Window, onto: Geolocation) -> tuple[Codes, Valid]:
         # A raster much finer than the grid has too many pixels in one window of the grid.
         half = window.height // 2
         top = Window(window.row, window.col, half, window.width)
@@ -196,87 +192,30 @@ class ClassRaster:
         parts = [self._read_bent(part, onto) for part in (top, rest)]
         return np.vstack([p[0] for p in parts]), np.vstack([p[1] for p in parts])
 
-    def _codes(
-        self, stored: NDArray[Any], valid: NDArray[np.bool_]
-    ) -> tuple[Codes, NDArray[np.bool_]]:
+    def _codes(self, plane: Plane, valid: Valid) -> tuple[Codes, Valid]:
         if self.colors:
-            r, g, b = stored.astype(np.int32)
+            r, g, b = plane.astype(np.int32)
             return (r << 16) | (g << 8) | b, valid
-        plane = stored[0]
-        if plane.dtype.kind == "f":
-            valid = valid & ~np.isnan(plane)
-            # Nodata values, such as -3.4e38, need not be class codes.
-            plane = np.where(valid, plane, 0)
-            if not (np.floor(plane) == plane).all():
-                raise SceneError(
-                    f"{self.label}: holds values that are not whole numbers; give a class raster"
-                )
-        elif plane.dtype.itemsize <= 2:
-            return plane.astype(np.int32), valid
-        plane = np.where(valid, plane, 0)
-        if plane.size and not -(2**31) <= plane.min() <= plane.max() < 2**31:
-            raise SceneError(f"{self.label}: holds values beyond 32 bits; give a class raster")
+        if plane.dtype == np.uint32 and plane.max(where=valid, initial=0) >= 2**31:
+            raise SceneError(f"{self.label}: holds values from 2147483648 on; give a class raster")
         return plane.astype(np.int32), valid
 
     def close(self) -> None:
         """Closes the file."""
         if self._warped is not None:
             self._warped.close()
-        self._file.close()
+        self._band.close()
 
-    def legend(self, codes: Mapping[int, int] | None = None) -> Legend | None:
-        """The raster's legend, from its ``LEGEND`` tag or else from its palette.
+    def legend(self, occurring: Collection[int] = ()) -> Legend | None:
+        """The raster's legend; None if nothing in the raster or beside it names a class.
 
         Args:
-            codes: Pixel counts by code, for the codes that occur in the raster. A palette has an
-                entry for every possible code. Black entries become classes only if their code is
-                in ``codes``; transparent ones never do.
-
-        Returns:
-            The legend, or None if the raster has neither tag nor palette.
+            occurring: Codes that occur in the raster; see ``ClassNames.legend``.
 
         Raises:
-            LegendError: The tag is malformed.
+            LegendError: The ``LEGEND`` tag is a legend with a mistake.
         """
-        from_tag = tagged_legend(self._file.tags(), self.label)
-        if from_tag is not None:
-            return from_tag
-        palette = self.palette()
-        used = {c for c, rgb in palette.items() if any(rgb)} | set(codes or ())
-        # 255 is nodata in this package's maps.
-        classes = sorted(c for c in used if c in palette and c != self._file.nodata and c < 255)
-        if not classes:
-            return None
-        return Legend.from_list(
-            [{"code": c, "name": str(c), "color": palette[c]} for c in classes], self.label
-        )
-
-    def palette(self) -> dict[int, tuple[int, int, int]]:
-        """RGB by code for the palette entries that are not transparent; empty without a palette."""
-        with contextlib.suppress(ValueError, RasterioError):
-            return {
-                code: (r, g, b) for code, (r, g, b, a) in self._file.colormap(1).items() if a > 0
-            }
-        return {}
-
-
-def _meaning(dataset: Any, label: str) -> tuple[list[int], bool]:
-    """Numbers of the bands with codes or colours, and True for colours."""
-    bands = [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
-    if len(bands) == 1:
-        if np.dtype(dataset.dtypes[bands[0] - 1]).kind not in "iuf":
-            raise SceneError(f"{label}: holds complex values; give a class raster")
-        return bands, False
-    rgb = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if len(bands) == 3 and {dataset.dtypes[i - 1] for i in bands} == {"uint8"}:
-        # The bands may be stored in another order than red, green, blue.
-        named = [c for c in dataset.colorinterp if c != ColorInterp.alpha]
-        order = [bands[named.index(c)] for c in rgb] if set(named) == set(rgb) else bands
-        return order, True
-    raise SceneError(
-        f"{label}: has {len(bands)} bands; give one band of class codes, "
-        "or an 8-bit RGB picture in the classes' colours"
-    )
+        return self.names.legend(occurring, self._band.dataset.nodata)
 
 
 def _alike(a: SceneGrid, b: SceneGrid) -> bool:
@@ -284,10 +223,6 @@ def _alike(a: SceneGrid, b: SceneGrid) -> bool:
         return [(p.row, p.col, p.x, p.y) for p in grid.gcps] if grid.transform.is_identity else []
 
     return same_grid(a, b) and points(a) == points(b)
-
-
-def _rect(window: Window) -> RioWindow:
-    return RioWindow(window.col, window.row, window.width, window.height)
 
 
 def _centres(

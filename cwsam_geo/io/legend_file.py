@@ -41,20 +41,22 @@ def read_legend(path: str | os.PathLike[str]) -> Legend:
 def tagged_legend(tags: Mapping[str, str], label: str) -> Legend | None:
     """The legend in the ``LEGEND`` tag of a raster; None without that tag.
 
+    Other programs use a tag of this name for texts of their own. Only a JSON list of objects with
+    a ``code`` is a legend of this package.
+
     Args:
         tags: The raster's dataset tags.
         label: The raster's name in messages.
 
     Raises:
-        LegendError: The tag is malformed.
+        LegendError: The tag is such a list, but with a mistake in it.
     """
-    text = tags.get("LEGEND")
-    if text is None:
-        return None
     try:
-        classes = json.loads(text)
+        classes = json.loads(tags.get("LEGEND", ""))
     except ValueError:
-        raise LegendError(
-            f"{label}: its LEGEND tag is not JSON; remove the tag or correct it"
-        ) from None
+        return None
+    if not isinstance(classes, list) or not classes:
+        return None
+    if not all(isinstance(item, dict) and "code" in item for item in classes):
+        return None
     return Legend.from_list(classes, f"{label}: tag LEGEND")

@@ -31,6 +31,8 @@ class VectorizeOptions:
         t_srs: CRS of the output, or None for the raster's.
         confidence: Raster on the same grid, whose mean over each polygon becomes a column.
         layer: Name of the layer, or None for the name of the output file.
+        band: Number (from 1) or name of the band that holds the class codes, or None where the
+            raster has only one, or one that is called ``label``, ``class``, ``landcover`` ...
     """
 
     min_area: float = 0.0
@@ -42,6 +44,7 @@ class VectorizeOptions:
     t_srs: str | None = None
     confidence: PathLike | None = None
     layer: str | None = None
+    band: int | str | None = None
 
     def __post_init__(self) -> None:
         for name, value in (("--min-area", self.min_area), ("--simplify", self.simplify)):

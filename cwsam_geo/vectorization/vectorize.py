@@ -56,8 +56,9 @@ def vectorize(
     its height.
 
     Args:
-        raster: Raster with one band of integers. Pixels with its nodata value belong to no
-            polygon. Names and colours come from its ``LEGEND`` tag or its palette.
+        raster: Raster with a band of class codes: whole numbers of any type. Pixels without data
+            belong to no polygon. Names and colours come from its ``LEGEND`` tag, from GDAL's or
+            ESRI's attribute table, from GDAL's category names, or from its palette.
         output: ``*.gpkg`` (with a QGIS style), ``*.fgb``, ``*.parquet`` or ``*.geojson``.
         options: Filters, simplification, CRS and columns of the output.
         overwrite: Replace an existing output; without it an existing output is an error.
@@ -72,7 +73,7 @@ def vectorize(
     kind = format_of(output)
     _check_paths(raster, output, options, overwrite)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(contextlib.closing(ClassSource(raster)))
+        source = stack.enter_context(contextlib.closing(ClassSource(raster, options.band)))
         job = VectorizeRun(source, options, kind, Path(output), on_event)
         if options.confidence is not None:
             job.confidence = stack.enter_context(
@@ -160,6 +161,8 @@ class VectorizeRun:
         self._passes = 2 if options.min_area else 1
         self._rows = 0
         self._announced = False
+        for remark in source.remarks:
+            self._warn(remark)
         self._warn_without_crs()
 
     def run(self, overwrite: bool) -> None:
@@ -170,7 +173,7 @@ class VectorizeRun:
                 "event": "start",
                 "width": self._source.width,
                 "height": self._source.height,
-                "classes": len(self._source.names.known) or None,
+                "classes": len(self._source.names.names) or None,
                 "crs": crs_name(placement.crs) if placement.crs else None,
             }
         )
@@ -316,7 +319,9 @@ class VectorizeRun:
         """Value, name and colour of the style's classes; complete once all features are written."""
         names = self._source.names
         present = {self._source.value(code) for code in self._totals.counts}
-        listed = present | (set(names.known) if names.named else set())
+        # The style of this package's maps lists all classes, so that the maps of one model look
+        # alike. Tables of other programs may list thousands.
+        listed = present | (set(names.names) if names.origin == "tag" else set())
         if self._wanted is not None:
             listed &= self._wanted
         return [(v, names.name(v), names.color(v)) for v in sorted(listed)]

@@ -212,10 +212,13 @@ def test_a_class_map_of_another_program(tmp_path, capfd):
     assert describe([str(named)])["model"] is None
     scene = write(tmp_path / "vv.tif", codes - np.float32(12), tags={"LEGEND": "sigma nought"})
     assert describe([str(scene)])["kind"] == "scene"
-    broken = write(tmp_path / "broken.tif", codes, tags={"LEGEND": "{"})
+    twice = legend(1).to_list() * 2
+    broken = write(tmp_path / "broken.tif", codes, tags={"LEGEND": json.dumps(twice)})
     code, _, err = run(capfd, broken)
     assert (code, err.count("\n")) == (1, 1)
-    assert "LEGEND tag is not JSON" in err
+    assert "tag LEGEND: legend: code 0" in err
+    foreign = write(tmp_path / "foreign.tif", codes, tags={"LEGEND": "{"})
+    assert describe([str(foreign)])["kind"] == "scene"
 
 
 def test_a_map_of_predict_that_lost_its_legend_has_that_of_its_palette(maps):

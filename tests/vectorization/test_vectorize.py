@@ -365,8 +365,9 @@ def test_own_rasters_without_declared_nodata(tmp_path):
 @pytest.mark.parametrize(
     ("array", "profile", "error", "words"),
     [
-        (scene().astype(np.float32), {}, SceneError, "float32 values, not classes"),
+        (scene() + np.float32(0.5), {}, SceneError, "not whole numbers"),
         (np.stack([scene()] * 3), {}, SceneError, "has 3 bands"),
+        (np.stack([scene()] * 4).astype(np.int16), {}, SceneError, "has 4 bands.*--band"),
         (scene(), {"suffix": "shp"}, UsageError, "unknown suffix '.shp'.*.gpkg, .fgb"),
         (scene(), {"options": VectorizeOptions(t_srs="EPSG:1")}, UsageError, "is no CRS"),
         (scene(), {"options": VectorizeOptions(t_srs="EPSG:5773")}, UsageError, "CRS of a map"),
@@ -390,14 +391,6 @@ def test_what_cannot_be_done_is_said(tmp_path, array, profile, error, words):
     with pytest.raises(error, match=words):
         made(tmp_path, array, **profile)
     assert not list(tmp_path.glob("out.*"))
-
-
-def test_malformed_legend(tmp_path):
-    raster = write_classes(tmp_path / "classes.tif", scene())
-    with rasterio.open(raster, "r+") as dataset:
-        dataset.update_tags(LEGEND="{")
-    with pytest.raises(LegendError, match="not JSON"):
-        vectorize(raster, tmp_path / "out.gpkg")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

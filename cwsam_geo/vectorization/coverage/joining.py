@@ -134,8 +134,3 @@ class ArcStore:
             remaining = [*remaining[:half], Arcs.concatenate(remaining[half:])]
         self._chunks = remaining
         return Arcs.concatenate(returned)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored vertices."""
-        return sum(chunk.points.nbytes for chunk in self._chunks)

@@ -70,12 +70,6 @@ class Strip:
         """Run at each position; -1 before the first wall."""
         return np.searchsorted(self.walls, positions, "right") - 1
 
-    def split(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Codes of the upper and of the lower half of the new rows."""
-        cells = self.flat.reshape(-1, self.stride)[1:, 1:-1]
-        half = self.rows // 2
-        return cells[:half], cells[half:]
-
 
 class CodeStrips(Protocol):
     """Rows of codes from top to bottom; 0 belongs to no class."""
