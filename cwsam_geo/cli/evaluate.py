@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from cwsam_geo.cli.options import class_pairs, json_option, overwrite_option, quiet_option
+from cwsam_geo.cli.options import (
+    class_pairs,
+    json_option,
+    overwrite_option,
+    quiet_option,
+    sizes,
+)
 
 
 @click.command("evaluate")
@@ -41,6 +47,19 @@ from cwsam_geo.cli.options import class_pairs, json_option, overwrite_option, qu
 )
 @click.option("--layer", metavar="NAME", help="Layer of a vector reference to read.")
 @click.option(
+    "--stratum",
+    metavar="NAME",
+    help="Column with each point's stratum, if the points were not drawn by the map's classes.",
+)
+@click.option(
+    "--stratum-size",
+    "stratum_sizes",
+    callback=sizes,
+    multiple=True,
+    metavar="NAME=SIZE,...",
+    help="Size of each stratum on the map: area or pixels, all in one unit; repeatable.",
+)
+@click.option(
     "--legend",
     metavar="FILE",
     help="YAML file with the classes of the map, instead of the legend in the map itself.",
@@ -56,10 +75,13 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
 
     MAP is a raster of class codes. REFERENCE is a class raster on any grid and in any CRS, an RGB
     picture in the colours of the map's classes, or polygons with class names or codes (gpkg,
-    geojson, shp, fgb, parquet).
+    geojson, shp or a zip archive of it, fgb, parquet). Where polygons overlap, the one that is
+    later in the file counts.
 
-    REFERENCE may also be a random sample of points. Accuracy and class areas are then estimated
-    with 95 % confidence intervals, after Olofsson et al. (2014).
+    REFERENCE may also be a random sample of points, in one of these formats or as a CSV table with
+    columns lon and lat, x and y, or wkt. Accuracy and class areas are then estimated with 95 %
+    confidence intervals, after Olofsson et al. (2014). The strata are the map's classes, unless
+    --stratum says otherwise.
 
     Values of REFERENCE that --map does not list are matched by their code, name or colour. The
     class under `ignore:` in the --legend file is left out, unless --ignore names other classes.
@@ -83,8 +105,9 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
         new_figure(1, 1)  # raises if matplotlib is not installed
     options = EvaluateOptions(
         mapping=ClassMapping(values["mapping"], values["merge"], values["ignore"]),
-        layer=VectorLayer(values["column"], values["layer"]),
+        layer=VectorLayer(values["column"], values["layer"], values["stratum"]),
         aoi=values["aoi"],
+        stratum_sizes=values["stratum_sizes"],
         legend=read_legend(values["legend"]) if values["legend"] else None,
     )
     with _Bar(shown=not (quiet or as_json)) as bar:

@@ -129,6 +129,17 @@ def class_pairs(
     return pairs
 
 
+def sizes(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
+    """Parses repeated ``NAME=SIZE,...`` options."""
+    numbers = {}
+    for name, text in class_pairs(ctx, param, values).items():
+        try:
+            numbers[name] = float(text)
+        except ValueError:
+            raise click.BadParameter(f"{name}={text}: {text!r} is not a number") from None
+    return numbers
+
+
 def nodata_value(
     ctx: click.Context, param: click.Parameter, value: str | None
 ) -> float | str | None:

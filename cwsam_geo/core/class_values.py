@@ -252,7 +252,7 @@ def absent_names(entries: Iterable[str], values: Iterable[str]) -> list[str]:
     return [e for e in entries if e.casefold() not in occurring and not is_code(e)]
 
 
-def counted(counts: Mapping[int, int] | Mapping[Value, int]) -> str:
+def counted(counts: Mapping[int, int] | Mapping[str, int] | Mapping[Value, int]) -> str:
     """Values with their counts, the most frequent first."""
     order = sorted(counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{value} ({count})" for value, count in order[:LISTED])

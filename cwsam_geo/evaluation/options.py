@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -49,14 +50,27 @@ class EvaluateOptions:
         mapping: How codes and classes of the reference correspond to the map's classes.
         layer: Column and layer of a vector reference.
         aoi: Vector file; pixels and points outside its polygons do not count.
+        stratum_sizes: Size of each stratum of ``layer.stratum``, for samples of points that were
+            not drawn by the map's classes: area or number of pixels, all in one unit.
         legend: Legend to use instead of the map's own. The class that it ignores does not count,
             unless ``mapping`` ignores other classes.
+
+    Raises:
+        UsageError: A stratum's size is not a number above 0, or ``layer`` names no stratum.
     """
 
     mapping: ClassMapping = field(default_factory=ClassMapping)
     layer: VectorLayer = field(default_factory=VectorLayer)
     aoi: str | os.PathLike[str] | None = None
+    stratum_sizes: Mapping[str, float] = field(default_factory=dict)
     legend: Legend | None = None
+
+    def __post_init__(self) -> None:
+        if self.stratum_sizes and self.layer.stratum is None:
+            raise UsageError("--stratum-size needs --stratum, the column with each point's stratum")
+        for name, size in self.stratum_sizes.items():
+            if not (size > 0 and math.isfinite(size)):
+                raise UsageError(f"--stratum-size {name}={size}: a size is a number above 0")
 
     def settled(self) -> EvaluateOptions:
         """The options with the class that the legend ignores added to ``mapping.ignore``."""

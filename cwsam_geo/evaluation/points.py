@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from cwsam_geo.core.class_values import Value
-from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.legend import NODATA
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.class_match import (
@@ -22,6 +22,12 @@ from cwsam_geo.evaluation.class_match import (
 from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.pixel_areas import PixelAreas
 from cwsam_geo.evaluation.result import Evaluation, SampleResult, Stratum
+from cwsam_geo.evaluation.strata import (
+    SampleStrata,
+    given_strata,
+    map_strata,
+    stratum_remarks,
+)
 from cwsam_geo.io.vector_file import Features
 
 
@@ -45,7 +51,9 @@ class _Census:
 
 
 def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
-    """Compares a map with a sample of points. The strata are the map's classes.
+    """Compares a map with a sample of points.
+
+    The strata are the map's classes, unless the options name a column with others.
 
     Points with an ignored class or value stay in the sample: they show that a part of their
     stratum belongs to none of the classes that count.
@@ -56,7 +64,8 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         features: The points, in pixel coordinates of the map.
 
     Raises:
-        UsageError: No point lies on a class of the map, or all points are ignored.
+        UsageError: No point lies on a class of the map, all points are ignored, or a point has
+            no stratum or a stratum no size.
         LegendError: The class of a point is unknown, or the map has codes that are missing from
             its legend.
     """
@@ -78,18 +87,26 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         points_by_label, legend, classes, mapping, features.label, "points"
     )
     k = len(classes.legend)
-    # Points by map code (the stratum), reference class and mapped class, (256, K + 1, K + 1).
-    # Class K is extra: it takes the points whose reference value is ignored.
-    points = np.zeros((256, k + 1, k + 1), np.int64)
-    for label, code in zip(labels, census.at_points[on_map].tolist(), strict=True):
+    codes = census.at_points[on_map]
+    options = comparison.options
+    by_column = options.layer.stratum is not None
+    if by_column:
+        total = sum(census.areas.values())
+        strata = given_strata(features, on_map, options.stratum_sizes, total)
+    else:
+        strata = map_strata(legend, census.areas, codes)
+    # Points by stratum, reference class and mapped class, (H, K + 1, K + 1). Class K is extra: it
+    # takes the points whose reference value is ignored.
+    points = np.zeros((len(strata.names), k + 1, k + 1), np.int64)
+    for label, code, stratum in zip(labels, codes.tolist(), strata.at_points.tolist(), strict=True):
         channel = channels[label]
-        points[code, k if channel is None else channel, classes.by_code[code]] += 1
+        points[stratum, k if channel is None else channel, classes.by_code[code]] += 1
     counts = points.sum(0)
     # Ignored reference classes do not count in the matrix; the estimators need them in points.
     counts[[k, *classes.ignored]] = 0
     if not counts.any():
         raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
-    sample, matrix = _estimated(legend, classes, points, census)
+    sample, matrix = _estimated(classes, points, strata, census)
     return Evaluation(
         map=comparison.map.label,
         reference=features.label,
@@ -105,6 +122,7 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         sample=sample,
         remarks=(
             *_remarks(features, sample),
+            *stratum_remarks(features, on_map, codes, by_column),
             *class_values(legend, mapping, features.label).remarks(points_by_label, None),
             *absent_remarks(points_by_label, legend, mapping, features.label),
         ),
@@ -140,18 +158,17 @@ def _census(comparison: Overlay, features: Features) -> _Census:
 
 
 def _estimated(
-    legend: Legend, classes: ComparedClasses, points: NDArray[np.int64], census: _Census
+    classes: ComparedClasses, points: NDArray[np.int64], strata: SampleStrata, census: _Census
 ) -> tuple[SampleResult, NDArray[np.float64]]:
     k = len(classes.legend)
+    per_stratum = points.sum((1, 2))  # (H,)
     # The estimators need at least one point in each stratum; strata without points are left out.
-    strata = [e for e in legend.entries if e.code in census.areas]
-    sampled = [e.code for e in strata if points[e.code].any()]
-    sizes = [census.areas[c] for c in sampled]
+    sampled = per_stratum > 0
     # Shapes below are (K + 1,) and (K + 1, K + 1); the extra class is cut off from the result.
-    estimates = stratified_estimates(points[sampled], sizes, (k, *classes.ignored))
+    estimates = stratified_estimates(points[sampled], strata.areas[sampled], (k, *classes.ignored))
     mapped = np.zeros(k)
-    for e in strata:
-        mapped[classes.by_code[e.code]] += census.areas[e.code]
+    for code, area in census.areas.items():
+        mapped[classes.by_code[code]] += area
     matrix = estimates.matrix[:k, :k]
     result = SampleResult(
         estimates=AreaEstimates(
@@ -164,8 +181,10 @@ def _estimated(
         mapped=mapped,
         unit=census.unit,
         strata=tuple(
-            Stratum(e.name, census.areas[e.code], int(points[e.code].sum())) for e in strata
+            Stratum(name, float(area), int(n))
+            for name, area, n in zip(strata.names, strata.areas, per_stratum, strict=True)
         ),
+        column=strata.column,
     )
     return result, matrix
 
@@ -176,17 +195,18 @@ def _first(estimates: Estimates, k: int) -> Estimates:
 
 def _remarks(features: Features, sample: SampleResult) -> tuple[str, ...]:
     remarks = list(features.remarks)
+    place = "on" if sample.column is None else "in the stratum"
     unsampled = [s.name for s in sample.strata if not s.points]
     if unsampled:
         remarks.append(
-            f"no point lies on {', '.join(unsampled)} ({sample.share_without_points:.2%} of the "
-            "map): the estimates do not cover that part; add points there"
+            f"no point lies {place} {', '.join(unsampled)} ({sample.share_without_points:.2%} of "
+            "the map): the estimates do not cover that part; add points there"
         )
     single = [s.name for s in sample.strata if s.points == 1]
     if single:
         remarks.append(
-            f"only one point lies on {', '.join(single)}: estimates that depend on it have no "
-            "confidence interval; use at least two points per class, better 50 or more"
+            f"only one point lies {place} {', '.join(single)}: estimates that depend on it have no "
+            "confidence interval; use at least two points per stratum, better 50 or more"
         )
     if sample.unit == "pixels":
         remarks.append("the map has no CRS: areas are in pixels")

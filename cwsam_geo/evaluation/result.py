@@ -33,8 +33,9 @@ DEFINITIONS = {
     "class in the map only, without_map in the reference only",
     "fwiou": "IoU weighted by the classes' frequency in the reference",
     "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
-    "strata are the classes of the map; they hold if the points were drawn at random, or on a "
-    "grid, within the strata or over the whole map; ci95 is half the interval's width; strata "
+    "strata are the classes of the map, unless settings name a stratum column; the mapped area is "
+    "then divided by the sizes given; the estimators hold if the points were drawn at random, or "
+    "on a grid, within the strata or over the whole map; ci95 is half the interval's width; strata "
     "without points (share_without_points) are part of mapped_area, but of no score or estimate",
 }
 """How each figure of the report is defined; printed at the end of the JSON report."""
@@ -42,12 +43,11 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class Stratum:
-    """One class of the map, as a stratum of a sample of points.
+    """A stratum of a sample of points: a class of the map, or one of ``SampleResult.column``.
 
     Attributes:
-        name: Name of the class.
-        area: Area of the class in the map, in ``SampleResult.unit``.
-        points: Number of sample points on pixels of the class.
+        area: Area of the stratum in the map, in ``SampleResult.unit``.
+        points: Number of sample points in the stratum.
     """
 
     name: str
@@ -64,13 +64,16 @@ class SampleResult:
         mapped: Area of each class in the map, shape (K,), in ``unit``. It includes strata without
             points.
         unit: ``m2``, or ``pixels`` where the map has no CRS.
-        strata: The classes of the map, before merging.
+        strata: The classes of the map, before merging, or the strata of ``column``.
+        column: Column of the points that gives their strata; None where these are the map's
+            classes.
     """
 
     estimates: AreaEstimates
     mapped: NDArray[np.float64]
     unit: str
     strata: tuple[Stratum, ...]
+    column: str | None = None
 
     @property
     def total(self) -> float:
@@ -139,6 +142,8 @@ class Evaluation:
                 "aoi": os.fspath(options.aoi) if options.aoi else None,
                 "column": options.layer.column,
                 "layer": options.layer.layer,
+                "stratum": options.layer.stratum,
+                "stratum_sizes": dict(options.stratum_sizes),
             },
             "coverage": dict(self.coverage),
             "overall": {

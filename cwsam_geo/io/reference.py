@@ -25,13 +25,15 @@ class Reference(Protocol):
         grid: The grid on which windows are read.
         label: The file's name in messages.
         colors: True if values are packed colours of a picture.
-        remarks: Remarks on the file for the user.
     """
 
     grid: SceneGrid
     label: str
     colors: bool
-    remarks: tuple[str, ...]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on the file for the user, complete after the last window was read."""
 
     @property
     def window(self) -> Window:
@@ -54,7 +56,8 @@ class PolygonReference:
     """Polygons, rasterised window by window.
 
     A pixel has the class of the polygon that contains its centre. Where polygons overlap, the
-    last one in the file counts, as in ``gdal_rasterize``.
+    last one in the file counts, as in ``gdal_rasterize``. ``remarks`` says so after windows with
+    pixels in polygons of different classes have been read.
 
     Args:
         features: Polygons in pixel coordinates of ``grid``.
@@ -63,9 +66,20 @@ class PolygonReference:
 
     def __init__(self, features: Features, grid: SceneGrid) -> None:
         self.grid, self.label, self.colors = grid, features.label, False
-        self.remarks = features.remarks
         self._features = features
+        self._disputed = 0
         self._tree = shapely.STRtree(features.shapes)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Remarks on the file, and on overlapping polygons in the windows read so far."""
+        if not self._disputed:
+            return self._features.remarks
+        overlap = (
+            f"{self.label}: {self._disputed} pixels lie in polygons of different classes; the one "
+            "that is later in the file counts"
+        )
+        return (*self._features.remarks, overlap)
 
     @property
     def window(self) -> Window:
@@ -87,6 +101,10 @@ class PolygonReference:
         indexes = np.sort(self._tree.query(box))
         shapes, values = self._features.shapes[indexes], self._features.values[indexes]
         burned = burn(shapes, values + 1, window)  # 0 means that there is no polygon
+        if len(np.unique(values)) > 1:
+            # In the reverse order the first polygon wins: a difference shows an overlap.
+            reverse = burn(shapes[::-1], values[::-1] + 1, window)
+            self._disputed += int((burned != reverse).sum())
         return burned - 1, burned > 0
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,20 @@ from rasterio.crs import CRS
 from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import UsageError
+from cwsam_geo.io import point_table, vector_archive
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.longitudes import box_and_turns
 
-_VECTORS = {".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".parquet"}
 _PARQUET = (".parquet", ".geoparquet")
+_BY_GDAL = (
+    *(".gpkg", ".geojson", ".geojsonl", ".json", ".shp", ".fgb", ".gml", ".kml", ".gdb"),
+    *(".sqlite", ".tab", ".mif"),
+)
+_VECTORS = (*_BY_GDAL, *_PARQUET, *point_table.SUFFIXES)
+"""Suffixes of vector files; archives may hold any of them."""
+
+_STRATA = ("stratum", "strata", "stratumid", "stratumname", "stratumcode", "strataid")
+"""Names of columns, without what is no letter, that look like the strata of a sample."""
 
 _MANY_VERTICES = 1000
 """Vertices from which on a shape is clipped to the window before it is rasterised.
@@ -34,15 +44,30 @@ Outlines of countries have millions of vertices; small shapes are not worth clip
 
 @dataclass(frozen=True)
 class VectorLayer:
-    """Which layer and column of a vector file to read.
+    """Which layer and columns of a vector file to read.
 
     Attributes:
         column: Column with class names or codes; None for the only column.
         layer: Name of the layer; None for the only layer.
+        stratum: Column with the stratum of each point of a sample; None if there is none.
     """
 
     column: str | None = None
     layer: str | None = None
+    stratum: str | None = None
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The strata of a sample of points.
+
+    Attributes:
+        column: Column that holds them.
+        names: Stratum of each feature, N of them; None where the column has no value.
+    """
+
+    column: str
+    names: tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -55,6 +80,9 @@ class Features:
         names: The distinct class codes or names.
         unlabelled: Number of features that were left out because they have no class.
         label: The file's name in messages.
+        notes: Remarks on how the file was read.
+        strata: The column of ``VectorLayer.stratum`` or, without one, a column whose name says
+            that it holds strata; None without either.
     """
 
     shapes: NDArray[Any]
@@ -62,13 +90,16 @@ class Features:
     names: tuple[Value, ...]
     unlabelled: int
     label: str
+    notes: tuple[str, ...] = ()
+    strata: Strata | None = None
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """Remarks on the file for the user."""
         if not self.unlabelled:
-            return ()
-        return (f"{self.label}: {self.unlabelled} features without a class were left out",)
+            return self.notes
+        left_out = f"{self.label}: {self.unlabelled} features without a class were left out"
+        return (*self.notes, left_out)
 
     @property
     def points(self) -> bool:
@@ -77,8 +108,8 @@ class Features:
 
 
 def is_vector(path: str | os.PathLike[str]) -> bool:
-    """Whether a file name has the suffix of a vector format."""
-    return Path(path).suffix.lower() in {*_VECTORS, *_PARQUET}
+    """Whether a file is a vector file by its suffix, or a zip archive that holds one."""
+    return Path(path).suffix.lower() in _VECTORS or bool(vector_archive.members(path, _VECTORS))
 
 
 def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer) -> Features:
@@ -89,9 +120,12 @@ def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: Vector
             holds other than polygons only or points only.
     """
     label = str(path)
-    frame = _read(path, onto, layer)
+    frame, notes = _read(path, onto, layer)
     columns = [c for c in frame.columns if c != frame.geometry.name]
-    column = _column(label, columns, layer.column)
+    if layer.stratum is not None and layer.stratum not in columns:
+        listed = ", ".join(columns) or "none"
+        raise UsageError(f"{label}: has no column {layer.stratum!r}; it has: {listed}")
+    column = _column(label, [c for c in columns if c != layer.stratum], layer.column)
     features = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     labelled = features[features[column].notna()]
     names, values = _factorised(labelled[column].tolist())
@@ -102,7 +136,24 @@ def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: Vector
         names=names,
         unlabelled=len(features) - len(labelled),
         label=label,
+        notes=notes,
+        strata=_strata(labelled, [c for c in columns if c != column], layer.stratum, origin),
     )
+
+
+def _strata(
+    frame: Any, columns: list[str], requested: str | None, origin: NDArray[np.int64]
+) -> Strata | None:
+    """The strata of features whose geometries come from the rows ``origin``."""
+    likely = [c for c in columns if "".join(filter(str.isalpha, c.casefold())) in _STRATA]
+    column = requested or next(iter(likely), None)
+    if column is None:
+        return None
+    missing = frame[column].isna()
+    names = [
+        None if gone else str(_value(v)) for v, gone in zip(frame[column], missing, strict=True)
+    ]
+    return Strata(column, tuple(names[row] for row in origin.tolist()))
 
 
 def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
@@ -111,7 +162,7 @@ def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
     Raises:
         UsageError: The file cannot be read or placed on the grid, or holds other than polygons.
     """
-    frame = _read(path, onto, None)
+    frame, _ = _read(path, onto, None)
     geometries = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
     shapes, _ = _plain(geometries.to_numpy(), str(path))
     if len(shapes) and (shapely.get_dimensions(shapes) != 2).any():
@@ -119,19 +170,33 @@ def read_area(path: str | os.PathLike[str], onto: Geolocation) -> NDArray[Any]:
     return onto.shapes_to_pixels(shapes, _crs(frame), str(path))
 
 
-def _read(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer | None) -> Any:
+def _read(
+    path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer | None
+) -> tuple[Any, tuple[str, ...]]:
+    """The features near a grid as a GeoDataFrame, and remarks on how they were read."""
     import geopandas
     import pyogrio
 
-    if not Path(path).exists():
+    file, suffix = str(path), Path(path).suffix.lower()
+    if not (Path(path).exists() or file.startswith("/vsi")):
         raise UsageError(f"{path}: no such file; check the path")
+    member = None
+    if suffix in vector_archive.SUFFIXES:
+        member = vector_archive.only_member(path, _VECTORS, layer.layer if layer else None)
+        file, suffix = member.gdal_path, member.suffix
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            if Path(path).suffix.lower() in _PARQUET:
-                return geopandas.read_parquet(path)
-            name = _layer(str(path), dict(pyogrio.list_layers(path).tolist()), layer)
-            return geopandas.read_file(path, layer=name, mask=_near(path, onto, name))
+            if suffix in point_table.SUFFIXES:
+                return _table(path, member, onto)
+            if suffix in _PARQUET:
+                content = BytesIO(member.read()) if member else path
+                return geopandas.read_parquet(content), ()
+            kinds = dict(pyogrio.list_layers(file).tolist())
+            # A shapefile of an archive was already chosen by its name.
+            choice = replace(layer, layer=None) if member and layer and len(kinds) == 1 else layer
+            name = _layer(str(path), kinds, choice)
+            return geopandas.read_file(file, layer=name, mask=_near(file, onto, name)), ()
         except UsageError:
             raise
         except Exception as error:
@@ -139,7 +204,24 @@ def _read(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer | 
             raise UsageError(f"{path}: cannot be read as a vector file: {why}") from None
 
 
-def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
+def _table(
+    path: str | os.PathLike[str], member: vector_archive.Member | None, onto: Geolocation
+) -> tuple[Any, tuple[str, ...]]:
+    import geopandas
+
+    data = member.read() if member else Path(path).read_bytes()
+    prj = None if member else point_table.prj_beside(str(path))
+    table = point_table.read_table(data, str(path), onto.crs, prj)
+    crs = None if table.crs is None else table.crs.to_wkt()
+    frame = geopandas.GeoDataFrame(
+        {name: np.array(values, object) for name, values in table.columns.items()},
+        geometry=table.shapes,
+        crs=crs,
+    )
+    return frame, table.remarks
+
+
+def _near(path: str, onto: Geolocation, layer: str) -> Any:
     """The grid's bounds in the file's CRS plus a margin of 2 %, or None to read the whole file.
 
     With this mask only the needed part of a country-wide file is read.
@@ -150,7 +232,7 @@ def _near(path: str | os.PathLike[str], onto: Geolocation, layer: str) -> Any:
     if info["crs"] is None or onto.crs is None:
         return None
     crs = CRS.from_user_input(info["crs"])
-    onto.check_crs(crs, str(path))
+    onto.check_crs(crs, path)
     west, south, east, north = onto.bounds_in(crs)
     if not np.isfinite([west, south, east, north]).all():
         return None

@@ -1,0 +1,97 @@
+"""Vector files in zip archives: zipped shapefiles and geodatabases, as portals hand them out."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cwsam_geo.errors import UsageError
+
+SUFFIXES = (".zip", ".shz", ".kmz")
+"""File name suffixes of archives that may hold vector files."""
+
+_RASTERS = (".tif", ".tiff", ".img", ".jp2", ".vrt", ".png", ".jpg", ".nc", ".h5")
+"""Suffixes of rasters: an archive that holds one is a raster with a footprint beside it."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A vector file in an archive.
+
+    Attributes:
+        archive: Path of the archive.
+        name: Path inside the archive; a geodatabase is a folder.
+    """
+
+    archive: Path
+    name: str
+
+    @property
+    def gdal_path(self) -> str:
+        """The path by which GDAL opens the file."""
+        return f"/vsizip/{{{self.archive.absolute()}}}/{self.name}"
+
+    @property
+    def suffix(self) -> str:
+        """Suffix of the file, in lower case."""
+        return PurePosixPath(self.name).suffix.lower()
+
+    def read(self) -> bytes:
+        """The file's content, not for folders."""
+        with zipfile.ZipFile(self.archive) as archive:
+            return archive.read(self.name)
+
+
+def members(path: str | os.PathLike[str], suffixes: Collection[str]) -> list[Member]:
+    """Vector files in an archive; none if the file is no zip archive, or holds rasters.
+
+    Args:
+        path: A file of any kind.
+        suffixes: Suffixes of vector files, in lower case.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES or not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as archive:
+        # macOS adds a hidden twin of every file under __MACOSX.
+        names = [
+            name
+            for name in archive.namelist()
+            if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+        ]
+    if any(name.lower().endswith(_RASTERS) for name in names):
+        return []
+    files: dict[str, None] = {}
+    for name in names:
+        parts = PurePosixPath(name).parts
+        ends = [i for i, part in enumerate(parts, 1) if part.lower().endswith(tuple(suffixes))]
+        if ends:
+            files["/".join(parts[: ends[0]])] = None
+    return [Member(Path(path), name) for name in files]
+
+
+def only_member(
+    path: str | os.PathLike[str], suffixes: Collection[str], layer: str | None
+) -> Member:
+    """The vector file of an archive that a layer's name selects, or else the only one.
+
+    Raises:
+        UsageError: The archive is damaged, holds no vector file, or several.
+    """
+    files = members(path, suffixes)
+    if len(files) > 1 and layer is not None:
+        # Every shapefile is a layer, named as the file.
+        files = [m for m in files if PurePosixPath(m.name).stem == layer] or files
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(PurePosixPath(m.name).stem for m in files)
+        raise UsageError(
+            f"{path}: holds {len(files)} vector files; choose one with --layer: {names}"
+        )
+    raise UsageError(
+        f"{path}: is not a zip archive with a shapefile or another vector file; unpack it and give "
+        "the file"
+    )
