@@ -18,6 +18,7 @@ from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import TINY_POWER
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.raster_file import display_name
+from cwsam_geo.scene.edge import EdgeArea
 
 Nodata = float | Literal["none"] | None
 """A nodata value; None for the one the file declares; ``"none"`` if only NaN is nodata."""
@@ -148,16 +149,26 @@ class ZeroPower:
         values: Stored values (before scale and offset) that stand for power 0: 0, -inf, or both as
             long as the units are not decided. -inf is nodata in any band if it is not among them;
             a nodata value of 0 counts only where every band holds it if 0 is among them.
-        nodata: True if pixels that hold such a value in every band are nodata.
+        nodata: True if pixels that hold such a value in every band are nodata, False if they are
+            data; or the area in which they are nodata, because it is connected with the scene's
+            edge: the border of the swath, not water inside it.
     """
 
     values: tuple[float, ...] = (-math.inf,)
-    nodata: bool = True
+    nodata: bool | EdgeArea = True
+
+    def fill(self, pixels: Pixels, window: Window) -> NDArray[np.bool_]:
+        """Pixels of a window of the scene that are nodata for their power of 0, shape (H, W)."""
+        if self.nodata is False or not pixels.no_power.any():
+            return np.zeros_like(pixels.no_power)
+        if self.nodata is True:
+            return pixels.no_power
+        return pixels.no_power & self.nodata.of(window)
 
     @property
     def zero_is_nodata(self) -> bool:
-        """True if pixels that are 0 (not -inf) in every band are nodata."""
-        return self.nodata and 0.0 in self.values
+        """True if pixels that are 0 (not -inf) in every band are nodata, at least at the edge."""
+        return self.nodata is not False and 0.0 in self.values
 
 
 AS_DECLARED = ZeroPower()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from cwsam_geo.core.preprocess import Units
 from cwsam_geo.errors import SceneError
+from cwsam_geo.scene.edge import EdgeArea
 from cwsam_geo.scene.source import RasterSource
 from cwsam_geo.scene.statistics import (
     Repeated,
@@ -125,6 +126,23 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
             "is fill, make it one value and pass that value with --nodata"
         )
     return warnings
+
+
+_INNER = 1e-3
+"""Share of the pixels from which on power 0 inside a scene is said: dead pixels are fewer."""
+
+
+def inner_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
+    """Warns of pixels of power 0 that are mapped as data because they lie inside the scene."""
+    if stats.inner < _INNER or not isinstance(source.zero.nodata, EdgeArea):
+        return []
+    value = source.zero.values[0]
+    declared = ", although the file declares 0 as nodata" if 0 in source.nodata else ""
+    return [
+        f"{100 * stats.inner:.3g} % of the pixels are {value:g} in every band inside the scene and "
+        f"are mapped as data{declared} (calm water after noise removal): if they are masked "
+        f"(shadow, land), pass --nodata {value:g}"
+    ]
 
 
 _PARTIAL = 1e-3

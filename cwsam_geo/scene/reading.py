@@ -11,7 +11,8 @@ from cwsam_geo.scene.band_match import (
     match_bands,
 )
 from cwsam_geo.scene.bands import UNDECIDED, ZeroPower
-from cwsam_geo.scene.fill import check_fill, fill_warnings, partial_warnings
+from cwsam_geo.scene.edge import EdgeArea
+from cwsam_geo.scene.fill import check_fill, fill_warnings, inner_warnings, partial_warnings
 from cwsam_geo.scene.plausibility import (
     lacks_table,
     scene_warnings,
@@ -95,10 +96,11 @@ def plan_reading(
     stats = sample_statistics(narrow)
     decision = units_of(narrow, stats, units)
     # Nodata.
-    narrow = narrow.with_zero(_zero_power(narrow, stats, decision.units))
+    narrow = _decided_zero(narrow, stats, decision.units)
     zeros = narrow.zero.zero_is_nodata
-    if 0 in narrow.nodata and not zeros:
-        # The sample took pixels that are 0 in one band for data, and they are not.
+    if isinstance(narrow.zero.nodata, EdgeArea) or (0 in narrow.nodata and not zeros):
+        # The first sample could not tell zeros at the edge from zeros inside, nor know that a 0 in
+        # one band alone is nodata.
         stats = sample_statistics(narrow)
     check_fill(narrow, stats, decision.units)
     scene_bands = SceneBands(
@@ -110,6 +112,7 @@ def plan_reading(
     warnings = (
         *scene_warnings(narrow, spec, scene_bands, stats, decision, match),
         *fill_warnings(narrow, stats, decision.units, zeros),
+        *inner_warnings(narrow, stats),
         *partial_warnings(narrow, stats),
     )
     return Reading(
@@ -127,20 +130,33 @@ def plan_reading(
     )
 
 
-def _zero_power(source: RasterSource, stats: SceneStats, units: Units) -> ZeroPower:
-    """How the scene's pixels of power 0 are read."""
+def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> RasterSource:
+    """The source with the rule for its pixels of power 0.
+
+    Pixels along the scene's edge are nodata. Those inside are data, even if the file declares 0 as
+    nodata: noise removal leaves no power on calm water. The user's nodata option decides for all.
+    """
     option = source.nodata_option
     if units == "db":
-        return ZeroPower((-math.inf,), nodata=option != "none")
-    zeros = zeros_are_nodata(
-        units,
-        stats,
-        source.nodata,
-        # The border of a Sentinel-1 product is 0, whatever its files declare.
-        told=option is not None if source.tables else source.declares_nodata,
-        asked=option is not None,
-    )
-    return ZeroPower((0.0,)) if zeros else ZeroPower((), nodata=False)
+        values: tuple[float, ...] = (-math.inf,)
+        share, everywhere, nowhere = stats.infinite, option == -math.inf, option == "none"
+    else:
+        values = (0.0,)
+        share, everywhere = stats.zeros, option == 0
+        nowhere = not zeros_are_nodata(
+            units,
+            stats,
+            source.nodata,
+            # The border of a Sentinel-1 product is 0, whatever its files declare.
+            told=option is not None if source.tables else source.declares_nodata,
+            asked=option is not None,
+        )
+        if nowhere:
+            # A nodata value of 0 then counts in any band.
+            values = ()
+    if nowhere or everywhere or stats.blank or (stats.complete and not share):
+        return source.with_zero(ZeroPower(values, nodata=not nowhere))
+    return source.with_zero_at_edge(values)
 
 
 def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
@@ -197,14 +213,20 @@ def _remarks(
     if scene.stretch and not stats.blank:
         remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
     # Where the file or the user declares 0 as nodata, nothing needs saying.
-    if source.zero.nodata and not all(v == 0 for v in source.nodata):
-        for share, value in ((stats.zeros, 0.0), (stats.infinite, -math.inf)):
-            if share and value in source.zero.values:
-                remarks.append(
-                    f"{100 * share:.3g} % of the pixels are {value:g} in every band: nodata "
-                    "(--nodata none keeps them)"
-                )
+    if source.zero.nodata is not False and not all(v == 0 for v in source.nodata):
+        share = _no_power(source, stats) - stats.inner
+        where = " along the scene's edge" if isinstance(source.zero.nodata, EdgeArea) else ""
+        if share > 0:
+            remarks.append(
+                f"{100 * share:.3g} % of the pixels are {source.zero.values[0]:g} in every "
+                f"band{where}: nodata (--nodata none keeps them)"
+            )
     return remarks
+
+
+def _no_power(source: RasterSource, stats: SceneStats) -> float:
+    """Share of the pixels that hold the value of power 0 in every band."""
+    return stats.zeros if 0.0 in source.zero.values else stats.infinite
 
 
 def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.windows import row_windows, spread_windows, units_along
-from cwsam_geo.scene.bands import NO_POWER_DB, Pixels
+from cwsam_geo.scene.bands import NO_POWER_DB, Pixels, ZeroPower
 from cwsam_geo.scene.statistics import BandStats, Repeated, SceneStats, repeated_values
 
 _VALUES = 2_000_000
@@ -42,9 +42,10 @@ class Sampled(Protocol):
     @property
     def remote(self) -> bool: ...  # noqa: D102
 
-    def examine(self, window: Window) -> Pixels: ...  # noqa: D102
+    @property
+    def zero(self) -> ZeroPower: ...  # noqa: D102
 
-    def fill(self, pixels: Pixels) -> NDArray[np.bool_]: ...  # noqa: D102
+    def examine(self, window: Window) -> Pixels: ...  # noqa: D102
 
 
 def sample_statistics(source: Sampled, budget: int = _VALUES) -> SceneStats:
@@ -103,7 +104,7 @@ class _Sample:
             self.valid += int(valid.sum())
             silent = valid & pixels.no_power
             self.silent += int(silent.sum())
-            self.inner += int((silent & ~self._source.fill(pixels)).sum())
+            self.inner += int((silent & ~self._source.zero.fill(pixels, window)).sum())
             if pixels.infinite is not None:
                 self.infinite += int((silent & pixels.infinite.all(axis=0)).sum())
             self.lacking += (pixels.data.any(axis=0) & ~pixels.data).sum(axis=(1, 2))

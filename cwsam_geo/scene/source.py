@@ -33,6 +33,7 @@ from cwsam_geo.scene.bands import (
     hints,
     read_bands,
 )
+from cwsam_geo.scene.edge import edge_area
 from cwsam_geo.scene.files import Part, check_grids, selected_parts, stored_type, unreadable
 from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
 from cwsam_geo.scene.sentinel1.product import (
@@ -230,7 +231,7 @@ class RasterSource:
             SceneError: The file is damaged, or the network failed.
         """
         pixels = self.examine(window)
-        return pixels.values, pixels.valid & ~self.fill(pixels)
+        return pixels.values, pixels.valid & ~self.zero.fill(pixels, window)
 
     def examine(self, window: Window) -> Pixels:
         """Reads a window like ``read``, and says what each band holds.
@@ -245,9 +246,24 @@ class RasterSource:
             self._calibrate(pixels.values, window)
         return pixels
 
-    def fill(self, pixels: Pixels) -> NDArray[np.bool_]:
-        """Pixels of a window that are nodata because their power is 0, shape (H, W)."""
-        return pixels.no_power if self.zero.nodata else np.zeros_like(pixels.no_power)
+    def with_zero_at_edge(self, values: tuple[float, ...]) -> RasterSource:
+        """The same scene, whose pixels of power 0 are nodata if they are connected with its edge.
+
+        Pixels that are nodata for another reason connect, too. This reads the cells of the scene
+        that the area reaches: all of it if it is stored in strips.
+
+        Args:
+            values: Stored values of power 0, as in ``ZeroPower``.
+
+        Raises:
+            SceneError: The scene cannot be read.
+        """
+        stored = replace(self, zero=ZeroPower(values), tables=())
+
+        def without_echo(window: Window) -> NDArray[np.bool_]:
+            return ~stored.read(window)[1]
+
+        return self.with_zero(ZeroPower(values, edge_area(self.grid, without_echo)))
 
     def _calibrate(self, values: NDArray[np.float32], window: Window) -> None:
         """Converts digital numbers (N, H, W) to sigma nought in place; without an echo 0 stays."""

@@ -8,7 +8,7 @@ from rasterio.crs import CRS
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
-from cwsam_geo.scene.bands import Pixels
+from cwsam_geo.scene.bands import Pixels, ZeroPower
 
 UTM = CRS.from_epsg(32633)
 
@@ -44,6 +44,7 @@ class ArraySource:
 
     label = "array"
     remote = False
+    zero = ZeroPower((0.0,))
 
     def __init__(self, values, valid=None, block_shape=(1, 256), transform=None):
         self.values = np.atleast_3d(np.asarray(values, np.float32).T).T
@@ -67,9 +68,6 @@ class ArraySource:
         values, valid = self.read(window)
         data = np.broadcast_to(valid, values.shape)
         return Pixels(values, data, (values == 0).all(axis=0))
-
-    def fill(self, pixels):
-        return pixels.no_power
 
 
 class OwnValuePredictor:
