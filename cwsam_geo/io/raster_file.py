@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import SceneError
+from cwsam_geo.io.geo_keys import named_epsg
+from cwsam_geo.io.proj_data import proj_data_advice, use_fitting_proj_data
 
 Location = str | os.PathLike[str]
 """A path, a URL, or a GDAL dataset name (``/vsicurl/...``, ``NETCDF:...``)."""
@@ -79,6 +82,7 @@ def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
         remote: Whether the scene is read over a network.
         decoders: Threads that decode blocks of a dataset opened in this environment.
     """
+    use_fitting_proj_data()
     options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_NUM_THREADS": str(decoders)}
     options.update(_REMOTE if remote else {})
     return rasterio.Env(**{k: v for k, v in options.items() if k not in os.environ})
@@ -109,6 +113,13 @@ def open_dataset(location: Location) -> Any:
         subdatasets = list(dataset.subdatasets)
         dataset.close()
         raise SceneError(f"{name}: holds no raster bands; {_choice(subdatasets)}")
+    lost = _lost_code(dataset, text)
+    if lost is not None:
+        dataset.close()
+        raise SceneError(
+            f"{name}: has the CRS EPSG:{lost}, which PROJ's database does not know; "
+            f"{proj_data_advice()}, or assign a CRS that it knows (rio edit-info --crs)"
+        )
     return dataset
 
 
@@ -132,6 +143,21 @@ def _open(text: str, decoders: int) -> Any:
 def _large_blocks(dataset: Any) -> bool:
     rows, cols = dataset.block_shapes[0]
     return bool(rows * cols >= _LARGE_BLOCK)
+
+
+def _lost_code(dataset: Any, text: str) -> int | None:
+    """The EPSG code that a local GeoTIFF names but PROJ does not know; None in any other case.
+
+    GDAL gives such a file a local CRS, or one with an unnamed datum.
+    """
+    code = named_epsg(text.removeprefix("file://")) if dataset.driver == "GTiff" else None
+    if code is not None:
+        with environment(remote=False):
+            try:
+                CRS.from_epsg(code)
+            except CRSError:
+                return code
+    return None
 
 
 def _check_local(text: str) -> None:

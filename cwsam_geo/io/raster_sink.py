@@ -22,6 +22,7 @@ from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.io.aux_xml import AUX_XML, write_class_names
 from cwsam_geo.io.creation_options import GDAL_FAILURES, check_creation_options
+from cwsam_geo.io.proj_data import proj_data_advice
 
 RasterFormat = Literal["COG", "GTiff"]
 """A Cloud Optimized GeoTIFF with overviews, or a plain tiled GeoTIFF without."""
@@ -278,8 +279,15 @@ def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None
     with _writing(target), rasterio.open(final) as written:
         if (written.count, written.height, written.width) != (bands, grid.height, grid.width):
             raise OutputError(f"{target}: the written file is incomplete")
+        if written.crs and _on_earth(grid.crs) and not _on_earth(written.crs):
+            raise OutputError(f"{target}: its CRS was lost on writing; {proj_data_advice()}")
         corner = rasterio.windows.Window(grid.width - 1, grid.height - 1, 1, 1)
         written.read(window=corner)
+
+
+def _on_earth(crs: Any) -> bool:
+    """Whether a CRS is tied to a place on Earth, unlike the one left if PROJ lacks its code."""
+    return bool(crs and (crs.is_projected or crs.is_geographic))
 
 
 @contextlib.contextmanager
