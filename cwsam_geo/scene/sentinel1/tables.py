@@ -50,7 +50,7 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     try:
         root = read_xml(files.calibration)
         vectors = _members(root, "calibrationVectorList", "calibrationVector")
-        amplitude = _vectors(vectors, "sigmaNought", shape, _LEAST_AMPLITUDE)
+        amplitude = _vectors(vectors, "sigmaNought", shape)
         _check_covers(amplitude.lines, height, "lines")
     except SceneError as error:
         advice = "pass --units amplitude to read its digital numbers as they are"
@@ -118,10 +118,7 @@ def _noise(root: Element, shape: tuple[int, int]) -> Noise:
     else:
         along_range = _members(root, "noiseRangeVectorList", "noiseRangeVector")
         vectors = _vectors(along_range, "noiseRangeLut", shape)
-    # The vectors of WV and of some IW SLC products end inside the raster. Their last values then
-    # hold for the rest, so only vectors that lie wholly outside are an error.
-    if vectors.lines[0] >= shape[0] or vectors.lines[-1] < 0:
-        raise _misfit(vectors.lines, shape[0], "lines")
+    _check_touches(vectors.lines, shape[0], "lines")
     blocks: list[AzimuthBlock] = []
     if root.find("noiseAzimuthVectorList/noiseAzimuthVector") is not None:
         along_azimuth = _members(root, "noiseAzimuthVectorList", "noiseAzimuthVector")
@@ -140,32 +137,65 @@ def _members(root: Element, list_tag: str, tag: str, most: int = _MOST_VECTORS) 
     return elements
 
 
-def _vectors(
-    elements: Sequence[Element], tag: str, shape: tuple[int, int], least: float = 0.0
-) -> Vectors:
+def _vectors(elements: Sequence[Element], tag: str, shape: tuple[int, int]) -> Vectors:
     """Vectors along range, interpolated to every column.
+
+    Vectors of calibration must cover every column and consist of positive numbers. Vectors of noise
+    are a correction only: their first and last values hold beyond their ends, as those of WV and of
+    some IW SLC products must, and values that are NaN are left out.
 
     Args:
         elements: One element per line of the table.
         tag: Child element that holds the values.
         shape: Height and width of the raster.
-        least: Smallest allowed value.
     """
-    width = shape[1]
-    lines = np.array([_number(element, "line") for element in elements])
-    _check_increasing(lines, "lines")
-    values = np.empty((len(elements), width), np.float32)
-    for row, line, element in zip(values, lines, elements, strict=True):
+    width, columns, noise = shape[1], np.arange(shape[1]), tag != "sigmaNought"
+    lines: list[float] = []
+    values: list[NDArray[np.float64]] = []
+    for element in elements:
+        line = _number(element, "line")
         where = f" of line {line:g}"
-        pixels, samples = _numbers(element, "pixel", where), _numbers(element, tag, where)
-        if len(pixels) != len(samples):
-            raise SceneError(f"{len(pixels)} pixels, but {len(samples)} values of {tag}{where}")
-        _check_covers(pixels, width, f"pixels{where}")
+        pixels, samples = _nodes(element, "pixel", tag, where, noise)
+        if not len(samples) or (lines and line == lines[-1]):
+            continue
+        if noise:
+            _check_touches(pixels, width, f"pixels{where}")
+        else:
+            _check_covers(pixels, width, f"pixels{where}")
         if pixels[-1] > 1.25 * width:  # the table of a larger raster
             raise _misfit(pixels, width, f"pixels{where}")
-        _check_values(samples, tag + where, least)
-        row[:] = np.interp(np.arange(width), pixels, samples)
-    return Vectors(lines, values)
+        _check_values(samples, tag + where, 0.0 if noise else _LEAST_AMPLITUDE)
+        lines.append(line)
+        values.append(np.interp(columns, pixels, samples).astype(np.float32))
+    if not lines:
+        raise SceneError(f"{tag} holds no numbers")
+    _check_increasing(np.array(lines), "lines")
+    return Vectors(np.array(lines), np.array(values, np.float32))
+
+
+def _nodes(
+    element: Element, nodes_tag: str, values_tag: str, where: str, noise: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes of a vector and the values there; of repeated nodes the first one.
+
+    Args:
+        element: The vector.
+        nodes_tag: Child element that holds the nodes.
+        values_tag: Child element that holds the values.
+        where: The vector's place, for messages.
+        noise: Whether to leave out nodes and values that are NaN.
+    """
+    nodes, values = _numbers(element, nodes_tag, where), _numbers(element, values_tag, where)
+    if len(nodes) != len(values):
+        raise SceneError(
+            f"{len(nodes)} {nodes_tag}s, but {len(values)} values of {values_tag}{where}"
+        )
+    if noise:
+        numbers = ~(np.isnan(nodes) | np.isnan(values))
+        nodes, values = nodes[numbers], values[numbers]
+    first = np.diff(nodes, prepend=-np.inf) != 0
+    _check_increasing(nodes[first], f"{nodes_tag}s{where}")
+    return nodes[first], values[first]
 
 
 def _block(element: Element, shape: tuple[int, int]) -> AzimuthBlock:
@@ -177,10 +207,11 @@ def _block(element: Element, shape: tuple[int, int]) -> AzimuthBlock:
     right = int(_number(element, "lastRangeSample", width - 1)) + 1
     window = Window(top, left, bottom - top, right - left)
     where = f" of the azimuth block at line {top}, sample {left}"
-    lines, factors = _numbers(element, "line", where), _numbers(element, "noiseAzimuthLut", where)
-    if window.empty or len(lines) != len(factors):
-        raise SceneError(f"{len(lines)} lines and {len(factors)} values{where}, or no pixel in it")
-    _check_increasing(lines, f"lines{where}")
+    if window.empty:
+        raise SceneError(f"no pixel in it{where}")
+    lines, factors = _nodes(element, "line", "noiseAzimuthLut", where, noise=True)
+    if not len(factors):
+        raise SceneError(f"noiseAzimuthLut{where} holds no numbers")
     _check_values(factors, f"noiseAzimuthLut{where}", 0.0)
     return AzimuthBlock(window.intersect(Window(0, 0, height, width)), lines, factors)
 
@@ -226,10 +257,15 @@ def _check_increasing(nodes: NDArray[np.float64], what: str) -> None:
 
 
 def _check_covers(nodes: NDArray[np.float64], size: int, what: str) -> None:
-    """Checks that nodes increase and cover the raster, except for one step at either end."""
-    _check_increasing(nodes, what)
+    """Checks that increasing nodes cover the raster, except for one step at either end."""
     step = min(np.diff(nodes).max(initial=0.0), size / 4)
     if nodes[0] > step or nodes[-1] < size - 1 - step:
+        raise _misfit(nodes, size, what)
+
+
+def _check_touches(nodes: NDArray[np.float64], size: int, what: str) -> None:
+    """Checks that nodes do not lie wholly outside the raster."""
+    if nodes[0] >= size or nodes[-1] < 0:
         raise _misfit(nodes, size, what)
 
 

@@ -1,10 +1,12 @@
 """Sentinel-1 products as they are delivered: sigma nought by their own tables."""
 
+import copy
 import json
 import re
 import shutil
 import zipfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -485,6 +487,113 @@ def test_tables_of_a_larger_raster(product, bands, cut):
         write_measurement(file, bands[name][:, cut])
     with pytest.raises(SceneError, match=r"go from 0 to 229, but the raster has 1(00|15)"):
         sigma_nought(product)
+
+
+def with_noise(product, change):
+    """Sigma nought of the product after ``change`` of the root of each noise table."""
+    for path in (product / "annotation" / "calibration").glob("noise-*"):
+        tree = ElementTree.parse(path)
+        change(tree.getroot())
+        tree.write(path)
+    return sigma_nought(product)[0]
+
+
+def set_numbers(element, values):
+    element.text = " ".join(str(v) for v in values)
+    element.set("count", str(len(values)))
+
+
+@pytest.mark.parametrize("layout", ["modern", "old"])
+@pytest.mark.parametrize("part", [slice(-1), slice(4), slice(1), slice(2, 5)])
+def test_noise_vectors_that_end_before_the_edge(tmp_path, layout, part):
+    """The last value holds for the columns behind it, the first for those before it."""
+    tables = {"VV": Tables(layout=layout), "VH": Tables(layout=layout, level=620, noise=1500)}
+    bands = numbers_of(tables)
+    for own in tables.values():
+        own.noise_pixels = [pixels[part] for pixels in own.noise_pixels]
+        own.noise = [noise[part] for noise in own.noise]
+    values = sigma_nought(write_product(tmp_path, bands, tables))[0]
+    for plane, name in zip(values, ("VV", "VH"), strict=True):
+        np.testing.assert_allclose(plane, tables[name].expected(bands[name]), rtol=1e-5, atol=1e-8)
+
+
+def test_noise_vectors_beside_the_raster_are_refused(product):
+    def move(root):
+        for pixels in root.iter("pixel"):
+            set_numbers(pixels, [int(p) + 230 for p in pixels.text.split()])
+
+    with pytest.raises(SceneError, match="go from 230 to 460, but the raster has 230"):
+        with_noise(product, move)
+
+
+@pytest.mark.parametrize("tag", ["pixel", "noiseRangeLut"])
+def test_nan_in_a_noise_vector_is_left_out(tmp_path, tables, bands, tag):
+    for own in tables.values():
+        own.noise = [n + 300 * (np.arange(len(n)) == 2) for n in own.noise]  # a spike at node 2
+    product = write_product(tmp_path, bands, tables)
+
+    def spoil(root):
+        for element in root.iter(tag):
+            values = element.text.split()
+            set_numbers(element, [*values[:2], "NaN", *values[3:]])
+        # A factor that would change everything.
+        factors = next(root.iter("noiseAzimuthLut"))
+        set_numbers(factors, ["nan", *factors.text.split()[1:]])
+
+    for own in tables.values():
+        own.noise = [np.delete(noise, 2) for noise in own.noise]
+        own.noise_pixels = [pixels[:2] + pixels[3:] for pixels in own.noise_pixels]
+        first, *others = own.blocks
+        own.blocks = [(*first[:5], first[5][1:], first[6][1:]), *others]
+    values = with_noise(product, spoil)
+    for plane, name in zip(values, ("VV", "VH"), strict=True):
+        np.testing.assert_allclose(plane, tables[name].expected(bands[name]), rtol=1e-5, atol=1e-8)
+
+
+def test_a_noise_vector_of_nothing_but_nan_is_left_out(product, tables, bands):
+    def spoil(root):
+        element = list(root.iter("noiseRangeLut"))[1]
+        set_numbers(element, ["nan"] * len(element.text.split()))
+
+    values = with_noise(product, spoil)
+    for own in tables.values():
+        for column in (own.noise_lines, own.noise_pixels, own.noise):
+            del column[1]
+    for plane, name in zip(values, ("VV", "VH"), strict=True):
+        np.testing.assert_allclose(plane, tables[name].expected(bands[name]), rtol=1e-5, atol=1e-8)
+
+
+def test_noise_without_any_number_is_refused(product):
+    def spoil(root):
+        for element in root.iter("noiseRangeLut"):
+            set_numbers(element, ["nan"] * len(element.text.split()))
+
+    with pytest.raises(SceneError, match=r"noiseRangeLut holds no numbers.*delete this file"):
+        with_noise(product, spoil)
+
+
+@pytest.mark.parametrize("what", ["range vector", "pixel", "azimuth line"])
+def test_what_is_repeated_in_a_noise_table_counts_once(product, what):
+    before = sigma_nought(product)[0]
+
+    def repeat(root):
+        vectors = root.find("noiseRangeVectorList")
+        if what == "range vector":
+            again = copy.deepcopy(vectors[1])
+            set_numbers(again.find("noiseRangeLut"), ["7"] * len(again.find("pixel").text.split()))
+            vectors.insert(2, again)
+            vectors.set("count", "4")
+            return
+        vector, nodes, values = (
+            (vectors[1], "pixel", "noiseRangeLut")
+            if what == "pixel"
+            else (next(root.iter("noiseAzimuthVector")), "line", "noiseAzimuthLut")
+        )
+        for tag, second in ((nodes, None), (values, "7")):
+            numbers = vector.find(tag).text.split()
+            set_numbers(vector.find(tag), [*numbers[:2], second or numbers[1], *numbers[2:]])
+
+    np.testing.assert_array_equal(with_noise(product, repeat), before)
 
 
 def test_a_document_type_is_refused_in_any_encoding(product):
