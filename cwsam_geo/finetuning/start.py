@@ -108,7 +108,7 @@ def _sam_checkpoint(name: str) -> Path:
     folders = weight_folders()
     for folder in folders:
         for candidate in (folder / file_name, folder / f"{name}.safetensors"):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     raise ModelError(f"init {name}: {file_name} is not here; run: cwsam-geo models download {name}")
 

@@ -1,4 +1,8 @@
-"""Finds models: bundles by name, and the base weights of adapters."""
+"""Finds models: bundles by name, and the base weights of adapters.
+
+Folders and files that this user may not enter or see are left out, as if they were not there:
+``os.path.isfile`` and ``isdir`` answer False for them, where ``Path`` raises PermissionError.
+"""
 
 from __future__ import annotations
 
@@ -26,20 +30,27 @@ def packaged_weights() -> Path:
 def checkout_weights() -> Path | None:
     """Returns ``weights/`` of the checkout that the package runs from; None if installed."""
     root = Path(__file__).parents[2]
-    return root / "weights" if (root / "pyproject.toml").is_file() else None
+    return root / "weights" if os.path.isfile(root / "pyproject.toml") else None
 
 
-def user_weights() -> Path:
-    """Returns the user's model folder: ``cwsam-geo`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+def user_weights() -> Path | None:
+    """Returns the user's model folder: ``cwsam-geo`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+
+    None for a user without a home, such as a number without a name in a container.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "cwsam-geo"
+    if cache:
+        return Path(cache) / "cwsam-geo"
+    try:
+        return Path.home() / ".cache" / "cwsam-geo"
+    except RuntimeError:
+        return None
 
 
 def weight_folders() -> list[Path]:
     """Returns the existing folders that are searched for models, in order of search."""
-    checkout = checkout_weights()
-    folders = [packaged_weights(), *([checkout] if checkout else []), user_weights()]
-    return [folder for folder in folders if folder.is_dir()]
+    folders = packaged_weights(), checkout_weights(), user_weights()
+    return [folder for folder in folders if folder is not None and os.path.isdir(folder)]
 
 
 def known_models() -> dict[str, Path]:
@@ -58,14 +69,16 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
         ModelError: There is no such model; the message lists the names of all models.
     """
     path = Path(name_or_path)
-    if path.is_file():
-        return path
     text = os.fspath(name_or_path)
+    if os.path.isfile(path):
+        if not os.access(path, os.R_OK):
+            raise ModelError(f"{text}: no permission to read it")
+        return path
     bundles = known_models()
     name = text.removesuffix(SUFFIX)
     if name in bundles:
         return bundles[name]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ModelError(f"{text}: a folder, not a model; give the .safetensors file in it")
     known = ", ".join(sorted(bundles)) or "none"
     base = named_checkpoint(text)
@@ -74,7 +87,21 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
             f"{text}: is a checkpoint of SAM, a base that knows no classes; fine-tune it "
             f"(cwsam-geo finetune --init {base.name}), or map with a model (known: {known})"
         )
+    if _hidden(path):
+        raise ModelError(f"{text}: no permission to read it (models that you can use: {known})")
     raise ModelError(f"{text}: no such model file, and no model of that name (known: {known})")
+
+
+def _hidden(path: Path) -> bool:
+    """True if a path with a folder in it lies where this user may not look."""
+    try:
+        path.stat()
+    except PermissionError:
+        # A bare name is a model's name, even in a folder that may not be entered.
+        return len(path.parts) > 1 or path.suffix == SUFFIX
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
@@ -95,7 +122,7 @@ def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
         return bundle
     for candidate in _candidates(path, base):
         # Any file in these folders is tried: unreadable ones and other bases are skipped.
-        with contextlib.suppress(ModelError):
+        with contextlib.suppress(ModelError, OSError):
             return bundle.with_base(_frozen_tensors(candidate, base))
     raise ModelError(_no_base(path, base))
 
@@ -111,7 +138,7 @@ def _candidates(adapters: Path, base: BaseReference) -> Iterator[Path]:
         paths += sorted(folder.glob(f"*{SUFFIX}"))
     seen: set[Path] = set()
     for path in paths:
-        if path not in seen and path.is_file() and path != adapters:
+        if path not in seen and os.path.isfile(path) and path != adapters:
             seen.add(path)
             yield path
 
@@ -141,5 +168,5 @@ def _no_base(path: Path, base: BaseReference) -> str:
 
 
 def _places() -> str:
-    checkout = checkout_weights()
-    return " or ".join(str(f) for f in ([checkout] if checkout else []) + [user_weights()])
+    folders = checkout_weights(), user_weights()
+    return " or ".join(str(f) for f in folders if f is not None) or "the package"

@@ -89,7 +89,9 @@ def download(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from None
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror}); choose another with --to"
+        ) from None
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{folder}: no permission to write there; choose another with --to")
     target = folder / checkpoint.file_name

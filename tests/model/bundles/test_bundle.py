@@ -1,10 +1,12 @@
 """Model bundles: written and opened again, refused when wrong, found by name, joined to a base."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
 import struct
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -429,6 +431,63 @@ def test_sams_checkpoints_are_said_to_be_bases(bundle, places, name):
         store.find_model(name)
     path = bundle.save(places["cache"] / f"{official}.safetensors")
     assert store.find_model(official) == path
+
+
+@pytest.fixture
+def locked(monkeypatch):
+    """Makes folders look as if this user may not enter them; root, who may, sees the same."""
+
+    def lock(folder):
+        see = os.stat
+
+        def refuse(path, *args, **options):
+            if isinstance(path, (str, os.PathLike)) and os.fspath(path).startswith(str(folder)):
+                raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+            return see(path, *args, **options)
+
+        monkeypatch.setattr(os, "stat", refuse)
+
+    return lock
+
+
+def test_a_home_that_may_not_be_entered_is_left_out(bundle, tmp_path, places, locked):
+    path = bundle.save(places["checkout"] / "world.safetensors")
+    bundle.save(places["cache"] / "mine.safetensors")
+    locked(tmp_path / "cache")
+    assert store.known_models() == {"world": path}
+    assert store.find_model("world") == path
+    assert store.load_full("world").legend == K3
+    with pytest.raises(ModelError, match=r"mine: no such model file.*known: world"):
+        store.find_model("mine")
+
+
+def test_a_model_that_may_not_be_seen_is_named_by_its_path(bundle, tmp_path, places, locked):
+    bundle.save(places["checkout"] / "world.safetensors")
+    locked(tmp_path / "secret")
+    with pytest.raises(ModelError, match=r"secret/m.safetensors: no permission.*: world\)"):
+        store.find_model(tmp_path / "secret" / "m.safetensors")
+
+
+def test_a_current_folder_that_may_not_be_entered_hides_no_model_by_name(
+    bundle, places, locked, monkeypatch
+):
+    path = bundle.save(places["checkout"] / "world.safetensors")
+    monkeypatch.chdir(places["cache"])
+    locked("world")  # a name is looked for in the current folder first
+    assert store.find_model("world") == path
+
+
+def test_a_user_without_a_home_has_the_other_models(bundle, places, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    path = bundle.save(places["checkout"] / "world.safetensors")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", staticmethod(no_home))
+    assert store.user_weights() is None
+    assert store.find_model("world") == path
+    with pytest.raises(ModelError, match="known: world"):
+        store.find_model("moon")
 
 
 def test_without_any_model_the_error_says_so(places):
