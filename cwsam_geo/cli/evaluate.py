@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import click
 
@@ -14,6 +15,7 @@ from cwsam_geo.cli.options import (
     quiet_option,
     sizes,
 )
+from cwsam_geo.cli.reporting import Reporter
 
 
 @click.command("evaluate")
@@ -110,8 +112,8 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
         stratum_sizes=values["stratum_sizes"],
         legend=read_legend(values["legend"]) if values["legend"] else None,
     )
-    with _Bar(shown=not (quiet or as_json)) as bar:
-        result = evaluate(map_path, reference, options, bar)
+    with EvaluateReporter(as_json, quiet) as report:
+        result = evaluate(map_path, reference, options, report.compared)
     if values["output"]:
         write_json(result, values["output"], values["overwrite"])
     if values["html"]:
@@ -131,27 +133,13 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
             click.echo(f"Warning: {remark}", err=True)
 
 
-class _Bar:
-    """A progress bar on standard error; it appears at the first call after one second."""
+class EvaluateReporter(Reporter):
+    """Shows the progress of ``evaluate``: a bar, if it takes more than a second."""
 
-    def __init__(self, shown: bool) -> None:
-        self._shown = shown
-        self._bar: Any = None
+    unit = "px"
+    bar_options: ClassVar[Mapping[str, Any]] = {"unit_scale": True, "delay": 1, "leave": False}
 
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def __call__(self, done: int, total: int) -> None:
-        if not self._shown:
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                total=total, unit="px", unit_scale=True, dynamic_ncols=True, delay=1, leave=False
-            )
-        self._bar.update(done - self._bar.n)
+    def compared(self, done: int, total: int) -> None:
+        """Moves the bar, which counts pixels."""
+        if not self._quiet and not self._as_json:
+            self.advance(done, total)

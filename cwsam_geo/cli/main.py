@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import logging
@@ -78,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         argv: Arguments without the program's name; None for those of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
     _share_the_processor()
     # Windows has no SIGHUP. Under nohup SIGHUP is ignored and must stay so.
     for name in ("SIGTERM", "SIGHUP"):
@@ -120,6 +122,23 @@ def _show(error: click.ClickException) -> None:
     _say(f"Error: {_one_line(error.format_message()).rstrip('.')}{advice}")
 
 
+def _open_standard_streams() -> None:
+    """Gives a program that runs without standard streams streams to nowhere.
+
+    Services, pythonw and ``2>&-`` start it so: ``sys.stderr`` is then None. The number 2 is free
+    too, so the next file that is opened, perhaps the map, would get it, and messages of GDAL and
+    other libraries in C would be written into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
 def _share_the_processor() -> None:
     """Limits how long idle OpenMP threads spin. Must run before torch starts the threads.
 
@@ -142,6 +161,8 @@ def describe(error: BaseException) -> tuple[str, int]:
         return f"Error: {where}the disk is full; free some space or write elsewhere", 1
     if is_out_of_memory(error):
         return "Error: out of memory; use a smaller --batch-size or another machine", 1
+    if isinstance(error, PermissionError) and error.filename:
+        return f"Error: {error.filename}: no permission to use this path as this user", 1
     if isinstance(error, OSError):
         return f"Error: {_one_line(str(error)) or kind}", 1
     return (
@@ -156,7 +177,9 @@ def _one_line(text: str) -> str:
 
 
 def _say(message: str) -> None:
-    click.echo(message, err=True)
+    # The exit code counts even if nobody can read the message.
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(message, err=True)
 
 
 def _terminated(signum: int, frame: FrameType | None) -> Any:

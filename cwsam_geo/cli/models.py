@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import click
 
 from cwsam_geo.cli.options import json_option, overwrite_option, quiet_option
+from cwsam_geo.cli.reporting import Reporter
 
-if TYPE_CHECKING:
-    from cwsam_geo.model.upstream.download import Progress
-
-_PROGRESS_STEPS = 100  # progress events of a download with --json: one per cent each
+_PROGRESS_STEPS = 100  # progress events of a download: one per cent each
 
 
 @click.group("models")
@@ -63,7 +63,9 @@ def _checkpoints() -> list[dict[str, Any]]:
     for checkpoint in CHECKPOINTS.values():
         # Check the size only: hashing gigabytes takes too long complete, and download does it.
         candidates = [folder / checkpoint.file_name for folder in weight_folders()]
-        complete = [p for p in candidates if p.is_file() and p.stat().st_size == checkpoint.size]
+        complete = [
+            p for p in candidates if os.path.isfile(p) and p.stat().st_size == checkpoint.size
+        ]
         entries.append(
             {
                 "event": "checkpoint",
@@ -99,45 +101,42 @@ def download_model(
 
     Size and SHA-256 are checked. An interrupted download resumes where it stopped.
     """
+    from cwsam_geo.errors import UsageError
     from cwsam_geo.model.store import checkout_weights, user_weights
     from cwsam_geo.model.upstream.download import download
     from cwsam_geo.model.upstream.published import find_checkpoint
 
     checkpoint = find_checkpoint(name)
     target = Path(folder) if folder else checkout_weights() or user_weights()
-    with _Reporter(as_json, quiet) as progress:
-        path = download(checkpoint, target, overwrite=overwrite, on_progress=progress)
-    if as_json:
-        click.echo(json.dumps({"event": "done", "path": str(path)}))
-    elif not quiet:
-        click.echo(f"{path}: complete, size and sha256 as published")
+    if target is None:
+        raise UsageError("you have no home folder to download to; choose a folder with --to")
+    with DownloadReporter(as_json, quiet) as report:
+        path = download(checkpoint, target, overwrite=overwrite, on_progress=report.downloaded)
+        report({"event": "done", "path": str(path)})
 
 
-class _Reporter:
-    """Prints the progress of a download: a bar on stderr, or NDJSON on stdout."""
+class DownloadReporter(Reporter):
+    """Prints the progress of a download."""
+
+    unit = "B"
+    bar_options: ClassVar[Mapping[str, Any]] = {"unit_scale": True}
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
-        self._as_json, self._quiet = as_json, quiet
-        self._bar: Any = None
+        super().__init__(as_json, quiet)
         self._step = -1
 
-    def __enter__(self) -> Progress:
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def _tell(self, present: int, size: int) -> None:
+    def downloaded(self, present: int, size: int) -> None:
+        """Reports the bytes that are present, at most once per ``_PROGRESS_STEPS``-th of them."""
         step = present * _PROGRESS_STEPS // size
-        if self._as_json and step != self._step:
-            click.echo(json.dumps({"event": "progress", "bytes": present, "total": size}))
-        elif not self._as_json and not self._quiet:
-            if self._bar is None:
-                from tqdm import tqdm
-
-                self._bar = tqdm(total=size, unit="B", unit_scale=True, dynamic_ncols=True)
-            # The count may decrease: a server without range requests starts the file again.
-            self._bar.n = present
-            self._bar.refresh() if present == size else self._bar.update(0)
+        if step != self._step:
+            self({"event": "progress", "bytes": present, "total": size})
         self._step = step
+
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar, which counts bytes."""
+        self.advance(event["bytes"], event["total"])
+
+    def on_done(self, event: Mapping[str, Any]) -> None:
+        """Prints where the checkpoint is."""
+        self.close_bar()
+        click.echo(f"{event['path']}: complete, size and sha256 as published")

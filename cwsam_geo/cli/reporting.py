@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -24,13 +26,17 @@ class Reporter:
 
     Attributes:
         unit: Unit that the bar counts.
+        bar_options: Further options of tqdm.
     """
 
     unit = "tile"
+    bar_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         self._as_json, self._quiet = as_json, quiet
         self._bar: Any = None
+        # Becomes True when standard error cannot be written any more.
+        self._mute = False
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +65,10 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Prints a line on standard error, above the bar if there is one."""
-        if self._bar is not None:
-            self._bar.clear()
-        click.echo(text, err=True)
+        with self._showing():
+            if self._bar is not None:
+                self._bar.clear()
+            click.echo(text, err=True)
 
     def advance(self, done: int, total: int, remark: str = "") -> None:
         """Moves the bar, which appears at the first call.
@@ -71,15 +78,32 @@ class Reporter:
             total: Number of units in total.
             remark: Text behind the bar.
         """
-        if self._bar is None:
-            from tqdm import tqdm
+        if self._mute or sys.stderr is None:
+            return
+        with self._showing():
+            if self._bar is None:
+                from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=self.unit, dynamic_ncols=True)
-        self._bar.set_postfix_str(remark, refresh=False)
-        self._bar.update(done - self._bar.n)
+                options = {"unit": self.unit, "dynamic_ncols": True, **self.bar_options}
+                self._bar = tqdm(total=total, **options)
+            self._bar.set_postfix_str(remark, refresh=False)
+            # The count may decrease: a server without range requests starts a file again.
+            self._bar.update(done - self._bar.n)
 
     def close_bar(self) -> None:
         """Ends the bar; the next ``advance`` starts another one."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with self._showing():
+                bar.close()
+
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Goes on silently where standard error cannot be written: the work must not fail for it.
+
+        It may be a closed terminal, a pipe whose reader has ended, or a log on a full disk.
+        """
+        try:
+            yield
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._mute, self._bar = True, None
