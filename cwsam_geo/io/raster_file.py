@@ -15,8 +15,8 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.geo_keys import named_epsg
 from cwsam_geo.io.proj_data import proj_data_advice, use_fitting_proj_data
+from cwsam_geo.io.tiff_tags import named_epsg
 
 Location = str | os.PathLike[str]
 """A path, a URL, or a GDAL dataset name (``/vsicurl/...``, ``NETCDF:...``)."""
@@ -150,7 +150,7 @@ def _lost_code(dataset: Any, text: str) -> int | None:
 
     GDAL gives such a file a local CRS, or one with an unnamed datum.
     """
-    code = named_epsg(text.removeprefix("file://")) if dataset.driver == "GTiff" else None
+    code = named_epsg(text) if dataset.driver == "GTiff" else None
     if code is not None:
         with environment(remote=False):
             try:

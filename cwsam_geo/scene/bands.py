@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -18,13 +16,11 @@ from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import TINY_POWER
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.raster_file import display_name
+from cwsam_geo.scene.band_names import band_names, data_bands, file_name
 from cwsam_geo.scene.edge import EdgeArea
 
 Nodata = float | Literal["none"] | None
 """A nodata value; None for the one the file declares; ``"none"`` if only NaN is nodata."""
-
-_POLARISATION = re.compile(r"(?<![A-Za-z])(VV|VH|HH|HV)(?![A-Za-z])", re.IGNORECASE)
-_POLARISATION_TAG = re.compile(r"pol(ari[sz]ations?)?", re.IGNORECASE)
 
 _LARGEST = np.float32(1e37)
 """Scaled values of at least this size are nodata.
@@ -60,20 +56,6 @@ class Band:
     scale: float
     offset: float
     masked: bool
-
-
-def data_bands(dataset: Any) -> list[int]:
-    """Numbers of the bands that hold data: all but an alpha band."""
-    indexes = [
-        i
-        for i, meaning, text in zip(
-            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
-        )
-        # GDAL takes the fourth band of any 8-bit file for alpha. If the band is named after a
-        # polarisation, it holds data.
-        if meaning != ColorInterp.alpha or polarisations(text or "")
-    ]
-    return indexes or list(dataset.indexes)
 
 
 def alpha_bands(dataset: Any, indexes: Sequence[int], nodata: Nodata) -> tuple[int, ...]:
@@ -123,7 +105,7 @@ def describe_bands(
         indexes: Numbers of the selected bands, from 1.
         nodata: The user's nodata option, which overrides the declared nodata.
     """
-    names = _names(dataset, path)
+    names = band_names(dataset, path)
     return tuple(
         Band(
             index=i,
@@ -265,11 +247,6 @@ def read_bands(
     return Pixels(values, data, no_power, infinite)
 
 
-def polarisations(text: str) -> list[str]:
-    """Polarisations named in a text, upper case, in order, each once."""
-    return list(dict.fromkeys(m.upper() for m in _POLARISATION.findall(text)))
-
-
 def hints(dataset: Any, path: str, bands: Sequence[Band]) -> list[str]:
     """Texts that may name the units: file name, band units, descriptions and tags."""
     texts = [f"file name: {file_name(path)}"]
@@ -281,42 +258,6 @@ def hints(dataset: Any, path: str, bands: Sequence[Band]) -> list[str]:
     texts += [f"tag {k}: {v}" for k, v in dataset.tags().items()]
     # A text that ends with ": " has no value.
     return [t for t in texts if not t.endswith(": ") and len(t) <= _LONGEST_HINT]
-
-
-def file_name(path: str) -> str:
-    """The last part of a path, URL or GDAL name, without query string."""
-    return PurePosixPath(path.split("?", 1)[0].replace("\\", "/")).name
-
-
-def _names(dataset: Any, path: str) -> list[str | None]:
-    count = dataset.count
-    names = [
-        _only(dataset.descriptions[i - 1] or "") or _tagged(dataset.tags(i))
-        for i in dataset.indexes
-    ]
-    if any(names):
-        return names
-    # The dataset's tags, or else the file name, may name all bands in order ("VV+VH").
-    in_tags = [p for v in _tag_values(dataset.tags()) for p in polarisations(v)]
-    for candidates in (in_tags, polarisations(file_name(path))):
-        if len(candidates) == len(data_bands(dataset)):
-            return [*candidates, *[None] * (count - len(candidates))]
-    return [None] * count
-
-
-def _only(text: str) -> str | None:
-    # "VV/VH" is a ratio, not a polarisation.
-    names = polarisations(text)
-    return names[0] if len(names) == 1 else None
-
-
-def _tagged(tags: Mapping[str, str]) -> str | None:
-    names = (_only(v) for v in _tag_values(tags))
-    return next((name for name in names if name), None)
-
-
-def _tag_values(tags: Mapping[str, str]) -> list[str]:
-    return [v for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
 
 
 def _stored_nodata(declared: float | None, option: Nodata) -> float | None:

@@ -11,7 +11,8 @@ import numpy as np
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.raster_file import display_name, gdal_message, grid_of, is_remote
-from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, data_bands, describe_bands
+from cwsam_geo.scene.band_names import data_bands
+from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, describe_bands
 
 
 @dataclass(frozen=True)

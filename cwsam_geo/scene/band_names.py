@@ -1,0 +1,234 @@
+"""Which polarisation each band of a raster is, by what programs write into files and their names.
+
+Sentences such as "Sigma0_VV_db", glued words ("VVmean"), covariances of one polarisation with
+itself (NISAR's "VVVV") and elements of PolSARpro's matrices ("C11") are understood.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rasterio.enums import ColorInterp
+
+from cwsam_geo.io.raster_file import is_remote
+from cwsam_geo.io.tiff_tags import tiff_tag
+from cwsam_geo.scene.dimap import SNAP_TAG, snap_band_names
+
+_WORDS = (
+    "sigma|gamma|beta|naught|nought|backscatter|intensity|amplitude|power|magnitude|sar|band|pol|"
+    "mean|median|avg|average|min|max|db|lin|linear|log|pow|amp|int|norm|filtered|filt|s1|rtc|grd"
+)
+"""Words that are glued to polarisations, in any case: ``sigmavv``, ``VHDB``."""
+
+_POLARISATION = re.compile(
+    rf"(?<![A-Za-z])(?:(?:{_WORDS})\d*)*((?:VV|VH|HH|HV)+)(?:{_WORDS})*(?![A-Za-z])", re.IGNORECASE
+)
+
+_GLUED = re.compile(r"(?<![A-Z])((?:VV|VH|HH|HV)+)(?![A-Z])")
+"""Upper case beside any words in lower case: ``speckleVVcleaned``."""
+
+_WORD = re.compile(r"[^\W_]")
+
+_OTHER_QUANTITY = re.compile(
+    r"std|stdev|stddev|var(iance)?|count|ratio|coh(erence)?|angle|incidence|phase|entropy|glcm|"
+    r"texture|mask|quality|weight",
+    re.IGNORECASE,
+)
+"""Quantities that are computed from a polarisation but are no backscatter (GEE's VV_stdDev)."""
+
+_POLARISATION_TAG = re.compile(r"pol(ari[sz]ations?)?", re.IGNORECASE)
+
+_NAME_TAG = re.compile(
+    r"((band|layer|channel|variable|long|short|standard|netcdf|raster|image)[ _-]?)?"
+    r"(name|varname|desc(ription)?|label|title|id)|band|layer|channel|variable",
+    re.IGNORECASE,
+)
+"""Tags of a band that may hold its name: ``DESCRIPTION`` (openEO), ``long_name``, ``band_name``."""
+
+_LIST_TAG = re.compile(
+    r"(band|layer|channel|variable|long|short)s?[ _-]?(names?|desc(riptions?)?|order|labels?)?|"
+    r"names?|desc(riptions?)?|TIFFTAG_IMAGEDESCRIPTION",
+    re.IGNORECASE,
+)
+"""Tags of a dataset that may hold the names of all bands, in order: ``band_names=VH,VV``."""
+
+_NUMBERED_TAG = re.compile(
+    r"(?:band|layer|channel|b)[ _-]?0*(\d+)(?:[ _-]?(?:name|desc(?:ription)?|pol\w*))?",
+    re.IGNORECASE,
+)
+"""Tags of a dataset for one band each: ``BAND_1=VH``."""
+
+_COVARIANCE = re.compile(r"c([1-4])([1-4])(?:[ _.]?(?:real|imag|bin|img|tiff?))*", re.IGNORECASE)
+_SCATTERING = re.compile(r"s([12][12])(?:[ _.]?(?:bin|img|tiff?))*", re.IGNORECASE)
+
+_SCATTERING_NAMES = {"11": "HH", "12": "HV", "21": "VH", "22": "VV"}
+_DIAGONALS = {3: ("HH", "HV", "VV"), 4: ("HH", "HV", "VH", "VV")}
+"""Polarisations on the diagonal of PolSARpro's covariance matrices C3 and C4."""
+
+_DUAL_TYPES = {"pp1": ("HH", "HV"), "pp2": ("VV", "VH"), "pp3": ("HH", "VV")}
+"""Polarisations on the diagonal of C2 by ``PolarType`` of PolSARpro's ``config.txt``."""
+
+
+def data_bands(dataset: Any) -> list[int]:
+    """Numbers of the bands that hold data: all but an alpha band."""
+    indexes = [
+        i
+        for i, meaning, text in zip(
+            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
+        )
+        # GDAL takes the fourth band of any 8-bit file for alpha. If the band is named after a
+        # polarisation, it holds data.
+        if meaning != ColorInterp.alpha or polarisations(text or "")
+    ]
+    return indexes or list(dataset.indexes)
+
+
+def polarisations(text: str) -> list[str]:
+    """Polarisations named in a text, upper case, in order, each once."""
+    found = _POLARISATION.findall(text) or _GLUED.findall(text)
+    # "VVVH" names two, and NISAR's "VVVV" one.
+    pairs = [run[i : i + 2].upper() for run in found for i in range(0, len(run), 2)]
+    return list(dict.fromkeys(pairs))
+
+
+def band_names(dataset: Any, path: str) -> list[str | None]:
+    """The polarisation of each band of an open raster, or None where nothing names it.
+
+    The description of a band counts before its tags. If no band has a name of its own, tags of the
+    dataset, SNAP's metadata or the file's name may name all bands in order.
+
+    Args:
+        dataset: An open rasterio dataset.
+        path: Its path, URL or GDAL name.
+    """
+    own = [_of_band(dataset, i) for i in dataset.indexes]
+    if any(own):
+        return own
+    bands = data_bands(dataset)
+    for names in _of_dataset(dataset, path, len(bands)):
+        if any(names):
+            named = dict(zip(bands, names, strict=True))
+            return [named.get(i) for i in dataset.indexes]
+    return [None] * dataset.count
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, URL or GDAL name, without query string."""
+    return PurePosixPath(path.split("?", 1)[0].replace("\\", "/")).name
+
+
+def _of_band(dataset: Any, index: int) -> str | None:
+    tags: Mapping[str, str] = dataset.tags(index)
+    name = _only(dataset.descriptions[index - 1] or "")
+    by_polarisation = [_only(v) for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
+    name = name or next((n for n in by_polarisation if n), None)
+    if name:
+        return name
+    # Tags that contradict each other name nothing.
+    by_name = {_only(v) for k, v in tags.items() if _NAME_TAG.fullmatch(k)} - {None}
+    return by_name.pop() if len(by_name) == 1 else None
+
+
+def _only(text: str) -> str | None:
+    """The polarisation that a band's text names; None for ratios and other quantities."""
+    names = polarisations(text)
+    return names[0] if len(names) == 1 and not _OTHER_QUANTITY.search(text) else None
+
+
+def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None]]:
+    """Possible names of all ``count`` data bands, the surest first; empty lists name none."""
+    tags: Mapping[str, str] = dataset.tags()
+    by_polarisation = [v for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
+    yield _in_order(" ".join(by_polarisation), count)
+    yield _numbered(tags, count)
+    for key, text in tags.items():
+        if _LIST_TAG.fullmatch(key):
+            yield _listed(text, count)
+    yield _matrix([dataset.descriptions[i - 1] or "" for i in data_bands(dataset)], path)
+    if dataset.driver == "GTiff" and not is_remote(path):
+        yield _each(snap_band_names(tiff_tag(path, SNAP_TAG) or b""), count)
+    # The variable of a container (NETCDF:"scene_vh.nc":VV) counts before the file's name.
+    name = file_name(path)
+    yield _in_order(name.rpartition(":")[2], count)
+    yield _in_order(name, count)
+
+
+def _in_order(text: str, count: int) -> list[str | None]:
+    names = polarisations(text)
+    return [*names] if len(names) == count else []
+
+
+def _each(texts: Sequence[str], count: int) -> list[str | None]:
+    return [_only(text) for text in texts] if len(texts) == count else []
+
+
+def _listed(text: str, count: int) -> list[str | None]:
+    """Names in a list such as ``VV,VH,angle``, ``['VV', 'VH']`` or ``VV VH``.
+
+    A sentence ("VV and VH of one orbit") does not say in which order the bands are.
+    """
+    items = re.split(r"[,;|]", re.sub(r"[\[\](){}'\"]", "", text).strip(" ,;|"))
+    if len(items) == count:
+        return _each(items, count)
+    return _in_order(text, count) if not _WORD.search(_POLARISATION.sub("", text)) else []
+
+
+def _numbered(tags: Mapping[str, str], count: int) -> list[str | None]:
+    texts = {
+        int(match[1]): text for key, text in tags.items() if (match := _NUMBERED_TAG.fullmatch(key))
+    }
+    first = 0 if 0 in texts else 1
+    return [_only(texts.get(i, "")) for i in range(first, first + count)]
+
+
+def _matrix(texts: Sequence[str], path: str) -> list[str | None]:
+    """Names of elements of PolSARpro's matrices: C2, C3, C4 and S2.
+
+    Args:
+        texts: Descriptions of the bands.
+        path: The file's path. It names the element if the file has one band.
+    """
+    name = file_name(path)
+    elements = [text.strip() for text in texts]
+    if len(elements) == 1 and not (_COVARIANCE.fullmatch(elements[0])):
+        elements = [name]
+    scattering = [_SCATTERING.fullmatch(element) for element in elements]
+    if any(scattering):
+        return [match and _SCATTERING_NAMES[match[1]] for match in scattering]
+    covariances = [_COVARIANCE.fullmatch(element) for element in elements]
+    if not any(covariances):
+        return []
+    diagonal = _diagonal(elements, path)
+    return [
+        diagonal[int(match[1]) - 1]
+        if match and match[1] == match[2] and int(match[1]) <= len(diagonal)
+        else None
+        for match in covariances
+    ]
+
+
+def _diagonal(elements: Sequence[str], path: str) -> tuple[str, ...]:
+    """Polarisations on the diagonal of the covariance matrix that a file belongs to."""
+    local = not is_remote(path) and not path.startswith("/vsi")
+    folder = Path(path.removeprefix("file://")).parent
+    beside = [p.name for p in folder.iterdir()] if local and folder.is_dir() else []
+    sizes = [int(m[1]) for name in (*elements, *beside) if (m := _COVARIANCE.fullmatch(name))]
+    size = max(sizes)
+    if size > 2:
+        return _DIAGONALS[size]
+    try:
+        config = (folder / "config.txt").read_text() if "config.txt" in beside else ""
+    except (OSError, UnicodeDecodeError):
+        config = ""
+    match = re.search(r"PolarType\s+(\w+)", config)
+    if match and match[1].lower() in _DUAL_TYPES:
+        return _DUAL_TYPES[match[1].lower()]
+    # Folders are named C2, or C2_VVVH.
+    for text in (file_name(path), PurePosixPath(path.replace("\\", "/")).parent.name):
+        names = polarisations(text)
+        if len(names) == 2:
+            return tuple(names)
+    return ()
