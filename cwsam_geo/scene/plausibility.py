@@ -25,6 +25,12 @@ _DB_MARGIN = 3.0
 _MEASURED = {"uint16", "complex64"}
 """Data types of the scenes that may be Sentinel-1 measurement files: GRD, and SLC as read."""
 
+_SWAP_MARGIN = 1.0
+"""dB by which cross polarisation must be brighter at all levels to be taken for co-polarisation.
+
+In scenes of noise alone both are equal.
+"""
+
 _CROSS = {"VH", "HV"}
 
 
@@ -89,7 +95,7 @@ def scene_warnings(
 
     Raises:
         SceneError: Uncalibrated values meet a model of calibrated ones, and the user has not
-            said what the values are.
+            said what the values are; or bands without names look swapped.
     """
     if stats.blank:
         content = "nothing but 0" if stats.valid else "no valid pixel"
@@ -118,9 +124,7 @@ def scene_warnings(
             "a product made before March 2018 (IPF 2.9): noise along its borders is not marked as "
             "nodata and may be mapped as water; SNAP's Remove-GRD-Border-Noise removes it"
         )
-    # Names of polarisations rule out a swap.
-    if not match.by_name:
-        warnings += _swapped(spec, scene, stats)
+    warnings += _swapped(source, spec, scene, stats, match)
     return tuple(warnings)
 
 
@@ -155,15 +159,48 @@ def _knows_digital_numbers(spec: PreprocessSpec) -> bool:
     return any(median > PLAUSIBLE_DB[1] for median in medians)
 
 
-def _swapped(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> list[str]:
-    # Almost everywhere, cross polarisation is 5 to 10 dB weaker than co-polarisation.
-    medians = {
-        band.upper(): stats.bands[p].median
+def _swapped(
+    source: RasterSource,
+    spec: PreprocessSpec,
+    scene: SceneBands,
+    stats: SceneStats,
+    match: BandMatch,
+) -> list[str]:
+    """A warning if cross polarisation is brighter than co-polarisation.
+
+    Almost everywhere, cross polarisation is 5 to 10 dB weaker.
+
+    Raises:
+        SceneError: It is brighter all over the scene, and neither the file nor the user says which
+            band is which.
+    """
+    positions = {
+        band.upper(): p
         for band, p in zip(spec.bands, scene.positions, strict=True)
         if p is not None
     }
-    cross = [v for b, v in medians.items() if b in _CROSS]
-    co = [v for b, v in medians.items() if b in {"VV", "HH"}]
-    if cross and co and min(cross) > max(co):
+    cross = [p for band, p in positions.items() if band in _CROSS]
+    co = [p for band, p in positions.items() if band in {"VV", "HH"}]
+    if not (cross and co):
+        return []
+
+    def level(position: int, percent: float) -> float:
+        return decibels(stats.bands[position].quantile(percent), scene.units)
+
+    excess = {
+        q: min(level(p, q) for p in cross) - max(level(p, q) for p in co) for q in (5.0, 50.0, 95.0)
+    }
+    if excess[50.0] <= 0:
+        return []
+    if match.by_name or source.chosen or not all(e > _SWAP_MARGIN for e in excess.values()):
         return ["cross polarisation is brighter than co-polarisation: are the bands swapped (-b)?"]
-    return []
+    taken = [str(source.numbers[p]) for p in positions.values()]
+    first, second = co[0], cross[0]
+    numbers = {first: source.numbers[second], second: source.numbers[first]}
+    other = [str(numbers.get(p, source.numbers[p])) for p in positions.values()]
+    raise SceneError(
+        f"{source.label}: its bands have no names, and band {source.numbers[second]}, which would "
+        f"be taken as cross polarisation, is {excess[50.0]:.2g} dB brighter than band "
+        f"{source.numbers[first]}: they are probably swapped; say which bands are "
+        f"{', '.join(positions)}: -b {','.join(other)}, or -b {','.join(taken)} if that is right"
+    )

@@ -431,12 +431,23 @@ def test_uncalibrated_numbers_are_refused_unless_asked_for(tmp_path):
     assert grey.scene_bands.stretch[1] == pytest.approx(np.percentile(numbers[0], 98), rel=0.01)
 
 
-def test_swapped_polarisations_get_a_warning(tmp_path, scene):
+def test_swapped_polarisations(tmp_path, scene):
     right = plan(write(tmp_path / "right.tif", scene))
     assert not right.warnings
     assert "see -b" in right.remarks[0]
-    swapped = plan(write(tmp_path / "swapped.tif", scene[::-1]))
-    assert "swapped" in swapped.warnings[0]
+    swapped = write(tmp_path / "swapped.tif", scene[::-1])
+    with pytest.raises(SceneError, match="VV, VH: -b 2,1, or -b 1,2 if") as caught:
+        plan(swapped)
+    assert "\n" not in str(caught.value)
+    # The user's word counts, and so do names; but a doubt is said.
+    assert "swapped" in plan(swapped, bidx=[1, 2]).warnings[0]
+    assert not plan(swapped, bidx=[2, 1]).warnings
+    named = write(tmp_path / "named.tif", scene[::-1], ("VV", "VH"))
+    assert "swapped" in plan(named).warnings[0]
+    # Dark water in one band only is no swap of the whole scene.
+    partly = scene.copy()
+    partly[0, : len(scene[0]) // 2 + 2] -= 25
+    assert "swapped" in plan(write(tmp_path / "partly.tif", partly)).warnings[0]
 
 
 @pytest.mark.parametrize("fill", [np.nan, 0])
