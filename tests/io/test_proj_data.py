@@ -23,9 +23,9 @@ from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import CwsamGeoError, OutputError, SceneError
 from cwsam_geo.io import proj_data
 from cwsam_geo.io import raster_sink as raster_sink_module
-from cwsam_geo.io.tiff_tags import named_epsg
 from cwsam_geo.io.raster_file import grid_of, open_dataset
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
+from cwsam_geo.io.tiff_tags import named_epsg
 
 ROOT = Path(__file__).parents[2]
 
