@@ -13,6 +13,7 @@ from cwsam_geo._version import __version__
 
 _WHERE = {
     "EvaluateOptions": "cwsam_geo.evaluation.options",
+    "EvaluateOutputs": "cwsam_geo.evaluation.options",
     "FinetuneOptions": "cwsam_geo.finetuning.options",
     "PredictOptions": "cwsam_geo.prediction.options",
     "PredictOutputs": "cwsam_geo.prediction.options",
@@ -28,6 +29,7 @@ _WHERE = {
 
 __all__ = [
     "EvaluateOptions",
+    "EvaluateOutputs",
     "FinetuneOptions",
     "PredictOptions",
     "PredictOutputs",
@@ -42,7 +44,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cwsam_geo.evaluation.evaluate import evaluate
-    from cwsam_geo.evaluation.options import EvaluateOptions
+    from cwsam_geo.evaluation.options import EvaluateOptions, EvaluateOutputs
     from cwsam_geo.finetuning.finetune import finetune
     from cwsam_geo.finetuning.options import FinetuneOptions
     from cwsam_geo.model.runtime.predictor import load_model

@@ -49,6 +49,15 @@ from cwsam_geo.cli.reporting import Reporter
 )
 @click.option("--layer", metavar="NAME", help="Layer of a vector reference to read.")
 @click.option(
+    "--band",
+    metavar="N|NAME",
+    help="Band of a REFERENCE raster that holds the class codes.  [default: the only one, or the "
+    "one called label, class, landcover, ...]",
+)
+@click.option(
+    "--map-band", metavar="N|NAME", help="Band of MAP that holds the class codes, likewise."
+)
+@click.option(
     "--stratum",
     metavar="NAME",
     help="Column with each point's stratum, if the points were not drawn by the map's classes.",
@@ -66,7 +75,8 @@ from cwsam_geo.cli.reporting import Reporter
     metavar="FILE",
     help="YAML file with the classes of the map, instead of the legend in the map itself.",
 )
-@click.option("-o", "--output", metavar="PATH", help="Write the report as a JSON file.")
+@click.option("-o", "--output", "json", metavar="PATH", help="Write the report as a JSON file.")
+@click.option("--csv", metavar="PATH", help="Write scores and confusion matrix as a CSV table.")
 @click.option("--html", metavar="PATH", help="Write the report as an HTML page.")
 @click.option("--png", metavar="PATH", help="Write the confusion matrix as a PNG image.")
 @overwrite_option
@@ -88,58 +98,47 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
     Values of REFERENCE that --map does not list are matched by their code, name or colour. The
     class under `ignore:` in the --legend file is left out, unless --ignore names other classes.
     """
-    from cwsam_geo.atomic import check_output
-    from cwsam_geo.errors import UsageError
     from cwsam_geo.evaluation.evaluate import evaluate
-    from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions
-    from cwsam_geo.evaluation.report import text_report, write_html, write_json
-    from cwsam_geo.io.figures import new_figure, write_confusion_png
+    from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions, EvaluateOutputs
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.io.vector_file import VectorLayer
 
-    # Fail before the comparison, which may take minutes, if a report cannot be written.
-    targets = [path for path in (values["output"], values["html"], values["png"]) if path]
-    if len(set(targets)) != len(targets):
-        raise UsageError("-o, --html and --png need different files")
-    for path in targets:
-        check_output(path, values["overwrite"])
-    if values["png"]:
-        new_figure(1, 1)  # raises if matplotlib is not installed
     options = EvaluateOptions(
         mapping=ClassMapping(values["mapping"], values["merge"], values["ignore"]),
         layer=VectorLayer(values["column"], values["layer"], values["stratum"]),
+        band=values["band"],
+        map_band=values["map_band"],
         aoi=values["aoi"],
         stratum_sizes=values["stratum_sizes"],
         legend=read_legend(values["legend"]) if values["legend"] else None,
     )
+    reports = {key: values[key] for key in ("json", "csv", "html", "png")}
+    outputs = EvaluateOutputs(**reports, overwrite=values["overwrite"])
     with EvaluateReporter(as_json, quiet) as report:
-        result = evaluate(map_path, reference, options, report.compared)
-    if values["output"]:
-        write_json(result, values["output"], values["overwrite"])
-    if values["html"]:
-        write_html(result, values["html"], values["overwrite"])
-    if values["png"]:
-        names = result.classes.legend.names
-        title = (
-            f"mIoU {result.scores.miou:.4f}, overall accuracy {result.scores.overall_accuracy:.4f}"
-        )
-        write_confusion_png(values["png"], names, result.scores.matrix, title, values["overwrite"])
-    if as_json:
-        click.echo(json.dumps({"event": "report", **result.to_dict()}, ensure_ascii=False))
-    elif not quiet:
-        click.echo(text_report(result))
-    if not quiet:
-        for remark in result.remarks:
-            click.echo(f"Warning: {remark}", err=True)
+        evaluate(map_path, reference, options, outputs, report)
 
 
 class EvaluateReporter(Reporter):
-    """Shows the progress of ``evaluate``: a bar, if it takes more than a second."""
+    """Prints the events of ``evaluate``."""
 
     unit = "px"
+    # Most comparisons take less than a second: no bar flashes up for them.
     bar_options: ClassVar[Mapping[str, Any]] = {"unit_scale": True, "delay": 1, "leave": False}
 
-    def compared(self, done: int, total: int) -> None:
-        """Moves the bar, which counts pixels."""
-        if not self._quiet and not self._as_json:
-            self.advance(done, total)
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Prints one event; as JSON, only the report."""
+        if self._as_json and event["event"] == "report":
+            click.echo(json.dumps(event, ensure_ascii=False))
+        if not self._quiet:
+            self.show(event)
+
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar, which counts the pixels of the map."""
+        self.advance(event["pixels"], event["total"])
+
+    def on_report(self, event: Mapping[str, Any]) -> None:
+        """Prints the report as tables."""
+        from cwsam_geo.evaluation.report import text_report
+
+        self.close_bar()
+        click.echo(text_report(event))

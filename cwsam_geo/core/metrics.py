@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -287,6 +288,11 @@ class _Sample:
             terms = self.weight[:, None] ** 2 * np.maximum(spread, 0) / (self.n[:, None] - 1)
             variance = np.sum(terms if void is None else np.where(void, 0, terms), 0) / total_x**2
         return Estimates(ratio, np.where(np.isfinite(variance), np.sqrt(variance), np.nan))
+
+
+def number_or_none(value: float) -> float | None:
+    """A number for JSON, which has neither NaN nor infinity: these become None."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _ratio(numerator: ArrayLike, denominator: ArrayLike) -> Floats:

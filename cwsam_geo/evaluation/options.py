@@ -49,6 +49,9 @@ class EvaluateOptions:
     Attributes:
         mapping: How codes and classes of the reference correspond to the map's classes.
         layer: Column and layer of a vector reference.
+        band: Number (from 1) or name of the band of a reference raster that holds the class codes;
+            None where it can be told.
+        map_band: The same for the map.
         aoi: Vector file; pixels and points outside its polygons do not count.
         stratum_sizes: Size of each stratum of ``layer.stratum``, for samples of points that were
             not drawn by the map's classes: area or number of pixels, all in one unit.
@@ -61,6 +64,8 @@ class EvaluateOptions:
 
     mapping: ClassMapping = field(default_factory=ClassMapping)
     layer: VectorLayer = field(default_factory=VectorLayer)
+    band: int | str | None = None
+    map_band: int | str | None = None
     aoi: str | os.PathLike[str] | None = None
     stratum_sizes: Mapping[str, float] = field(default_factory=dict)
     legend: Legend | None = None
@@ -78,3 +83,27 @@ class EvaluateOptions:
             return self
         ignored = self.legend.names[self.legend.channel(self.legend.ignore)]
         return replace(self, mapping=replace(self.mapping, ignore=(ignored,)))
+
+
+@dataclass(frozen=True)
+class EvaluateOutputs:
+    """The reports that ``evaluate`` writes.
+
+    Attributes:
+        json: The whole report.
+        csv: Scores and confusion matrix, one row for each class.
+        html: The report as a page that needs no other file.
+        png: Picture of the confusion matrix; it needs matplotlib.
+        overwrite: Replace existing files.
+    """
+
+    json: str | os.PathLike[str] | None = None
+    csv: str | os.PathLike[str] | None = None
+    html: str | os.PathLike[str] | None = None
+    png: str | os.PathLike[str] | None = None
+    overwrite: bool = False
+
+    @property
+    def paths(self) -> list[str | os.PathLike[str]]:
+        """The files that are to be written."""
+        return [p for p in (self.json, self.csv, self.html, self.png) if p is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.windows import windows_over
-from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.errors import LegendError, SceneError, UsageError
 from cwsam_geo.evaluation.class_match import check_codes
 from cwsam_geo.evaluation.options import EvaluateOptions
 from cwsam_geo.io.class_raster import ClassRaster
@@ -61,7 +62,7 @@ class Overlay:
         map_path: Class raster; its grid is the grid of the comparison.
         reference_path: Class raster, RGB picture, or vector file of polygons or points.
         options: How the two are compared.
-        progress: Called after each window, or None.
+        progress: Called after each window with the pixels done and the pixels in total.
 
     Raises:
         UsageError: The files cannot be aligned.
@@ -74,18 +75,20 @@ class Overlay:
         map_path: str | os.PathLike[str],
         reference_path: str | os.PathLike[str],
         options: EvaluateOptions,
-        progress: Progress | None,
+        progress: Progress,
     ) -> None:
         self.options = options.settled()
         self._progress = progress
         self.reference: Reference | Features | None = None
         self._aoi: NDArray[Any] | None = None
-        self.map = ClassRaster(map_path)
+        self.map = _opened_map(map_path, options.map_band)
         try:
             if self.map.colors:
                 raise LegendError(f"{self.map.label}: is an RGB picture; give a raster of codes")
             self.location = Geolocation(self.map.grid, self.map.label)
-            self.reference = open_reference(reference_path, self.location, options.layer)
+            self.reference = open_reference(
+                reference_path, self.location, options.layer, band=options.band
+            )
             if options.aoi is not None:
                 self._aoi = read_area(options.aoi, self.location)
         except BaseException:
@@ -133,8 +136,7 @@ class Overlay:
                 )
             yield MapPart(window, np.where(shown, codes, 0).astype(np.uint8), shown, inside)
             done += window.height * window.width
-            if self._progress is not None:
-                self._progress(done, pixels)
+            self._progress(done, pixels)
 
     def legend(self, codes: dict[int, int], others: Iterable[Value]) -> Legend:
         """The map's legend: from the options, the map's tag or palette, or made from the codes.
@@ -160,3 +162,11 @@ class Overlay:
             )
         check_codes(codes, legend, self.map.label)
         return legend
+
+
+def _opened_map(path: str | os.PathLike[str], band: int | str | None) -> ClassRaster:
+    try:
+        return ClassRaster(path, band=band)
+    except SceneError as error:
+        # The message names the option for the reference.
+        raise SceneError(re.sub(r"--band\b", "--map-band", str(error))) from None

@@ -143,6 +143,7 @@ def _remarks(
 ) -> tuple[str, ...]:
     mapping, label = comparison.options.mapping, reference.label
     return (
+        *comparison.map.remarks,
         *reference.remarks,
         *class_values(legend, mapping, label).remarks(labels, reference.legend()),
         *absent_remarks(labels, legend, mapping, label),

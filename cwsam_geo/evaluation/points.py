@@ -121,6 +121,7 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         },
         sample=sample,
         remarks=(
+            *comparison.map.remarks,
             *_remarks(features, sample),
             *stratum_remarks(features, on_map, codes, by_column),
             *class_values(legend, mapping, features.label).remarks(points_by_label, None),

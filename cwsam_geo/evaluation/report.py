@@ -1,26 +1,28 @@
-"""Reports of an evaluation: JSON, a table for the terminal, and a self-contained HTML page."""
+"""Reports of an evaluation: JSON, CSV, a page, a picture, and a table for the terminal."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from cwsam_geo.atomic import atomic_output
-from cwsam_geo.evaluation.result import Evaluation
-
-# Keys of the JSON report with the words that tables print for them.
-_SCORES = ("iou", "precision", "recall", "f1")
-_OVERALL = (
-    ("miou", "mIoU"),
-    ("mean_f1", "mean F1"),
-    ("overall_accuracy", "overall accuracy"),
-    ("kappa", "kappa"),
-    ("fwiou", "FWIoU"),
+from cwsam_geo.core.score_table import (
+    COUNTS,
+    SCORES,
+    class_head,
+    class_rows,
+    overall_rows,
+    score_text,
 )
+from cwsam_geo.evaluation.options import EvaluateOutputs
+from cwsam_geo.evaluation.result import Evaluation
+from cwsam_geo.io.figures import write_confusion_png
+
 _COVERAGE = (
     ("compared", "compared"),
     ("ignored", "ignored"),
@@ -44,63 +46,74 @@ th { font-weight: 600 } td:first-child, th:first-child { text-align: left }
 """
 
 
-def write_json(
-    evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False
-) -> None:
-    """Writes the report as one JSON object.
+def write_reports(evaluation: Evaluation, outputs: EvaluateOutputs) -> None:
+    """Writes the reports that are asked for.
 
     Raises:
-        UsageError: The file exists and ``overwrite`` is False.
-        OutputError: The file cannot be written.
+        UsageError: A file exists and is not to be replaced, or matplotlib is not installed.
+        OutputError: A file cannot be written.
     """
-    text = json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False)
-    _write(path, text + "\n", overwrite)
+    for path, text in (
+        (outputs.json, json_report),
+        (outputs.csv, csv_report),
+        (outputs.html, html_report),
+    ):
+        if path is not None:
+            with atomic_output(path, outputs.overwrite) as temporary:
+                temporary.write_text(text(evaluation), encoding="utf-8", newline="")
+    if outputs.png is not None:
+        scores, names = evaluation.scores, evaluation.classes.legend.names
+        title = f"mIoU {scores.miou:.4f}, overall accuracy {scores.overall_accuracy:.4f}"
+        write_confusion_png(outputs.png, names, scores.matrix, title, outputs.overwrite)
 
 
-def write_html(
-    evaluation: Evaluation, path: str | os.PathLike[str], overwrite: bool = False
-) -> None:
-    """Writes the report as an HTML page that needs no other file.
+def json_report(evaluation: Evaluation) -> str:
+    """The report as one JSON object."""
+    return json.dumps(evaluation.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
-    Raises:
-        UsageError: The file exists and ``overwrite`` is False.
-        OutputError: The file cannot be written.
+
+def csv_report(evaluation: Evaluation) -> str:
+    """Scores, counts and, for points, estimates of each class as CSV; undefined values are empty.
+
+    The last columns are the row of the confusion matrix: pixels or points of the reference class
+    by class of the map.
     """
-    _write(path, html_report(evaluation), overwrite)
-
-
-def text_report(evaluation: Evaluation) -> str:
-    """The report as tables for the terminal."""
     report = evaluation.to_dict()
-    head = ["class", *_SCORES, "support", "mapped"]
-    rows = [
-        [
-            f"{c['code']} {c['name']}" + (" (ignored)" if c["ignored"] else ""),
-            *(_share(c[s]) for s in _SCORES),
-            f"{c['support']}",
-            f"{c['mapped']}",
-        ]
-        for c in report["classes"]
-        # A large legend has many classes that occur nowhere; only the JSON and HTML list them.
-        if c["support"] or c["mapped"] or c["ignored"]
-    ]
-    lines = [*_columns([head, *rows]), ""]
-    lines += _columns([[name, _share(report["overall"][key])] for key, name in _OVERALL])
+    rows = []
+    for i, entry in enumerate(report["classes"]):
+        row = {key: entry[key] for key in ("code", "name", "ignored", *SCORES, *COUNTS)}
+        if "sample" in report:
+            estimates = report["sample"]["classes"][i]
+            row["mapped_area"] = estimates["mapped_area"]
+            for key in ("users_accuracy", "producers_accuracy", "area"):
+                row[key], row[f"{key}_ci95"] = estimates[key]["value"], estimates[key]["ci95"]
+        matrix = zip(report["matrix"]["classes"], report["matrix"]["counts"][i], strict=True)
+        rows.append(row | {f"mapped_as_{name}": count for name, count in matrix})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def text_report(report: Mapping[str, Any]) -> str:
+    """Tables for the terminal of a report, as ``Evaluation.to_dict`` gives it."""
+    # A large legend has many classes that occur nowhere; only the files list them.
+    occurring = [c for c in report["classes"] if c["support"] or c["mapped"] or c["ignored"]]
+    lines = [*_columns([class_head(), *class_rows(occurring)]), "", *_columns(overall_rows(report))]
     if "sample" in report:
         lines += ["", *_columns(_sample_rows(report))]
         lines.append(f"areas in {_unit(report['sample'])}; ± is half a 95 % confidence interval")
         lines.append(_reach(report["sample"]))
     parts = [f"{report['coverage'][k]} {name}" for k, name in _COVERAGE if k in report["coverage"]]
-    return "\n".join([*lines, "", f"{evaluation.unit}: {', '.join(parts)}"])
+    return "\n".join([*lines, "", f"{report['matrix']['unit']}: {', '.join(parts)}"])
 
 
 def html_report(evaluation: Evaluation) -> str:
     """The report as an HTML page."""
     report = evaluation.to_dict()
     title = f"{Path(evaluation.map).name} against {Path(evaluation.reference).name}"
-    overall = "".join(
-        f"<li><b>{_share(report['overall'][key])}</b>{name}</li>" for key, name in _OVERALL
-    )
+    overall = "".join(f"<li><b>{value}</b>{name}</li>" for name, value in overall_rows(report))
     counted = ", ".join(escape(n) for n in report["overall"]["classes_in_means"])
     remarks = "".join(f'<p class="note">{escape(r)}</p>' for r in report["remarks"])
     coverage = [[n, f"{report['coverage'][k]}"] for k, n in _COVERAGE if k in report["coverage"]]
@@ -132,17 +145,12 @@ def html_report(evaluation: Evaluation) -> str:
 
 
 def _class_table(report: dict[str, Any]) -> str:
-    head = ["class", "IoU", "precision", "recall", "F1", "support", "mapped"]
     rows = [
-        [
-            _swatch(c) + (" <small>(ignored)</small>" if c["ignored"] else ""),
-            *(_share(c[s]) for s in _SCORES),
-            f"{c['support']}",
-            f"{c['mapped']}",
-        ]
-        for c in report["classes"]
+        # The swatch shows what a legend shows, instead of the code.
+        [_swatch(c) + (" <small>(ignored)</small>" if c["ignored"] else ""), *row[1:]]
+        for c, row in zip(report["classes"], class_rows(report["classes"]), strict=True)
     ]
-    return _table(head, rows)
+    return _table(class_head(), rows)
 
 
 def _matrix_table(report: dict[str, Any]) -> str:
@@ -176,21 +184,21 @@ def _sample_section(report: dict[str, Any]) -> str:
     )
 
 
-def _sample_rows(report: dict[str, Any]) -> list[list[str]]:
+def _sample_rows(report: Mapping[str, Any]) -> list[list[str]]:
     sample = report["sample"]
     head = ["class", "user's accuracy", "producer's accuracy", "area", "mapped area"]
     rows = [
         [
             c["name"],
-            _estimate(c["users_accuracy"], _share),
-            _estimate(c["producers_accuracy"], _share),
+            _estimate(c["users_accuracy"], score_text),
+            _estimate(c["producers_accuracy"], score_text),
             _estimate(c["area"], lambda v: _area(v, sample)),
             _area(c["mapped_area"], sample),
         ]
         for c in sample["classes"]
         if c["mapped_area"] or c["area"]["value"]
     ]
-    overall = ["overall accuracy", _estimate(sample["overall_accuracy"], _share), "", "", ""]
+    overall = ["overall accuracy", _estimate(sample["overall_accuracy"], score_text), "", "", ""]
     return [head, *rows, overall]
 
 
@@ -224,10 +232,6 @@ def _estimate(estimate: dict[str, float | None], form: Any) -> str:
     return f"{form(estimate['value'])} ± {margin}"
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
 def _swatch(entry: dict[str, Any]) -> str:
     color = escape(entry["color"])
     return f'<span class="swatch" style="background: {color}"></span>{escape(entry["name"])}'
@@ -253,8 +257,3 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for r in rows
     ]
-
-
-def _write(path: str | os.PathLike[str], text: str, overwrite: bool) -> None:
-    with atomic_output(path, overwrite) as temporary:
-        temporary.write_text(text, encoding="utf-8")

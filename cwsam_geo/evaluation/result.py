@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo._version import __version__
-from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores
+from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, number_or_none
+from cwsam_geo.core.score_table import score_report
 from cwsam_geo.evaluation.class_match import ComparedClasses
 from cwsam_geo.evaluation.options import EvaluateOptions
 
@@ -129,7 +129,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         """The whole report as plain values, for JSON; undefined scores are None."""
         names = self.classes.legend.names
-        options, scores = self.options, self.scores
+        options = self.options
         report: dict[str, Any] = {
             "cwsam_geo": __version__,
             "map": self.map,
@@ -146,41 +146,12 @@ class Evaluation:
                 "stratum_sizes": dict(options.stratum_sizes),
             },
             "coverage": dict(self.coverage),
-            "overall": {
-                "miou": number(scores.miou),
-                "mean_f1": number(scores.mean_f1),
-                "overall_accuracy": number(scores.overall_accuracy),
-                "kappa": number(scores.kappa),
-                "fwiou": number(scores.fwiou),
-                "classes_in_means": [n for n, c in zip(names, scores.counted, strict=True) if c],
-            },
-            "classes": self._classes(),
+            **score_report(self.scores, self.classes.legend, self.counts),
             "matrix": {"unit": self.unit, "classes": names, "counts": self.counts.tolist()},
         }
         if self.sample is not None:
             report["sample"] = self._sample(self.sample)
         return report | {"remarks": list(self.remarks), "definitions": DEFINITIONS}
-
-    def _classes(self) -> list[dict[str, Any]]:
-        scores = self.scores
-        columns = {
-            "iou": scores.iou,
-            "precision": scores.precision,
-            "recall": scores.recall,
-            "f1": scores.f1,
-        }
-        support, mapped = self.counts.sum(1), self.counts.sum(0)
-        return [
-            {
-                **entry,
-                "ignored": bool(scores.ignored[i]),
-                "counted": bool(scores.counted[i]),
-                **{name: number(values[i]) for name, values in columns.items()},
-                "support": int(support[i]),
-                "mapped": int(mapped[i]),
-            }
-            for i, entry in enumerate(self.classes.legend.to_list())
-        ]
 
     def _sample(self, sample: SampleResult) -> dict[str, Any]:
         estimates, total = sample.estimates, sample.total
@@ -208,14 +179,9 @@ class Evaluation:
         }
 
 
-def number(value: float) -> float | None:
-    """A float for JSON, which has no NaN: NaN becomes None."""
-    return None if math.isnan(value) else float(value)
-
-
 def _estimate(estimates: Estimates, index: int | tuple[()]) -> dict[str, float | None]:
     return {
-        "value": number(float(estimates.value[index])),
-        "standard_error": number(float(estimates.error[index])),
-        "ci95": number(float(estimates.margin[index])),
+        "value": number_or_none(float(estimates.value[index])),
+        "standard_error": number_or_none(float(estimates.error[index])),
+        "ci95": number_or_none(float(estimates.margin[index])),
     }

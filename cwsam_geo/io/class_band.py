@@ -127,7 +127,7 @@ class ClassBand:
         if len(sure) != 1:
             raise SceneError(
                 f"{self.label}: has {len(bands)} bands ({_listed(descriptions, bands)}), and which "
-                "one holds the class codes cannot be told; choose it (vectorize --band), or give a "
+                "one holds the class codes cannot be told; choose it (--band), or give a "
                 "raster with one band of class codes, or an 8-bit RGB picture in the classes' "
                 "colours"
             )

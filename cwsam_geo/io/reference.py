@@ -112,7 +112,11 @@ class PolygonReference:
 
 
 def open_reference(
-    path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer, blank: bool = False
+    path: str | os.PathLike[str],
+    onto: Geolocation,
+    layer: VectorLayer,
+    blank: bool = False,
+    band: int | str | None = None,
 ) -> Reference | Features:
     """Opens reference labels for a grid.
 
@@ -122,6 +126,7 @@ def open_reference(
         layer: Layer and column of a vector file.
         blank: If True, a vector file may have no labelled feature near the grid. Several scenes
             that share a file need this.
+        band: Number (from 1) or name of the band of a raster that holds the class codes.
 
     Returns:
         A reference; for points, the features themselves.
@@ -133,7 +138,9 @@ def open_reference(
     if not is_vector(path):
         if layer != VectorLayer():
             raise UsageError(f"{path}: is a raster; a column or layer is for vector files")
-        return ClassRaster(path, onto)
+        return ClassRaster(path, onto, band)
+    if band is not None:
+        raise UsageError(f"{path}: is a vector file; --band is for rasters")
     features = read_features(path, onto, layer)
     if features.unlabelled and not len(features.shapes) and not blank:
         column = f"the column {layer.column!r}" if layer.column else "its only column"

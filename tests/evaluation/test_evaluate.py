@@ -411,14 +411,16 @@ def test_mapped_pixels_far_from_the_reference_have_none(
         frame([half(20, 30, 30, 40)], code=[1]).to_file(reference)
     shown = map_array != 255
     seen = []
-    result = evaluate(map_file, reference, progress=lambda *step: seen.append(step))
+    result = evaluate(map_file, reference, on_event=seen.append)
     assert result.coverage == {
         "compared": 100,
         "ignored": 0,
         "without_reference": shown.sum() - 100,
         "without_map": 0,
     }
-    assert seen[-1] == (60 * 80, 60 * 80)
+    *steps, report = seen
+    assert steps[-1] == {"event": "progress", "pixels": 60 * 80, "total": 60 * 80}
+    assert report == {"event": "report", **result.to_dict()}
     aoi = tmp_path / "aoi.gpkg"
     frame([half(0, 0, 25, 60)]).to_file(aoi)
     inside = evaluate(map_file, reference, EvaluateOptions(aoi=aoi)).coverage

@@ -93,7 +93,9 @@ def scan_labels(
         OutputError: ``target`` cannot be written.
     """
     location = Geolocation(source.grid, source.label)
-    reference = open_reference(scene.pair.labels, location, scene.layer, scene.pair.shared)
+    reference = open_reference(
+        scene.pair.labels, location, scene.layer, scene.pair.shared, scene.label_band
+    )
     if isinstance(reference, Features):
         raise UsageError(
             f"{scene.pair.labels}: holds points; labels to train on are polygons or a raster"

@@ -45,6 +45,8 @@ class LabelledScene:
     Attributes:
         pair: Files of the scene and of its labels.
         layer: Column and layer of vector labels.
+        label_band: Number (from 1) or name of the band of raster labels that holds the class codes;
+            None where it can be told.
         map: Classes that each label means; None where labels are codes, names or colours of the
             legend.
         split: Role of the whole scene; None to divide it by blocks.
@@ -55,6 +57,7 @@ class LabelledScene:
 
     pair: Pair
     layer: VectorLayer = field(default_factory=VectorLayer)
+    label_band: str | None = None
     map: ClassMap | None = None
     split: Split | None = None
     bands: tuple[int, ...] | None = None

@@ -45,7 +45,18 @@ DEFAULT_INIT = "sam_vit_b"
 
 # Keys of the file, and of each entry of its scenes
 _TOP = ("classes", "ignore", "scenes", "init", "train", "validation", "preprocess", "licence")
-_SCENE = ("scene", "labels", "column", "layer", "map", "split", "bands", "units", "nodata")
+_SCENE = (
+    "scene",
+    "labels",
+    "column",
+    "layer",
+    "label_band",
+    "map",
+    "split",
+    "bands",
+    "units",
+    "nodata",
+)
 
 # Readers of the values by key. ``train`` has the keys of the first three.
 _RECIPE: Mapping[str, Reader] = {
@@ -224,6 +235,7 @@ def _entry(
             "labels": text,
             "column": text,
             "layer": text,
+            "label_band": text,
             "split": one_of(*SPLITS),
             "bands": list_of(integer),
             "units": one_of(*UNITS_OPTIONS),
@@ -239,6 +251,7 @@ def _entry(
         LabelledScene(
             pair=pair,
             layer=VectorLayer(fields.get("column"), fields.get("layer")),
+            label_band=fields.get("label_band"),
             map=meanings,
             split=fields.get("split"),
             bands=fields.get("bands"),

@@ -21,6 +21,7 @@ _KEYS = {
     "bidx": "bands",
     "column": "column",
     "layer": "layer",
+    "band": "label_band",
     "map": "map",
 }
 """Keys of a scene in region.yaml, by the option of other commands that says the same."""

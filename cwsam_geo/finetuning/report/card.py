@@ -9,7 +9,8 @@ from typing import Any
 import shapely
 
 from cwsam_geo._version import __version__
-from cwsam_geo.finetuning.report.results import OVERALL, SCORES, TrainingResult
+from cwsam_geo.core.score_table import class_head, class_rows, overall_rows
+from cwsam_geo.finetuning.report.results import TrainingResult
 
 _SCALINGS = {"db": "decibels", "linear": "power", "amplitude8": "8-bit amplitude / 255"}
 # Scenes and partial labels that the card names before it writes "...".
@@ -63,28 +64,19 @@ def _accuracy(t: TrainingResult) -> Iterable[str]:
             "gives none of them. It then counts as an error of the class among them that the model "
             "finds likeliest. Such labels can lower a class's scores, but never raise them."
         )
-    yield from _scores(t, t.report(t.best.matrix))
+    yield from _scores(t.report(t.best.matrix))
     if t.test_matrix is not None:
         report = t.report(t.test_matrix)
         pixels = sum(c["support"] for c in report["classes"] if not c["ignored"])
         yield ""
         yield f"On {pixels:,} labelled pixels of test areas, which decided nothing:"
-        yield from _scores(t, report)
+        yield from _scores(report)
 
 
-def _scores(t: TrainingResult, report: Mapping[str, Any]) -> Iterable[str]:
-    overall = report["overall"]
-    rows = [[name, _share(overall[key])] for key, name in OVERALL.items()]
-    yield from ("", *_table(["score", "value"], rows), "")
-    classes = [
-        [
-            f"{c['code']} {c['name']}" + (" (not counted)" if c["ignored"] else ""),
-            *(_share(c[key]) for key in SCORES),
-            f"{c['support']:,}",
-        ]
-        for c in report["classes"]
-    ]
-    yield from _table(["class", *SCORES.values(), "labelled pixels"], classes)
+def _scores(report: Mapping[str, Any]) -> Iterable[str]:
+    yield from ("", *_table(["score", "value"], overall_rows(report)), "")
+    counts = {"support": "labelled pixels"}
+    yield from _table(class_head(counts), class_rows(report["classes"], counts))
 
 
 def _input(t: TrainingResult) -> Iterable[str]:
@@ -157,7 +149,3 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
 
 def _numbers(values: Iterable[float]) -> str:
     return ", ".join(f"{v:.4g}" for v in values)
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,22 +13,11 @@ from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.metrics import Scores
 from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.core.score_table import score_report
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.training.state import Best, EpochRecord
 from cwsam_geo.model.bundles.bundle import BaseReference
 from cwsam_geo.model.network.architecture import Architecture
-
-OVERALL = {
-    "miou": "mIoU",
-    "mean_f1": "mean F1",
-    "overall_accuracy": "overall accuracy",
-    "kappa": "kappa",
-    "fwiou": "FWIoU",
-}
-"""Scores over all classes: their names in ``Scores``, and their names in print."""
-
-SCORES = {"iou": "IoU", "precision": "precision", "recall": "recall", "f1": "F1"}
-"""Scores of each class: their names in ``Scores``, and their names in print."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +70,8 @@ class TrainingResult:
         Args:
             matrix: Shape (K, K); rows are the labels, columns the model.
         """
-        scores = Scores.of(matrix, self.ignore)
         return {
-            "overall": {key: _number(getattr(scores, key)) for key in OVERALL},
-            "classes": [
-                {
-                    **entry,
-                    "ignored": i in self.ignore,
-                    **{key: _number(getattr(scores, key)[i]) for key in SCORES},
-                    "support": int(matrix[i].sum()),
-                    "mapped": int(matrix[:, i].sum()),
-                }
-                for i, entry in enumerate(self.legend.to_list())
-            ],
+            **score_report(Scores.of(matrix, self.ignore), self.legend, matrix),
             "matrix": {
                 "rows": "labels",
                 "columns": "model",
@@ -137,7 +114,3 @@ class TrainingResult:
             "recipe": report["recipe"],
             "run": report["run"],
         }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

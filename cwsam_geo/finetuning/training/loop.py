@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cwsam_geo.core.metrics import Scores, confusion_matrix
+from cwsam_geo.core.metrics import Scores, confusion_matrix, number_or_none
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.class_sets import partial_rows, single_channels
@@ -224,9 +223,9 @@ class Trainer:
             epoch=state.epochs_done + 1,
             loss=loss,
             lr=self.stepper.rate,
-            miou=_number(scores.miou),
-            overall_accuracy=_number(scores.overall_accuracy),
-            iou=[_number(v) for v in scores.iou],
+            miou=number_or_none(scores.miou),
+            overall_accuracy=number_or_none(scores.overall_accuracy),
+            iou=[number_or_none(v) for v in scores.iou],
             seconds=seconds,
         )
         # An undefined mIoU (NaN, recorded as None) loses against every number.
@@ -246,10 +245,6 @@ class Trainer:
         if place.checkpoint is not None and place.processes.rank == 0:
             save_checkpoint(place.checkpoint, state, place.settings)
         place.processes.wait()
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def validation_matrix(

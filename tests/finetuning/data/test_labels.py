@@ -42,11 +42,19 @@ def scene(tmp_path, rng, truth):
 
 
 def scan(
-    scene, labels, target, class_map=None, shared=False, layer=None, legend=LEGEND, remarks=False
+    scene,
+    labels,
+    target,
+    class_map=None,
+    shared=False,
+    layer=None,
+    legend=LEGEND,
+    remarks=False,
+    **more,
 ):
     """The labels as rows of the class sets, the sets, and the counts."""
     entry = LabelledScene(
-        Pair((str(scene),), str(labels), shared), layer or VectorLayer(), class_map
+        Pair((str(scene),), str(labels), shared), layer or VectorLayer(), map=class_map, **more
     )
     sets = ClassSets.of(legend, [class_map])
     with open_source(str(scene)) as source:
@@ -244,6 +252,20 @@ def test_names_mean_the_same_in_any_case(tmp_path, scene, class_map):
     expected = np.zeros(SHAPE)
     expected[20:70, 10:90], expected[:, 100:] = 1, 3
     assert (rows == expected).all()
+
+
+def test_labels_in_one_of_several_bands(tmp_path, scene, truth):
+    other = np.full_like(truth, 2)
+    labels = write_raster(tmp_path / "labels.tif", np.stack([other, truth]), nodata=0)
+    target = tmp_path / "out.tif"
+    with pytest.raises(SceneError, match=r"labels\.tif: has 2 bands.*--band"):
+        scan(scene, labels, target)
+    rows, _, _ = scan(scene, labels, target, label_band="2")
+    assert (rows == rows_of(truth)).all()
+    polygons = tmp_path / "labels.gpkg"
+    geopandas.GeoDataFrame({"c": [1]}, geometry=[box(0, 0, 9, 9)], crs=UTM).to_file(polygons)
+    with pytest.raises(UsageError, match="--band is for rasters"):
+        scan(scene, polygons, target, label_band="2")
 
 
 def test_points_are_no_labels(tmp_path, scene):

@@ -15,6 +15,7 @@ from cwsam_geo.finetuning.region.wording import OPTIONS, errors_in_words_of, in_
         ("pass --nodata 0.5.", "pass `nodata: 0.5`."),
         ("pass that value with --nodata", "pass that value with `nodata:`"),
         ("use --bidx 1,2", "use `bands: [1, 2]`"),
+        ("choose it (--band), or", "choose it (`label_band:`), or"),
         ("name it (--column): a, b", "name it (`column:`): a, b"),
         ("choose one with --layer: x", "choose one with `layer:`: x"),
         ("pass --overwrite or --device cpu", "pass --overwrite or --device cpu"),
