@@ -29,6 +29,9 @@ _REMOTE_VSI = re.compile(
 
 _GDAL_NAME = re.compile(r"/vsi\w+[/?]|\w{2,}:|<\w+")
 
+_RAW_SUFFIXES = (".img", ".bin", ".dat", ".raw", ".bsq", ".bil", ".bip")
+"""Suffixes of raw data that ENVI, SNAP and PolSARpro describe in a header file."""
+
 _CACHE_BYTES = 256 << 20
 """Bytes of GDAL's block cache. By default it takes 5 % of the machine's memory."""
 
@@ -57,6 +60,18 @@ _REMOTE = {
     "VSI_CACHE": "TRUE",
     "VSI_CACHE_SIZE": str(32 << 20),
 }
+
+
+class HasNoBandsError(SceneError):
+    """A container of rasters, such as NetCDF, is no raster itself.
+
+    Attributes:
+        subdatasets: GDAL names of the rasters in it.
+    """
+
+    def __init__(self, message: str, subdatasets: Sequence[str]) -> None:
+        super().__init__(message)
+        self.subdatasets = tuple(subdatasets)
 
 
 def is_remote(location: Location) -> bool:
@@ -95,7 +110,8 @@ def open_dataset(location: Location) -> Any:
         An open ``rasterio.DatasetReader`` with at least one band.
 
     Raises:
-        SceneError: The raster cannot be opened, or has no bands.
+        SceneError: The raster cannot be opened.
+        HasNoBandsError: It is a container of rasters.
     """
     text = os.fspath(location)
     name = display_name(text)
@@ -112,7 +128,7 @@ def open_dataset(location: Location) -> Any:
     if dataset.count == 0:
         subdatasets = list(dataset.subdatasets)
         dataset.close()
-        raise SceneError(f"{name}: holds no raster bands; {_choice(subdatasets)}")
+        raise HasNoBandsError(f"{name}: holds no raster bands; {_choice(subdatasets)}", subdatasets)
     lost = _lost_code(dataset, text)
     if lost is not None:
         dataset.close()
@@ -164,7 +180,7 @@ def _check_local(text: str) -> None:
     if not text:
         raise SceneError("the path of a scene is empty; give a file or a URL")
     path = Path(text.removeprefix("file://"))
-    if path.is_dir():
+    if path.is_dir() and not holds_zarr(path):
         raise SceneError(f"{text}: is a folder; give the raster file inside it")
     if not path.exists():
         raise SceneError(f"{text}: no such file; check the path")
@@ -174,13 +190,18 @@ def _check_local(text: str) -> None:
         raise SceneError(f"{text}: is empty (0 bytes); get the file again")
 
 
+def holds_zarr(folder: Path) -> bool:
+    """Whether a folder is a Zarr store or array, which GDAL opens as a whole."""
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
 def _why_not(text: str, why: str) -> str:
     """What is wrong and what to do, from GDAL's message ``why``."""
     if not is_remote(text):
         if "not recognized" in why or "Cannot read TIFF header" in why:
             return (
                 f"is not a raster that GDAL can read{_looks_like(text)}; "
-                "give a GeoTIFF or another GDAL raster"
+                f"{_missing_header(text)}give a GeoTIFF or another GDAL raster"
             )
         return f"cannot be opened ({why}); check the path, and that the file is complete"
     if "CREDENTIALS" in why.upper() or "AWS_SECRET" in why:
@@ -208,6 +229,16 @@ def _looks_like(text: str) -> str:
         return " (it looks like a web page or XML)"
     printable = all(c in b"\t\n\r" or 32 <= c < 127 for c in head)
     return " (it looks like text)" if head and printable else ""
+
+
+def _missing_header(text: str) -> str:
+    """Advice for a file that may be raw data whose ENVI header has not come with it."""
+    path = Path(text)
+    headers = path.with_suffix(".hdr"), path.with_name(f"{path.name}.hdr")
+    if path.suffix.lower() not in _RAW_SUFFIXES or any(h.exists() for h in headers):
+        return ""
+    names = " or ".join(dict.fromkeys(h.name for h in headers))
+    return f"if it is data of ENVI, SNAP or PolSARpro, put its header ({names}) beside it, or "
 
 
 def _choice(names: Sequence[str]) -> str:

@@ -33,8 +33,8 @@ _GLUED = re.compile(r"(?<![A-Z])((?:VV|VH|HH|HV)+)(?![A-Z])")
 _WORD = re.compile(r"[^\W_]")
 
 _OTHER_QUANTITY = re.compile(
-    r"std|stdev|stddev|var(iance)?|count|ratio|coh(erence)?|angle|incidence|phase|entropy|glcm|"
-    r"texture|mask|quality|weight",
+    r"(std|stdev|stddev|var|variance|count|ratio|coh|coherence|angle|incidence|inc|phase|entropy|"
+    r"glcm|texture|mask|quality|weight)s?",
     re.IGNORECASE,
 )
 """Quantities that are computed from a polarisation but are no backscatter (GEE's VV_stdDev)."""
@@ -94,6 +94,20 @@ def polarisations(text: str) -> list[str]:
     return list(dict.fromkeys(pairs))
 
 
+def only_polarisation(text: str) -> str | None:
+    """The polarisation that a text names; None for ratios and other quantities."""
+    names = polarisations(text)
+    words = re.findall(r"[A-Za-z]+", without_polarisations(text))
+    other = any(_OTHER_QUANTITY.fullmatch(word) for word in words)
+    return names[0] if len(names) == 1 and not other else None
+
+
+def without_polarisations(text: str) -> str:
+    """A text with spaces instead of the polarisations that it names."""
+    pattern = _POLARISATION if _POLARISATION.search(text) else _GLUED
+    return pattern.sub(lambda match: match[0].replace(match[1], " "), text)
+
+
 def band_names(dataset: Any, path: str) -> list[str | None]:
     """The polarisation of each band of an open raster, or None where nothing names it.
 
@@ -122,20 +136,16 @@ def file_name(path: str) -> str:
 
 def _of_band(dataset: Any, index: int) -> str | None:
     tags: Mapping[str, str] = dataset.tags(index)
-    name = _only(dataset.descriptions[index - 1] or "")
-    by_polarisation = [_only(v) for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
+    name = only_polarisation(dataset.descriptions[index - 1] or "")
+    by_polarisation = [
+        only_polarisation(v) for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)
+    ]
     name = name or next((n for n in by_polarisation if n), None)
     if name:
         return name
     # Tags that contradict each other name nothing.
-    by_name = {_only(v) for k, v in tags.items() if _NAME_TAG.fullmatch(k)} - {None}
+    by_name = {only_polarisation(v) for k, v in tags.items() if _NAME_TAG.fullmatch(k)} - {None}
     return by_name.pop() if len(by_name) == 1 else None
-
-
-def _only(text: str) -> str | None:
-    """The polarisation that a band's text names; None for ratios and other quantities."""
-    names = polarisations(text)
-    return names[0] if len(names) == 1 and not _OTHER_QUANTITY.search(text) else None
 
 
 def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None]]:
@@ -150,6 +160,9 @@ def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None
     yield _matrix([dataset.descriptions[i - 1] or "" for i in data_bands(dataset)], path)
     if dataset.driver == "GTiff" and not is_remote(path):
         yield _each(snap_band_names(tiff_tag(path, SNAP_TAG) or b""), count)
+    if dataset.driver == "Zarr":
+        arrays = [Path(f) for f in dataset.files if Path(f).name in (".zarray", "zarr.json")]
+        yield _each([f.parent.name for f in arrays], count)
     # The variable of a container (NETCDF:"scene_vh.nc":VV) counts before the file's name.
     name = file_name(path)
     yield _in_order(name.rpartition(":")[2], count)
@@ -162,7 +175,7 @@ def _in_order(text: str, count: int) -> list[str | None]:
 
 
 def _each(texts: Sequence[str], count: int) -> list[str | None]:
-    return [_only(text) for text in texts] if len(texts) == count else []
+    return [only_polarisation(text) for text in texts] if len(texts) == count else []
 
 
 def _listed(text: str, count: int) -> list[str | None]:
@@ -173,7 +186,7 @@ def _listed(text: str, count: int) -> list[str | None]:
     items = re.split(r"[,;|]", re.sub(r"[\[\](){}'\"]", "", text).strip(" ,;|"))
     if len(items) == count:
         return _each(items, count)
-    return _in_order(text, count) if not _WORD.search(_POLARISATION.sub("", text)) else []
+    return _in_order(text, count) if not _WORD.search(without_polarisations(text)) else []
 
 
 def _numbered(tags: Mapping[str, str], count: int) -> list[str | None]:
@@ -181,7 +194,7 @@ def _numbered(tags: Mapping[str, str], count: int) -> list[str | None]:
         int(match[1]): text for key, text in tags.items() if (match := _NUMBERED_TAG.fullmatch(key))
     }
     first = 0 if 0 in texts else 1
-    return [_only(texts.get(i, "")) for i in range(first, first + count)]
+    return [only_polarisation(texts.get(i, "")) for i in range(first, first + count)]
 
 
 def _matrix(texts: Sequence[str], path: str) -> list[str | None]:

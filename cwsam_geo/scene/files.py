@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from affine import Affine
 
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.errors import SceneError, UsageError
@@ -110,6 +111,37 @@ def unreadable(path: str, window: Window, error: BaseException) -> str:
         else "the file is damaged or incomplete: get it again"
     )
     return f"{display_name(path)}: cannot read {rows} ({gdal_message(error, path)}); {advice}"
+
+
+def check_tiles(datasets: Sequence[Any], files: Sequence[str]) -> None:
+    """Checks that several open datasets are not tiles of one mosaic.
+
+    Raises:
+        SceneError: They have one CRS and pixel size, but lie beside each other.
+    """
+    if len(datasets) < 2 or not all(_beside(datasets[0], d) for d in datasets[1:]):
+        return
+    names = [display_name(file) for file in files]
+    listed = " ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    raise SceneError(
+        f"{names[0]} and {names[1]} lie beside each other: tiles of one scene, not its bands; "
+        f"join them first (rio merge {listed} scene.tif, or gdalbuildvrt scene.vrt {listed}) and "
+        "give the joined raster"
+    )
+
+
+def _beside(a: Any, b: Any) -> bool:
+    """Whether two datasets of one CRS and pixel size have at most half of their area in common."""
+    placed = not (a.transform.is_identity or b.transform.is_identity)
+    if not placed or a.crs != b.crs or a.transform.is_degenerate:
+        return False
+    pixels = ~a.transform * b.transform
+    if not pixels.almost_equals(Affine.translation(pixels.c, pixels.f), precision=1e-3):
+        return False
+    wide = min(a.width, pixels.c + b.width) - max(0, pixels.c)
+    high = min(a.height, pixels.f + b.height) - max(0, pixels.f)
+    shared = max(0, wide) * max(0, high)
+    return bool(shared <= 0.5 * min(a.width * a.height, b.width * b.height))
 
 
 def check_grids(datasets: Sequence[Any], files: Sequence[str]) -> None:

@@ -21,7 +21,6 @@ from cwsam_geo.io.raster_file import (
     environment,
     grid_of,
     is_remote,
-    open_dataset,
 )
 from cwsam_geo.scene.bands import (
     AS_DECLARED,
@@ -34,11 +33,18 @@ from cwsam_geo.scene.bands import (
     read_bands,
 )
 from cwsam_geo.scene.edge import edge_area
-from cwsam_geo.scene.files import Part, check_grids, selected_parts, stored_type, unreadable
+from cwsam_geo.scene.files import (
+    Part,
+    check_grids,
+    check_tiles,
+    selected_parts,
+    stored_type,
+    unreadable,
+)
+from cwsam_geo.scene.locations import open_rasters, raster_files
 from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
 from cwsam_geo.scene.sentinel1.product import (
     annotation_file,
-    measurements,
     missing_table,
     table_files,
 )
@@ -307,7 +313,8 @@ def open_source(
         paths: One raster, or several single-band rasters on one grid, which become the bands.
             Each is anything that rasterio opens: a local path, ``/vsicurl/``, ``/vsis3/``, an
             http(s) or s3 URL. A Sentinel-1 product (``.SAFE`` folder or zip) stands for its
-            measurement files.
+            measurement files, and a SNAP product (``.dim``), folder, zip or container for the
+            rasters in it that name one polarisation each.
         bidx: Numbers of the bands to read, from 1 and in this order, counted over all files;
             None for all bands but alpha bands.
         nodata: Nodata value that replaces the declared ones; ``"none"`` if only NaN is nodata.
@@ -321,9 +328,16 @@ def open_source(
     )
     if not locations:
         raise UsageError("no scene given")
-    files = [file for location in locations for file in measurements(location)]
+    given = [file for location in locations for file in raster_files(location)]
     with contextlib.ExitStack() as stack:
-        datasets = [stack.enter_context(contextlib.closing(open_dataset(f))) for f in files]
+        datasets: list[Any] = []
+        files: list[str] = []
+        for file in given:
+            for dataset, path in open_rasters(file):
+                stack.enter_context(contextlib.closing(dataset))
+                datasets.append(dataset)
+                files.append(path)
+        check_tiles(datasets, files)
         for dataset, path in zip(datasets, files, strict=True):
             check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)

@@ -2,49 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.raster_file import (
-    Location,
-    is_remote,
-)
-from cwsam_geo.scene.sentinel1.xml import is_there, member_name
-
-_RASTERS = (".tif", ".tiff", ".img", ".vrt", ".nc", ".h5", ".jp2", ".png")
+from cwsam_geo.io.raster_file import is_remote
+from cwsam_geo.scene.sentinel1.xml import is_there
 
 
-def measurements(location: Location) -> list[str]:
-    """The raster files of a location.
+def is_product(path: Path, names: Iterable[str]) -> bool:
+    """Whether a folder that holds ``names`` is a product of Sentinel, perhaps an incomplete one."""
+    return path.suffix.upper() == ".SAFE" or not {"manifest.safe", "measurement"}.isdisjoint(names)
 
-    For a Sentinel-1 product (its ``.SAFE`` folder, ``manifest.safe`` or ``.zip``) these are its
-    measurement files; for any other ``.zip``, the one raster inside; and else the location
-    itself.
+
+def product_rasters(where: Path, files: Sequence[str]) -> list[str]:
+    """The measurement files of a Sentinel-1 product.
+
+    Args:
+        where: The product's folder or archive.
+        files: What its folder ``measurement`` holds; empty if the folder is missing.
 
     Raises:
-        SceneError: The product or archive does not hold exactly one scene.
+        SceneError: The product does not hold exactly one scene.
     """
-    text = os.fspath(location)
-    if is_remote(text) or text.startswith("/vsi"):
-        return [text]
-    path = Path(text)
-    if path.name == "manifest.safe" and path.is_file():
-        path = path.parent
-    if path.is_dir() and (path / "measurement").is_dir():
-        return _one_scene(path, [str(p) for p in (path / "measurement").iterdir()])
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return _in_zip(path)
-    return [text]
-
-
-def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
-    rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")) and not _hidden(f))
+    rasters = sorted(f for f in files if f.lower().endswith((".tif", ".tiff")) and not is_hidden(f))
     if not rasters:
-        raise SceneError(f"{where}: this Sentinel-1 product holds no measurement files")
+        raise SceneError(f"{where}: {_why_empty(where, files)}")
     # Names are MISSION-SWATH-TYPE-POLARISATION-..., such as s1a-iw-grd-vv-20200101t...
     swaths = {Path(f).name.split("-")[1].lower() for f in rasters if Path(f).name.count("-") > 3}
     if len(swaths) > 1:
@@ -55,27 +39,25 @@ def _one_scene(where: Path, files: Sequence[str]) -> list[str]:
     return rasters
 
 
-def _hidden(name: str) -> bool:
-    # macOS puts a file "._NAME" beside every NAME in archives and on disks of other systems.
-    return Path(name).name.startswith(".")
+def _why_empty(where: Path, files: Sequence[str]) -> str:
+    if where.name.upper().startswith(("S2", "S3", "S5")):
+        return "is no product of Sentinel-1; give a SAR scene"
+    if any(f.lower().endswith(".nc") for f in files) or "_OCN_" in where.name:
+        return "is a Level-2 ocean product (OCN), which holds no SAR image; give a GRD product"
+    if "_RAW_" in where.name:
+        return "is a Level-0 product (RAW), which holds no SAR image; give a GRD product"
+    return (
+        "this Sentinel-1 product holds no measurement files (measurement/*.tiff): it was "
+        "downloaded or unpacked only in part; get the whole product"
+    )
 
 
-def _in_zip(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [member_name(n) for n in archive.namelist() if not n.endswith("/")]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise SceneError(f"{path}: cannot be read as a zip archive ({error})") from None
-    names = [n for n in names if not _hidden(n)]
-    measurement_files = [n for n in names if "/measurement/" in f"/{n}"]
-    if measurement_files:
-        return _one_scene(path, [f"/vsizip/{path}/{n}" for n in measurement_files])
-    rasters = [n for n in names if n.lower().endswith(_RASTERS)]
-    if len(rasters) != 1:
-        raise SceneError(
-            f"{path}: holds {len(rasters)} rasters; unpack it and give the ones to map"
-        )
-    return [f"/vsizip/{path}/{rasters[0]}"]
+def is_hidden(name: str) -> bool:
+    """Whether a file or member of an archive is hidden.
+
+    macOS puts a file ``._NAME`` beside every ``NAME`` in archives and on disks of other systems.
+    """
+    return PurePosixPath(name).name.startswith(".")
 
 
 @dataclass(frozen=True)

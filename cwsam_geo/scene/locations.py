@@ -1,0 +1,241 @@
+"""The rasters behind what a user gives as a scene: a product, folder, archive or container.
+
+A location is resolved only if there is one way to read it. Otherwise the message names what is
+inside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cwsam_geo.errors import SceneError
+from cwsam_geo.io.raster_file import (
+    HasNoBandsError,
+    Location,
+    display_name,
+    holds_zarr,
+    is_remote,
+    open_dataset,
+)
+from cwsam_geo.scene.band_names import only_polarisation, without_polarisations
+from cwsam_geo.scene.sentinel1.product import is_hidden, is_product, product_rasters
+from cwsam_geo.scene.sentinel1.xml import member_name
+
+_RASTERS = (
+    (".tif", ".tiff", ".vrt"),
+    (".img",),
+    (".bin",),
+    (".nc", ".h5"),
+    (".jp2", ".png"),
+)
+"""Suffixes of rasters, those that hold a scene rather than its preview first."""
+
+_MOST_NAMES = 6
+"""Names that a message lists."""
+
+_ASIDE = re.compile(r"metadata|calibration|quality|lookup", re.IGNORECASE)
+"""Groups of a container whose arrays are named after polarisations but are no images."""
+
+_ENVI_DATA = ("", ".img", ".bin", ".dat", ".raw", ".bsq", ".bil", ".bip")
+
+
+def raster_files(location: Location) -> list[str]:
+    """The raster files of a location.
+
+    For a Sentinel-1 product (its ``.SAFE`` folder, ``manifest.safe`` or ``.zip``) these are its
+    measurement files; for a SNAP product (``.dim`` or ``.data``), another folder or ``.zip`` the
+    one raster inside, or the ones that name one polarisation each; and else the location itself.
+
+    Raises:
+        SceneError: There is no raster, or more than one way to read the location.
+    """
+    text = os.fspath(location)
+    if is_remote(text) or text.startswith("/vsi"):
+        return [text]
+    path = Path(text)
+    if path.name == "manifest.safe" and path.is_file():
+        path = path.parent
+    if path.is_dir():
+        return [text] if holds_zarr(path) else _in_folder(path)
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix == ".zip":
+            return _in_zip(path)
+        if suffix == ".dim":
+            return _of_snap(path)
+        if suffix == ".hdr":
+            return [_of_header(path)]
+    return [text]
+
+
+def open_rasters(file: str) -> list[tuple[Any, str]]:
+    """Opens a raster, or the rasters in a container, with the path or GDAL name of each.
+
+    In a container (NetCDF, HDF5, Zarr) these are the sub-datasets that name one polarisation each.
+
+    Raises:
+        SceneError: A raster cannot be opened, or it is not sure which sub-datasets are meant.
+    """
+    try:
+        return [(open_dataset(file), file)]
+    except HasNoBandsError as error:
+        names = _images(error.subdatasets)
+        if not names:
+            # The first ones are often coordinates and metadata.
+            likely = [n for n in error.subdatasets if _image_of(n)[1]] or error.subdatasets
+            raise SceneError(
+                f"{display_name(file)}: is a container; give the sub-datasets to map, one for "
+                f"each band: {_listed(likely)}"
+                if likely
+                else str(error)
+            ) from None
+    with contextlib.ExitStack() as stack:
+        opened = [
+            (stack.enter_context(contextlib.closing(open_dataset(name))), name) for name in names
+        ]
+        stack.pop_all()
+    return opened
+
+
+def _in_folder(path: Path) -> list[str]:
+    members = sorted(p for p in path.iterdir() if not is_hidden(p.name))
+    if is_product(path, (p.name for p in members)):
+        inside = path / "measurement"
+        inner = [str(p) for p in inside.iterdir()] if inside.is_dir() else []
+        return product_rasters(path, inner)
+    if path.suffix.lower() == ".data":
+        return _of_snap(path)
+    rasters = _rasters(str(p) for p in members if p.is_file())
+    # What unpacking a product makes: a folder with the product in it.
+    products = [p for p in members if p.suffix.lower() in (".safe", ".dim")]
+    if not rasters and len(products) == 1:
+        return raster_files(products[0])
+    chosen = _sure_choice(rasters)
+    if not chosen:
+        listed = _listed([Path(r).name for r in rasters])
+        raise SceneError(
+            f"{path}: is a folder of {len(rasters)} rasters; give the ones to map: {listed}"
+            if rasters
+            else f"{path}: is a folder without rasters; give the raster file of the scene"
+        )
+    return chosen
+
+
+def _in_zip(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [member_name(n) for n in archive.namelist() if not n.endswith("/")]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SceneError(f"{path}: cannot be read as a zip archive ({error})") from None
+    names = [n for n in names if not is_hidden(n)]
+    measurements = [n for n in names if "/measurement/" in f"/{n}"]
+    parts = {part for n in names for part in PurePosixPath(n).parts}
+    if measurements or any(is_product(Path(part), ()) for part in parts) or is_product(path, parts):
+        return product_rasters(path, [f"/vsizip/{path}/{n}" for n in measurements])
+    rasters = _rasters(names)
+    chosen = _sure_choice(rasters)
+    if not chosen:
+        listed = f": {_listed(rasters)}" if rasters else ""
+        raise SceneError(
+            f"{path}: holds {len(rasters)} rasters; unpack it and give the ones to map{listed}"
+        )
+    return [f"/vsizip/{path}/{name}" for name in chosen]
+
+
+def _of_snap(path: Path) -> list[str]:
+    """The bands of a SNAP product, given as its ``.dim`` file or its ``.data`` folder."""
+    folder = path.with_suffix(".data")
+    if not folder.is_dir():
+        raise SceneError(
+            f"{path}: its folder {folder.name} is not beside it; a product of SNAP is both, so "
+            "copy the folder too"
+        )
+    files = sorted(str(p) for p in folder.glob("*.img") if not is_hidden(p.name))
+    chosen = _sure_choice(files)
+    if chosen:
+        return chosen
+    names = [Path(f).name for f in files]
+    if any(name.startswith("i_") for name in names):
+        raise SceneError(
+            f"{path}: holds complex bands as real and imaginary parts ({_listed(names)}); make "
+            "intensities of them first (SNAP: calibrate to sigma nought, or Convert to intensity)"
+        )
+    listed = _listed([str(folder / name) for name in names])
+    raise SceneError(
+        f"{path}: holds {len(files)} bands; give the ones to map: {listed}"
+        if files
+        else f"{path}: holds no bands; write the product again with SNAP"
+    )
+
+
+def _of_header(path: Path) -> str:
+    """The data file of an ENVI header ``NAME.hdr`` or ``NAME.img.hdr``."""
+    data = [p for suffix in _ENVI_DATA if (p := path.with_suffix(suffix)).is_file()]
+    if len(data) != 1:
+        raise SceneError(
+            f"{path}: is an ENVI header, and "
+            + ("its data file is not beside it" if not data else f"{_listed(map(str, data))} "
+               "have its name; give the right one")
+            + ("; get that file too" if not data else "")
+        )  # fmt: skip
+    return str(data[0])
+
+
+def _rasters(names: Iterable[str]) -> list[str]:
+    suffixes = tuple(s for group in _RASTERS for s in group)
+    return sorted(n for n in names if n.lower().endswith(suffixes) and not is_hidden(n))
+
+
+def _sure_choice(rasters: Sequence[str]) -> list[str]:
+    """The only raster, or those that name one polarisation each; empty if that is not sure."""
+    if len(rasters) == 1:
+        return list(rasters)
+    for suffixes in _RASTERS:
+        group = [r for r in rasters if r.lower().endswith(suffixes)]
+        named = [(r, PurePosixPath(r.replace("\\", "/")).stem) for r in group]
+        chosen = _one_each(named)
+        if chosen or any(only_polarisation(stem) for _, stem in named):
+            return chosen
+    return []
+
+
+def _images(subdatasets: Sequence[str]) -> list[str]:
+    """The sub-datasets that name one polarisation each; empty if that is not sure."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name in subdatasets:
+        group, variable = _image_of(name)
+        if variable:
+            groups.setdefault(group, []).append((name, variable))
+    return _one_each(next(iter(groups.values()))) if len(groups) == 1 else []
+
+
+def _image_of(subdataset: str) -> tuple[str, str]:
+    """Group and name of the array of a sub-dataset; the name is empty if it is no image."""
+    split = max(subdataset.rfind(":"), subdataset.rfind("/")) + 1
+    group, variable = subdataset[:split], subdataset[split:]
+    image = only_polarisation(variable) and not _ASIDE.search(group)
+    return group, variable if image else ""
+
+
+def _one_each(named: Sequence[tuple[str, str]]) -> list[str]:
+    """Those of some rasters that name one polarisation each and are named alike otherwise.
+
+    Args:
+        named: Rasters, and for each the text that may name its polarisation.
+    """
+    images = [(r, text, p) for r, text in named if (p := only_polarisation(text))]
+    polarisations = {p for _, _, p in images}
+    rest = {without_polarisations(text) for _, text, _ in images}
+    # Files of two dates differ in more than the polarisation.
+    return [r for r, _, _ in images] if len(polarisations) == len(images) and len(rest) == 1 else []
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [display_name(n) for n in names]
+    return ", ".join(shown[:_MOST_NAMES]) + (", ..." if len(shown) > _MOST_NAMES else "")
