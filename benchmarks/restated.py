@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from cwsam_geo.model.network import sam
 from cwsam_geo.model.network.adapters import LOW_FREQUENCY_SHARE
 from cwsam_geo.model.network.architecture import MASK_RATIO
+from cwsam_geo.model.network.attention import Attention
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.network.decoder import MASK_TOKENS
-from cwsam_geo.model.network.encoder import MLP_ADAPTER_SCALE, Attention, Block
+from cwsam_geo.model.network.encoder import MLP_ADAPTER_SCALE, Block
 
 QUALITY_DIM = 256
 

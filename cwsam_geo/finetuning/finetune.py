@@ -25,7 +25,7 @@ from cwsam_geo.finetuning.start import find_start
 from cwsam_geo.finetuning.training.loop import Event
 from cwsam_geo.finetuning.training.processes import join_processes
 from cwsam_geo.model.bundles.bundle import BundleKind
-from cwsam_geo.model.device import resolve_precision
+from cwsam_geo.model.device import precision_warning, resolve_precision
 
 _NO_PICTURES = (
     "no pictures were drawn: matplotlib is not installed (pip install 'cwsam-geo[report]')"
@@ -103,6 +103,9 @@ def finetune(
     def warn(text: str) -> None:
         emit({"event": "warning", "text": in_words_of(text, config.label)})
 
+    slow = precision_warning(precision, processes.device)
+    if slow is not None:
+        warn(slow)
     with errors_in_words_of(config.label), region_data(config, base, warn) as data:
         job = TrainingRun(config, start, data, processes, precision, paths, options)
         training, tensors = job.train(model, emit)

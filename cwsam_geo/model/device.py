@@ -6,6 +6,7 @@ import ctypes
 import functools
 import platform
 import sys
+import time
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -29,6 +30,12 @@ DTYPES: Mapping[Precision, torch.dtype] = {
     "bf16": torch.bfloat16,
     "fp16": torch.float16,
 }
+
+_TRIAL = 256
+"""Side of the matrices whose product shows whether a precision is emulated."""
+
+_EMULATED = 2.0
+"""A precision that is slower than fp32 by this factor gains nothing, so its use is warned of."""
 
 _MAX_CPU_BATCH = 4
 """Tiles per batch on a CPU."""
@@ -114,6 +121,29 @@ def cpu_multiplies_bf16() -> bool:
         getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile")
     ]
     return any(bool(is_supported()) for is_supported in checks if is_supported is not None)
+
+
+def precision_warning(precision: Precision, device: torch.device) -> str | None:
+    """Warns if this processor only emulates a precision; None if it does not.
+
+    The factor by which it is slower is measured on a small product, in a fraction of a second.
+    """
+    if device.type != "cpu" or precision == "fp32" or cpu_multiplies_bf16():
+        return None
+    times = {}
+    for name in ("fp32", precision):
+        matrix = torch.ones(_TRIAL, _TRIAL, dtype=DTYPES[name])
+        matrix @ matrix  # the first product also prepares the library
+        began = time.perf_counter()
+        matrix @ matrix
+        times[name] = time.perf_counter() - began
+    factor = times[precision] / times["fp32"]
+    if factor < _EMULATED:
+        return None
+    return (
+        f"--precision {precision}: this processor only emulates {precision}, about {factor:.0f} "
+        "times slower than fp32; pass --precision fp32 or auto"
+    )
 
 
 def check_compile(device: torch.device) -> None:

@@ -17,7 +17,13 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.raster_sink import RasterLayout, check_raster_output, raster_sink
 from cwsam_geo.model.bundles.bundle import ModelBundle
-from cwsam_geo.model.device import auto_batch_size, check_compile, resolve_device, resolve_precision
+from cwsam_geo.model.device import (
+    auto_batch_size,
+    check_compile,
+    precision_warning,
+    resolve_device,
+    resolve_precision,
+)
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
@@ -65,6 +71,9 @@ def predict_scene(
     precision = resolve_precision(options.precision, device, fast=True)
     if options.compile:
         check_compile(device)
+    slow = precision_warning(precision, device)
+    if slow is not None:
+        on_event({"event": "warning", "text": slow})
     model_path = find_model(options.model)
     bundle = load_full(model_path)
     with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:

@@ -15,7 +15,7 @@ from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.model.bundles.tensors import tensors_sha256
-from cwsam_geo.model.device import Precision, autocast
+from cwsam_geo.model.device import Precision, autocast, tune_allocator
 from cwsam_geo.model.network.cwsam import Cwsam
 
 # Modules whose ``weight`` decays.
@@ -54,6 +54,8 @@ class Stepper:
         if precision == "fp16" and self.device.type != "cuda":
             raise UsageError(f"--precision fp16: training on {self.device} needs fp32 or bf16")
         self.precision = precision
+        if self.device.type == "cpu":
+            tune_allocator()
         self.model = model.to(self.device)
         self.model.encoder.checkpointing = recipe.checkpointing
         self.names = saved_names(model, recipe)

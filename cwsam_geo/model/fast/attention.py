@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cwsam_geo.model.fast.arithmetic import Arithmetic
 from cwsam_geo.model.fast.layout import TokenLayout
 from cwsam_geo.model.fast.linear import Linear, products
-from cwsam_geo.model.network.encoder import Attention
+from cwsam_geo.model.network.attention import Attention
 
 _FUSED_MULTIPLE = 8
 """CUDA's fused attention needs channels in multiples of this; else torch stores all scores."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cwsam_geo.model.network import sam
 from cwsam_geo.model.network.adapters import Adapter, LowFrequencyPrompt
 from cwsam_geo.model.network.architecture import MLP_RATIO
+from cwsam_geo.model.network.attention import Attention
 
 if TYPE_CHECKING:
     from cwsam_geo.model.network.architecture import Architecture
@@ -26,58 +25,6 @@ POSITION_STD = 0.02
 
 MLP_ADAPTER_SCALE = 0.5
 """Factor of the MLP adapter's output in the CWSAM authors' code."""
-
-
-class Attention(nn.Module):
-    """SAM's self-attention with decomposed relative positions (MViTv2, arXiv 2112.01526).
-
-    Args:
-        dim: Channels D of a token.
-        size: Side of the square of tokens that attend to each other.
-    """
-
-    def __init__(self, dim: int, heads: int, size: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * size - 1, dim // heads))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * size - 1, dim // heads))
-
-    def forward(self, tokens: Tensor, is_token: Tensor | None = None) -> Tensor:
-        """Lets all tokens attend to each other.
-
-        The score of a query at (y, x) and a key at (y', x') is
-        q.k / sqrt(d) + q.R_h[y - y'] + q.R_w[x - x'], with d channels per head.
-
-        Args:
-            tokens: Shape (B, h, w, D).
-            is_token: False at padding, to which no token may attend; shape (B, h * w). None
-                allows attention to all positions.
-
-        Returns:
-            Shape (B, h, w, D).
-        """
-        batch, height, width, dim = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, height * width, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, h * w, d)
-        bias = self._positions(q, height, width)
-        if is_token is not None:
-            bias = bias.masked_fill(~is_token[:, None, None, :], -math.inf)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-        out = out.transpose(1, 2).reshape(batch, height, width, dim)
-        projected: Tensor = self.proj(out)
-        return projected
-
-    def _positions(self, q: Tensor, height: int, width: int) -> Tensor:
-        """Returns the relative positions' part of the scores, shape (B, heads, h * w, h * w)."""
-        grid = q.reshape(*q.shape[:2], height, width, -1)
-        rows = sam.get_rel_pos(height, height, self.rel_pos_h)
-        columns = sam.get_rel_pos(width, width, self.rel_pos_w)
-        by_row = torch.einsum("bnhwc,hkc->bnhwk", grid, rows)
-        by_column = torch.einsum("bnhwc,wkc->bnhwk", grid, columns)
-        # (B, heads, h, w, h, 1) + (B, heads, h, w, 1, w)
-        return (by_row[..., :, None] + by_column[..., None, :]).flatten(4).flatten(2, 3)
 
 
 class Block(nn.Module):

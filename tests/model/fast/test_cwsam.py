@@ -22,8 +22,8 @@ from cwsam_geo.model.fast.encoder import LowPass
 from cwsam_geo.model.fast.layout import TokenLayout
 from cwsam_geo.model.network.adapters import low_pass
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.attention import Attention
 from cwsam_geo.model.network.cwsam import Cwsam
-from cwsam_geo.model.network.encoder import Attention
 from cwsam_geo.model.runtime.predictor import LoadedModel, load_model
 from cwsam_geo.model.upstream.convert import convert
 
@@ -287,7 +287,9 @@ def test_relative_positions(side, data):
     arithmetic = choose_arithmetic(CPU, "fp32")
     positions = RelativePositions(attention, 0.5, arithmetic)
     q = torch.randn(3, 2, side, side, 4)
-    expected = attention._positions(q.flatten(2, 3), side, side).view(3, 2, *4 * [side])
+    rows, columns = attention.positions(q.flatten(2, 3), side, side)
+    expected = rows[..., :, None] + columns[..., None, :]
+    expected = expected.view(3, 2, *4 * [side])
     some = q[:, :, :height, :width].flatten(2, 3)
     by_row, by_column = positions(0.5 * some, height, width)
     bias = by_row[..., None] + by_column[..., None, :]

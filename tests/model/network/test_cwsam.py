@@ -24,8 +24,9 @@ from cwsam_geo.errors import ModelError
 from cwsam_geo.model.network import sam
 from cwsam_geo.model.network.adapters import TrainableModule, low_pass
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture
+from cwsam_geo.model.network.attention import Attention
 from cwsam_geo.model.network.cwsam import Cwsam
-from cwsam_geo.model.network.encoder import Attention, Block
+from cwsam_geo.model.network.encoder import Block
 from cwsam_geo.model.upstream.convert import convert
 
 QUIRKS = {"scrambled_prompt": True, "attend_padding": True, "classes_fastest": True}
