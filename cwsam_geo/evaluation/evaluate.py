@@ -65,6 +65,9 @@ def evaluate(
             result = evaluate_points(overlay, overlay.reference)
         else:
             assert overlay.reference is not None
+            if options.layer.stratum is not None:
+                label = overlay.reference.label
+                raise UsageError(f"{label}: holds no points; --stratum is for samples of points")
             result = evaluate_pixels(overlay, overlay.reference)
     write_reports(result, outputs)
     on_event({"event": "report", **result.to_dict()})

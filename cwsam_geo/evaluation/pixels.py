@@ -44,20 +44,20 @@ class _Counts:
         codes: Counts by map code where the extents of map and reference overlap, with or without a
             reference value.
         mapped: Number of pixels with a class in the map, also outside the overlap.
-        known: Number of pixels with a value in the reference.
+        referenced: Number of pixels with a value in the reference.
     """
 
     pairs: PairTally
     codes: PairTally
     mapped: int
-    known: int
+    referenced: int
 
 
-def _met(comparison: Overlay, reference: Reference) -> _Counts:
-    pairs, codes = PairTally(reference.label), PairTally(comparison.map.label)
-    mapped = known = 0
-    overlap = _overlap(comparison, reference)
-    for part in comparison.parts(comparison.area()):
+def _counted(overlay: Overlay, reference: Reference) -> _Counts:
+    pairs, codes = PairTally(reference.label), PairTally(overlay.map.label)
+    mapped = referenced = 0
+    overlap = _overlap(overlay, reference)
+    for part in overlay.parts(overlay.area()):
         # Count the map before cropping: the pixels outside the overlap have no reference.
         mapped += int(part.shown.sum())
         common = part.window.intersect(overlap)
@@ -66,26 +66,26 @@ def _met(comparison: Overlay, reference: Reference) -> _Counts:
         near = part.crop(common)
         values, labelled = reference.read(common)
         labelled &= near.inside
-        known += int(labelled.sum())
+        referenced += int(labelled.sum())
         pairs.add(values, near.codes, near.shown & labelled)
         codes.add(near.codes, near.codes, near.shown)
-    return _Counts(pairs, codes, mapped, known)
+    return _Counts(pairs, codes, mapped, referenced)
 
 
-def evaluate_pixels(comparison: Overlay, reference: Reference) -> Evaluation:
+def evaluate_pixels(overlay: Overlay, reference: Reference) -> Evaluation:
     """Compares the map with a reference that covers an area, pixel by pixel."""
-    tallies = _met(comparison, reference)
+    tallies = _counted(overlay, reference)
     pixels_by_value = tallies.pairs.values()
     if not pixels_by_value:
         raise UsageError(
-            f"{comparison.map.label} and {reference.label} have no pixel in common that has a "
+            f"{overlay.map.label} and {reference.label} have no pixel in common that has a "
             "class in both; check their georeferencing, their nodata values and the area of "
             "interest"
         )
     # Bring the map's codes and the reference's values to the same channels.
-    mapping = comparison.options.mapping
+    mapping = overlay.options.mapping
     labels = {v: reference.label_of(v) for v in pixels_by_value}
-    legend = comparison.legend(tallies.codes.values(), labels.values())
+    legend = overlay.legend(tallies.codes.values(), labels.values())
     classes = comparable_classes(legend, mapping)
     pixels_by_label: dict[Value, int] = {labels[v]: n for v, n in pixels_by_value.items()}
     channels = channels_of_values(
@@ -101,7 +101,7 @@ def evaluate_pixels(comparison: Overlay, reference: Reference) -> Evaluation:
     if not compared:
         raise UsageError(f"{reference.label}: every pixel is ignored; nothing is left to compare")
     return Evaluation(
-        map=comparison.map.label,
+        map=overlay.map.label,
         reference=reference.label,
         kind=_kind(reference),
         classes=classes,
@@ -111,22 +111,22 @@ def evaluate_pixels(comparison: Overlay, reference: Reference) -> Evaluation:
             "compared": compared,
             "ignored": both - compared,
             "without_reference": tallies.mapped - both,
-            "without_map": tallies.known - both,
+            "without_map": tallies.referenced - both,
         },
         sample=None,
-        remarks=_remarks(comparison, reference, legend, set(pixels_by_label)),
-        options=comparison.options,
+        remarks=_remarks(overlay, reference, legend, set(pixels_by_label)),
+        options=overlay.options,
     )
 
 
-def _overlap(comparison: Overlay, reference: Reference) -> Window:
+def _overlap(overlay: Overlay, reference: Reference) -> Window:
     """The window of the map that the reference may cover; refuses an empty one."""
-    overlap = reference.window.intersect(comparison.area())
+    overlap = reference.window.intersect(overlay.area())
     if overlap.empty:
-        where = crs_name(comparison.location.crs) if comparison.location.crs else "its coordinates"
-        west, south, east, north = comparison.location.bounds_in(comparison.location.crs)
+        where = crs_name(overlay.location.crs) if overlay.location.crs else "its coordinates"
+        west, south, east, north = overlay.location.bounds_in(overlay.location.crs)
         raise UsageError(
-            f"{reference.label} does not overlap {comparison.map.label}, which spans {west:g} "
+            f"{reference.label} does not overlap {overlay.map.label}, which spans {west:g} "
             f"{south:g} {east:g} {north:g} in {where}; check that both show the same place"
         )
     return overlap
@@ -139,11 +139,11 @@ def _kind(reference: Reference) -> ReferenceKind:
 
 
 def _remarks(
-    comparison: Overlay, reference: Reference, legend: Legend, labels: set[Value]
+    overlay: Overlay, reference: Reference, legend: Legend, labels: set[Value]
 ) -> tuple[str, ...]:
-    mapping, label = comparison.options.mapping, reference.label
+    mapping, label = overlay.options.mapping, reference.label
     return (
-        *comparison.map.remarks,
+        *overlay.map.remarks,
         *reference.remarks,
         *class_values(legend, mapping, label).remarks(labels, reference.legend()),
         *absent_remarks(labels, legend, mapping, label),

@@ -50,7 +50,7 @@ class _Census:
     at_points: NDArray[np.uint8]
 
 
-def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
+def evaluate_points(overlay: Overlay, features: Features) -> Evaluation:
     """Compares a map with a sample of points.
 
     The strata are the map's classes, unless the options name a column with others.
@@ -59,7 +59,7 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
     stratum belongs to none of the classes that count.
 
     Args:
-        comparison: The opened map. All of it, or all of the area of interest, is read to measure
+        overlay: The opened map. All of it, or all of the area of interest, is read to measure
             the areas of the strata.
         features: The points, in pixel coordinates of the map.
 
@@ -69,26 +69,26 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         LegendError: The class of a point is unknown, or the map has codes that are missing from
             its legend.
     """
-    census = _census(comparison, features)
+    census = _census(overlay, features)
     on_map = census.at_points != NODATA
     if not on_map.any():
         raise UsageError(
-            f"{features.label}: none of its points lies on a class of {comparison.map.label}; "
+            f"{features.label}: none of its points lies on a class of {overlay.map.label}; "
             "check that both show the same place"
         )
-    mapping = comparison.options.mapping
+    mapping = overlay.options.mapping
     labels = [features.names[v] for v in features.values[on_map]]
     points_by_label: dict[Value, int] = {}
     for label in labels:
         points_by_label[label] = points_by_label.get(label, 0) + 1
-    legend = comparison.legend(census.pixels, points_by_label)
+    legend = overlay.legend(census.pixels, points_by_label)
     classes = comparable_classes(legend, mapping)
     channels = channels_of_values(
         points_by_label, legend, classes, mapping, features.label, "points"
     )
     k = len(classes.legend)
     codes = census.at_points[on_map]
-    options = comparison.options
+    options = overlay.options
     by_column = options.layer.stratum is not None
     if by_column:
         total = sum(census.areas.values())
@@ -108,7 +108,7 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
     sample, matrix = _estimated(classes, points, strata, census)
     return Evaluation(
-        map=comparison.map.label,
+        map=overlay.map.label,
         reference=features.label,
         kind="points",
         classes=classes,
@@ -121,25 +121,25 @@ def evaluate_points(comparison: Overlay, features: Features) -> Evaluation:
         },
         sample=sample,
         remarks=(
-            *comparison.map.remarks,
+            *overlay.map.remarks,
             *_remarks(features, sample),
             *stratum_remarks(features, on_map, codes, by_column),
             *class_values(legend, mapping, features.label).remarks(points_by_label, None),
             *absent_remarks(points_by_label, legend, mapping, features.label),
         ),
-        options=comparison.options,
+        options=overlay.options,
     )
 
 
-def _census(comparison: Overlay, features: Features) -> _Census:
+def _census(overlay: Overlay, features: Features) -> _Census:
     # Pixel that each point lies in, shape (N,).
     cols = np.floor(shapely.get_x(features.shapes)).astype(np.int64)
     rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
     at_points = np.full(len(cols), NODATA, np.uint8)
     inside = np.zeros(len(cols), np.bool_)
-    pixel_areas = PixelAreas(comparison.location)
+    pixel_areas = PixelAreas(overlay.location)
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
-    for part in comparison.parts(comparison.area()):
+    for part in overlay.parts(overlay.area()):
         w = part.window
         here = (rows >= w.row) & (rows < w.bottom) & (cols >= w.col) & (cols < w.right)
         at = rows[here] - w.row, cols[here] - w.col

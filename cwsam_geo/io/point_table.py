@@ -47,6 +47,7 @@ _NO_CLASS = {"", "NA", "NaN", "nan", "NULL", "null"}
 
 _WHOLE = re.compile(r"(-?[0-9]+)(?:\.0+)?")
 _EWKT = re.compile(r"SRID=([0-9]+);\s*(.*)", re.DOTALL | re.IGNORECASE)
+_EMPTY = re.compile(r"\bEMPTY\b|\"coordinates\":\s*\[\s*\]")
 _WKB = re.compile(r"(?:[0-9A-Fa-f]{2}){21,}")  # a point has 21 bytes
 
 
@@ -87,7 +88,9 @@ def read_table(data: bytes, label: str, grid_crs: CRS | None, prj: str | None = 
     header, rows = _rows(_text(data, label), label)
     columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
     by_name = {_plain(name): name for name in reversed(header)}
-    shape = next((by_name[n] for n in _SHAPES if n in by_name), None)
+    # Earth Engine writes empty shapes where the coordinates are in columns of their own.
+    filled = {n: by_name[n] for n in _SHAPES if n in by_name and _filled(columns[by_name[n]])}
+    shape = next(iter(filled.values()), None)
     degrees = _pair(by_name, _LONGITUDES, _LATITUDES)
     plane = _pair(by_name, _XS, _YS)
     srid = None
@@ -111,7 +114,11 @@ def read_table(data: bytes, label: str, grid_crs: CRS | None, prj: str | None = 
     remarks = [] if how is None else [f"{label}: {used} are taken as {how}"]
     if not there.all():
         remarks.append(f"{label}: {int((~there).sum())} rows without coordinates were left out")
-    coordinates = {shape, *(degrees or ()), *(plane or ())}
+    coordinates = {
+        *(by_name.get(n) for n in _SHAPES if n in filled or n == "geo"),
+        *(degrees or ()),
+        *(plane or ()),
+    }
     return Table(
         shapes=shapes[there],
         columns={
@@ -165,6 +172,11 @@ def _plain(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalnum())
 
 
+def _filled(texts: list[str]) -> bool:
+    """Whether any text is more than an empty shape."""
+    return any(t.strip().lower() not in _MISSING and not _EMPTY.search(t) for t in texts)
+
+
 def _pair(
     by_name: Mapping[str, str], first: tuple[str, ...], second: tuple[str, ...]
 ) -> tuple[str, str] | None:
@@ -174,10 +186,9 @@ def _pair(
 
 
 def _points(x: list[str], y: list[str], names: tuple[str, str], label: str) -> NDArray[Any]:
-    points: list[Any] = []
+    places = np.full((len(x), 2), np.nan)
     for number, pair in enumerate(zip(x, y, strict=True), 2):
         if any(text.strip().lower() in _MISSING for text in pair):
-            points.append(None)
             continue
         values = [_number(text) for text in pair]
         if None in values:
@@ -185,8 +196,11 @@ def _points(x: list[str], y: list[str], names: tuple[str, str], label: str) -> N
                 f"{label}: row {number}: {names[0]} {pair[0]!r} and {names[1]} {pair[1]!r} are "
                 "not two numbers"
             )
-        points.append(shapely.Point(*values))
-    return np.array(points, object)
+        places[number - 2] = values
+    points: NDArray[Any] = np.full(len(x), None, object)
+    there = ~np.isnan(places[:, 0])
+    points[there] = shapely.points(places[there])
+    return points
 
 
 def _number(text: str) -> float | None:

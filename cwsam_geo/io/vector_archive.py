@@ -35,6 +35,11 @@ class Member:
         return f"/vsizip/{{{self.archive.absolute()}}}/{self.name}"
 
     @property
+    def stem(self) -> str:
+        """Name of the file without its suffix: the layer of a shapefile."""
+        return PurePosixPath(self.name).stem
+
+    @property
     def suffix(self) -> str:
         """Suffix of the file, in lower case."""
         return PurePosixPath(self.name).suffix.lower()
@@ -46,14 +51,19 @@ class Member:
 
 
 def members(path: str | os.PathLike[str], suffixes: Collection[str]) -> list[Member]:
-    """Vector files in an archive; none if the file is no zip archive, or holds rasters.
+    """Vector files in an archive; none if the file is no archive by its name, or holds rasters.
 
     Args:
         path: A file of any kind.
         suffixes: Suffixes of vector files, in lower case.
+
+    Raises:
+        UsageError: The archive is damaged.
     """
-    if Path(path).suffix.lower() not in SUFFIXES or not zipfile.is_zipfile(path):
+    if Path(path).suffix.lower() not in SUFFIXES or not Path(path).is_file():
         return []
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path}: is not a complete zip archive; get it again, or unpack it")
     with zipfile.ZipFile(path) as archive:
         # macOS adds a hidden twin of every file under __MACOSX.
         names = [
@@ -83,11 +93,11 @@ def only_member(
     files = members(path, suffixes)
     if len(files) > 1 and layer is not None:
         # Every shapefile is a layer, named as the file.
-        files = [m for m in files if PurePosixPath(m.name).stem == layer] or files
+        files = [m for m in files if m.stem == layer] or files
     if len(files) == 1:
         return files[0]
     if files:
-        names = ", ".join(PurePosixPath(m.name).stem for m in files)
+        names = ", ".join(m.stem for m in files)
         raise UsageError(
             f"{path}: holds {len(files)} vector files; choose one with --layer: {names}"
         )

@@ -32,6 +32,9 @@ _BY_GDAL = (
 _VECTORS = (*_BY_GDAL, *_PARQUET, *point_table.SUFFIXES)
 """Suffixes of vector files; archives may hold any of them."""
 
+_IDENTIFIERS = ("fid", "ogc_fid", "gml_id")
+"""Columns with which drivers number the features; they hold a class only if they are named."""
+
 _STRATA = ("stratum", "strata", "stratumid", "stratumname", "stratumcode", "strataid")
 """Names of columns, without what is no letter, that look like the strata of a sample."""
 
@@ -193,15 +196,23 @@ def _read(
                 content = BytesIO(member.read()) if member else path
                 return geopandas.read_parquet(content), ()
             kinds = dict(pyogrio.list_layers(file).tolist())
-            # A shapefile of an archive was already chosen by its name.
-            choice = replace(layer, layer=None) if member and layer and len(kinds) == 1 else layer
+            choice = layer
+            if member and layer and layer.layer == member.stem and len(kinds) == 1:
+                choice = replace(layer, layer=None)  # the name has chosen the file already
             name = _layer(str(path), kinds, choice)
             return geopandas.read_file(file, layer=name, mask=_near(file, onto, name)), ()
         except UsageError:
             raise
         except Exception as error:
-            why = " ".join(str(error).split())
-            raise UsageError(f"{path}: cannot be read as a vector file: {why}") from None
+            raise UsageError(f"{path}: cannot be read as a vector file: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if "SHAPE_RESTORE_SHX" in text:
+        return "its .shx file is missing; a shapefile is .shp, .shx, .dbf and .prj together"
+    # Without GDAL's advice for programmers.
+    return text.split("; It might help")[0]
 
 
 def _table(
@@ -273,8 +284,9 @@ def _layer(label: str, kinds: Mapping[str, str | None], selection: VectorLayer |
 
 
 def _column(label: str, columns: list[str], requested: str | None) -> str:
-    if requested is None and len(columns) == 1:
-        return columns[0]
+    candidates = [c for c in columns if c.casefold() not in _IDENTIFIERS]
+    if requested is None and len(candidates) == 1:
+        return candidates[0]
     if requested in columns:
         return str(requested)
     listed = ", ".join(columns) or "none"

@@ -144,6 +144,45 @@ def test_an_archive_with_several_shapefiles_asks_which(tmp_path, map_file, sampl
     assert result.counts.sum() == 50
 
 
+def test_what_an_archive_lacks_is_one_line(tmp_path, map_file, sample):
+    sample.to_file(tmp_path / "points.shp")
+    whole = [tmp_path / f"points.{s}" for s in ("shp", "shx", "dbf", "prj")]
+    path = zipped(tmp_path / "a.zip", *whole)
+    with pytest.raises(UsageError, match=r"a\.zip: has no layer 'b'; it has: points"):
+        evaluate(map_file, path, options(layer=VectorLayer(layer="b")))
+    zipped(path, whole[0])
+    with pytest.raises(UsageError, match=r"a\.zip: .*its \.shx file is missing"):
+        evaluate(map_file, path, options())
+    path.write_bytes(zipped(tmp_path / "b.zip", *whole).read_bytes()[:500])
+    with pytest.raises(UsageError, match=r"a\.zip: is not a complete zip archive"):
+        evaluate(map_file, path, options())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "driver"),
+    [("gml", "GML"), ("sqlite", "SQLite"), ("tab", "MapInfo File"), ("kmz", "KML")],
+)
+def test_further_formats(tmp_path, map_file, sample, suffix, driver):
+    written = tmp_path / f"p.{suffix}"
+    if suffix == "kmz":
+        table = sample.to_crs("EPSG:4326").rename(columns={"kind": "Name"}).astype({"Name": str})
+        table.to_file(tmp_path / "doc.kml", driver=driver)
+        zipped(written, tmp_path / "doc.kml")
+    else:
+        sample.to_file(written, driver=driver)
+    layer = VectorLayer("Name") if suffix == "kmz" else VectorLayer()
+    result = evaluate(map_file, written, options(layer=layer))
+    assert result.counts.sum() == len(sample)
+
+
+def test_strata_of_what_is_no_sample_are_refused(tmp_path, map_file, sample):
+    shapes = sample.set_geometry(sample.buffer(40)).assign(stratum="a")
+    shapes.to_file(tmp_path / "p.gpkg")
+    layer = VectorLayer("kind", stratum="stratum")
+    with pytest.raises(UsageError, match="--stratum is for samples of points"):
+        evaluate(map_file, tmp_path / "p.gpkg", options(layer=layer, stratum_sizes={"a": 1}))
+
+
 def test_an_archive_of_rasters_is_not_taken_for_a_vector_file(tmp_path, map_file, sample):
     sample.to_file(tmp_path / "footprint.geojson")
     path = zipped(tmp_path / "map.zip", map_file, tmp_path / "footprint.geojson")

@@ -80,6 +80,13 @@ def test_rows_without_coordinates_are_left_out_and_told():
     assert found.remarks == ("points.csv: 2 rows without coordinates were left out",)
 
 
+def test_empty_shapes_beside_coordinates_are_no_shapes():
+    empty = '"{""type"":""MultiPoint"",""coordinates"":[]}"'
+    found = table(f"system:index,c,lon,lat,.geo\n0,1,15,45.1,{empty}\n1,2,15.25,-45.5,{empty}\n")
+    assert [(p.x, p.y) for p in found.shapes] == PLACES
+    assert found.columns == {"c": [1, 2]}
+
+
 def test_texts_of_windows_and_classes_called_none():
     found = read_table("lon,lat,c\n15,45,Wälder\n16,46,None\n".encode("cp1252"), "p", UTM)
     assert found.columns == {"c": ["Wälder", "None"]}

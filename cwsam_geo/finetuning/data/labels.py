@@ -129,7 +129,7 @@ def scan_labels(
         reference.close()
 
 
-def unmet(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
+def unused_names(scans: Iterable[tuple[ClassMap, Collection[str]]]) -> list[str]:
     """Names and colours in maps that occur in no label file; see ``absent_names``.
 
     Scenes with equal maps count together: a name needs to occur in only one of them.

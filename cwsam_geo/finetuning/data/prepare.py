@@ -17,7 +17,7 @@ from cwsam_geo.core.preprocess import PreprocessSpec
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.data.label_check import check_labels
-from cwsam_geo.finetuning.data.labels import LabelRaster, ScannedLabels, scan_labels, unmet
+from cwsam_geo.finetuning.data.labels import LabelRaster, ScannedLabels, scan_labels, unused_names
 from cwsam_geo.finetuning.data.preprocessing import SpecScene, empty_spec, fitted_spec
 from cwsam_geo.finetuning.data.scene_files import SceneFile, SceneReader, TileScene
 from cwsam_geo.finetuning.data.tiles import FixedTiles, TrainingLabels, TrainingTiles
@@ -221,7 +221,9 @@ def _remarks(scenes: Sequence[LabelledScene], scans: Sequence[ScannedLabels]) ->
         if scene.pair.labels not in reported_files:
             yield from scan.remarks
         reported_files.add(scene.pair.labels)
-    names = unmet((scene.map or {}, scan.values) for scene, scan in zip(scenes, scans, strict=True))
+    names = unused_names(
+        (scene.map or {}, scan.values) for scene, scan in zip(scenes, scans, strict=True)
+    )
     if names:
         listed = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         yield f"map: no pixel is labelled {listed}"
