@@ -17,6 +17,9 @@ from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation, window_around
 from cwsam_geo.io.vector_file import Features, VectorLayer, burn, is_vector, read_features
 
+_FEW_CLASSES = 64
+"""Classes in a window up to which overlaps are counted; each class costs a pass over the window."""
+
 
 class Reference(Protocol):
     """Class labels on a grid, read window by window.
@@ -100,15 +103,30 @@ class PolygonReference:
         # Sorted, because the order in the file decides where polygons overlap.
         indexes = np.sort(self._tree.query(box))
         shapes, values = self._features.shapes[indexes], self._features.values[indexes]
-        burned = burn(shapes, values + 1, window)  # 0 means that there is no polygon
-        if len(np.unique(values)) > 1:
-            # In the reverse order the first polygon wins: a difference shows an overlap.
-            reverse = burn(shapes[::-1], values[::-1] + 1, window)
-            self._disputed += int((burned != reverse).sum())
-        return burned - 1, burned > 0
+        # Rasterise class by class, which costs no more than all at once: polygons of two classes
+        # on one pixel are an overlap. 0 means that there is no polygon, n the n-th in the file.
+        last = np.zeros((window.height, window.width), np.int32)
+        disputed = np.zeros(last.shape, np.bool_)
+        for chosen in _by_class(values):
+            layer = burn(shapes[chosen], chosen + 1, window)
+            disputed |= (last > 0) & (layer > 0)
+            np.maximum(last, layer, out=last)
+        self._disputed += int(disputed.sum())
+        labelled = last > 0
+        classes = np.zeros(last.shape, np.int32)
+        classes[labelled] = values[last[labelled] - 1]
+        return classes, labelled
 
     def close(self) -> None:
         """Does nothing: the file is not open."""
+
+
+def _by_class(values: NDArray[np.int32]) -> list[NDArray[np.int64]]:
+    """Indexes of the features of each class; of all together where there are many classes."""
+    classes = np.unique(values)
+    if len(classes) > _FEW_CLASSES:
+        return [np.arange(len(values))]
+    return [np.flatnonzero(values == c) for c in classes]
 
 
 def open_reference(

@@ -13,6 +13,7 @@ from training_scenes import LEGEND, UTM, write_raster
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.evaluate import evaluate
 from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions
+from cwsam_geo.io import reference
 from cwsam_geo.io.vector_file import VectorLayer
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 5_000_000)
@@ -329,6 +330,30 @@ def test_where_polygons_overlap_the_later_counts_and_it_is_told(tmp_path, map_fi
     assert "600 pixels lie in polygons of different classes; the one that is later" in remark
     frame.iloc[:1].to_file(tmp_path / "truth.gpkg")
     assert evaluate(map_file, tmp_path / "truth.gpkg", options()).remarks == ()
+
+
+@pytest.mark.parametrize("few", [0, 64])
+def test_overlaps_are_resolved_as_in_the_order_of_the_file(
+    tmp_path, rng, map_file, monkeypatch, few
+):
+    """Also where three classes overlap, and where there are too many classes to count overlaps."""
+    monkeypatch.setattr(reference, "_FEW_CLASSES", few)
+    expected, depth = np.zeros(SHAPE, int), np.zeros((5, *SHAPE), bool)
+    shapes, kinds = [], rng.choice([1, 2, 4], 30)
+    for kind in kinds:
+        left, top = rng.integers(0, 60), rng.integers(0, 40)
+        right, bottom = left + rng.integers(1, 20), top + rng.integers(1, 20)
+        expected[top:bottom, left:right] = kind
+        depth[kind, top:bottom, left:right] = True
+        (x0, y0), (x1, y1) = PLACE * (left, top), PLACE * (right, bottom)
+        shapes.append(box(x0, y1, x1, y0))
+    geopandas.GeoDataFrame({"c": kinds}, geometry=shapes, crs=UTM).to_file(tmp_path / "t.gpkg")
+    result = evaluate(map_file, tmp_path / "t.gpkg", options())
+    assert result.counts.sum(1).tolist() == [(expected == c).sum() for c in (1, 2, 4)]
+    disputed = (depth.sum(0) > 1).sum()
+    assert disputed
+    told = [r for r in result.remarks if "different classes" in r]
+    assert [f"{disputed} pixels lie in" in r for r in told] == [True] * bool(few)
 
 
 def test_settings_are_told_in_the_report(tmp_path, map_file, sample):

@@ -16,21 +16,20 @@ OPTIONS = "options"
 """Label of a region that the options of ``finetune`` describe, without a region.yaml."""
 
 _KEYS = {
-    "units": "units",
-    "nodata": "nodata",
-    "bidx": "bands",
-    "column": "column",
-    "layer": "layer",
-    "band": "label_band",
-    "map": "map",
+    "--units": "units",
+    "--nodata": "nodata",
+    "--bidx": "bands",
+    "-b": "bands",
+    "--column": "column",
+    "--layer": "layer",
+    "--band": "label_band",
+    "--map": "map",
 }
 """Keys of a scene in region.yaml, by the option of other commands that says the same."""
 
 # An option with its value, if that is a literal and not the next word of the sentence.
-_NUMBERS = r"[-+]?[0-9](?:[-+.0-9e,]*[0-9])?"
-_OPTION = re.compile(
-    rf"--({'|'.join(_KEYS)})(?![-\w])(?: (db|power|amplitude|none|nan|auto|{_NUMBERS})(?!\w))?"
-)
+_LITERAL = r"db|power|amplitude|none|nan|auto|[-+]?[0-9](?:[-+.0-9e,]*[0-9])?"
+_OPTION = re.compile(rf"(?<![-\w])({'|'.join(_KEYS)})(?![-\w])(?: ({_LITERAL})(?!\w))?")
 _KEY = re.compile(rf"`({'|'.join([*_KEYS.values(), 'split'])}):[^`]*`")
 
 
@@ -43,7 +42,7 @@ def in_words_of(text: str, label: str) -> str:
     """
     if label == OPTIONS:
         # ``finetune`` has an option for the column, but none for the other keys of a scene.
-        text = re.sub(_OPTION, lambda m: m[0] if m[1] == "column" else _as_key(m), text)
+        text = re.sub(_OPTION, lambda m: m[0] if m[1] == "--column" else _as_key(m), text)
         keys = list(dict.fromkeys(f"`{m[1]}:`" for m in _KEY.finditer(text)))
         if not keys:
             return text
