@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     # Click accepts a group's option only before the command; --debug works anywhere.
     arguments = [a for a in arguments if a != "--debug"]
     try:
+        _check_encoding(arguments)
         code = cli.main(
             ["--debug", *arguments] if debug else arguments,
             prog_name="cwsam-geo",
@@ -137,6 +138,28 @@ def _open_standard_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    """Refuses arguments that Python cannot read in the encoding of this locale.
+
+    GDAL takes paths in UTF-8 and would look for another file.
+    """
+    encoding = sys.getfilesystemencoding()
+    for argument in arguments:
+        try:
+            argument.encode("ascii" if encoding.lower() not in ("utf-8", "utf8") else "utf-8")
+        except UnicodeEncodeError:
+            shown = os.fsencode(argument).decode("utf-8", "replace")
+            advice = (
+                "rename the file"
+                if encoding.lower() in ("utf-8", "utf8")
+                else "set PYTHONUTF8=1 in the environment, or LC_ALL=C.UTF-8"
+            )
+            raise click.UsageError(
+                f"{shown}: has characters that are not {encoding}, the encoding of file names "
+                f"here; {advice}"
+            ) from None
 
 
 def _share_the_processor() -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyproj
 import pyproj.datadir
@@ -55,6 +56,18 @@ def use_fitting_proj_data() -> None:
     if not _pyproj_fits():
         _replace_pyprojs()
     _checked = _named()
+
+
+def crs_of(text: Any) -> CRS:
+    """``CRS.from_user_input`` that prints nothing itself.
+
+    Outside a ``rasterio.Env`` GDAL's messages go to standard error.
+
+    Raises:
+        CRSError: The text is no CRS.
+    """
+    with rasterio.Env():
+        return CRS.from_user_input(text)
 
 
 def proj_data_advice() -> str:

@@ -14,6 +14,7 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 
 from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.proj_data import proj_data_advice, use_fitting_proj_data
 from cwsam_geo.io.tiff_tags import named_epsg
@@ -198,6 +199,9 @@ def holds_zarr(folder: Path) -> bool:
 def _why_not(text: str, why: str) -> str:
     """What is wrong and what to do, from GDAL's message ``why``."""
     if not is_remote(text):
+        wrong = wrong_download(_head(text))
+        if wrong:
+            return wrong
         if "not recognized" in why or "Cannot read TIFF header" in why:
             return (
                 f"is not a raster that GDAL can read{_looks_like(text)}; "
@@ -213,22 +217,28 @@ def _why_not(text: str, why: str) -> str:
         return f"access denied ({why}); sign the URL or set the storage's credentials"
     if re.search(r"\b404\b|NoSuchKey|NoSuchBucket|does not exist", why):
         return "not found on the server, or the server cannot be reached; check the address"
+    if "Range downloading not supported" in why:
+        return "the server sends whole files only (no range requests); download the file first"
     if "not recognized" in why:
         return "the server's answer is not a raster that GDAL can read; check the address"
     return f"cannot be opened ({why}); check the address and the network, and try again"
 
 
 def _looks_like(text: str) -> str:
-    # A saved error page or a Git LFS pointer often has the name of a raster.
-    try:
-        with Path(text).open("rb") as file:
-            head = file.read(64)
-    except OSError:
-        return ""
+    head = _head(text)[:64]
     if head.lstrip()[:1] == b"<":
-        return " (it looks like a web page or XML)"
+        return " (it looks like XML)"
     printable = all(c in b"\t\n\r" or 32 <= c < 127 for c in head)
     return " (it looks like text)" if head and printable else ""
+
+
+def _head(text: str) -> bytes:
+    """The first bytes of a local file; a byte that stands for none where it cannot be read."""
+    try:
+        with Path(text).open("rb") as file:
+            return file.read(HEAD)
+    except OSError:
+        return b"\0"
 
 
 def _missing_header(text: str) -> str:

@@ -23,6 +23,7 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.io import point_table, vector_archive
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.longitudes import box_and_turns
+from cwsam_geo.io.proj_data import crs_of
 
 _PARQUET = (".parquet", ".geoparquet")
 _BY_GDAL = (
@@ -242,7 +243,7 @@ def _near(path: str, onto: Geolocation, layer: str) -> Any:
     info = pyogrio.read_info(path, layer=layer)
     if info["crs"] is None or onto.crs is None:
         return None
-    crs = CRS.from_user_input(info["crs"])
+    crs = crs_of(info["crs"])
     onto.check_crs(crs, path)
     west, south, east, north = onto.bounds_in(crs)
     if not np.isfinite([west, south, east, north]).all():

@@ -6,6 +6,7 @@ itself (NISAR's "VVVV") and elements of PolSARpro's matrices ("C11") are underst
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -232,10 +233,10 @@ def _diagonal(elements: Sequence[str], path: str) -> tuple[str, ...]:
     size = max(sizes)
     if size > 2:
         return _DIAGONALS[size]
-    try:
-        config = (folder / "config.txt").read_text() if "config.txt" in beside else ""
-    except (OSError, UnicodeDecodeError):
-        config = ""
+    config = ""
+    if "config.txt" in beside:
+        with contextlib.suppress(OSError):
+            config = (folder / "config.txt").read_text("utf-8", "replace")
     match = re.search(r"PolarType\s+(\w+)", config)
     if match and match[1].lower() in _DUAL_TYPES:
         return _DUAL_TYPES[match[1].lower()]

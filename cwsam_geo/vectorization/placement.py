@@ -19,6 +19,7 @@ from cwsam_geo.io.geolocation import (
     transformer_between,
     why_not_transformable,
 )
+from cwsam_geo.io.proj_data import crs_of
 from cwsam_geo.vectorization.coverage.chains import Ints
 from cwsam_geo.vectorization.options import VectorizeOptions
 
@@ -232,7 +233,7 @@ def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> C
     target: CRS | None = None
     if options.t_srs is not None:
         try:
-            target = CRS.from_user_input(options.t_srs)
+            target = crs_of(options.t_srs)
         except CRSError:
             raise UsageError(
                 f"--t-srs {options.t_srs!r}: is no CRS; give for example EPSG:4326"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from cwsam_geo._version import __version__
 from cwsam_geo.atomic import atomic_output
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import CwsamGeoError, LegendError, ModelError, OutputError
 from cwsam_geo.model.bundles.tensors import (
     assemble,
@@ -212,6 +214,10 @@ def read_header(path: str | os.PathLike[str]) -> BundleHeader:
 
 
 def _unreadable(path: str | os.PathLike[str], error: BaseException) -> ModelError:
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        wrong = wrong_download(file.read(HEAD))
+        if wrong:
+            return ModelError(f"{path}: {wrong}")
     return ModelError(
         f"{path}: not a readable model bundle, perhaps cut short or of another format ({error}); "
         "get it again"

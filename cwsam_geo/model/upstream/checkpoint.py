@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.bundles.tensors import expected_shapes
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture, Backbone
@@ -219,7 +220,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
     if not file.is_file():
         raise ModelError(f"{path}: no such file")
     with file.open("rb") as opened:
-        head = opened.read(512)
+        head = opened.read(HEAD)
     if not head.startswith(_BEGINNINGS):
         raise ModelError(f"{path}: {_what_it_is(head)}")
     return _unwrapped(_load(file), file)
@@ -227,12 +228,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> CheckpointFile:
 
 def _what_it_is(head: bytes) -> str:
     """Says what a file is that does not begin like a checkpoint, and what the user can do."""
-    if not head:
-        return "is empty (0 bytes); get the file again"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return "a web page, not a checkpoint; download the file itself"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the file itself; get the file (git lfs pull)"
+    if wrong_download(head):
+        return wrong_download(head)
     # safetensors: 8 bytes with the header's length, then the header as JSON.
     if head[8:9] == b"{":
         return "a safetensors file, no PyTorch checkpoint; model bundles need no conversion"
