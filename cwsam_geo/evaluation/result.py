@@ -1,4 +1,4 @@
-"""Options and result of the comparison of a map with a reference."""
+"""The result of the comparison of a map with a reference."""
 
 from __future__ import annotations
 
