@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
 from cwsam_geo.errors import SceneError
 from cwsam_geo.scene.band_match import (
     BandMatch,
 )
+from cwsam_geo.scene.distribution import distribution_warning, likeness_warning
 from cwsam_geo.scene.source import RasterSource
-from cwsam_geo.scene.statistics import BandStats, SceneStats
+from cwsam_geo.scene.statistics import SceneStats
 from cwsam_geo.scene.units import (
     PLAUSIBLE_DB,
     UnitsDecision,
     decibels,
 )
-
-_DB_MARGIN = 3.0
-"""Distance of the median from the training data, in dB, that is never worth a warning."""
 
 _MEASURED = {"uint16", "complex64"}
 """Data types of the scenes that may be Sentinel-1 measurement files: GRD, and SLC as read."""
@@ -32,55 +28,6 @@ In scenes of noise alone both are equal.
 """
 
 _CROSS = {"VH", "HV"}
-
-
-def distribution_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> str | None:
-    """A warning if the whole scene's values are far from the model's training data; else None.
-
-    A model without quantiles of its training data is checked against the median of calibrated
-    backscatter instead, if it takes decibels or power. The positions in ``scene`` are indices into
-    ``stats.bands``.
-    """
-    far = []
-    for i, position in enumerate(scene.positions):
-        if position is None or stats.blank:
-            continue
-        text = _far(spec, i, _scaled(spec, scene, stats.bands[position]))
-        if text:
-            far.append(f"{spec.bands[i]}: {text}")
-    if not far:
-        return None
-    return "the scene is far from the model's training data: " + "; ".join(far)
-
-
-def _far(spec: PreprocessSpec, band: int, scaled: tuple[float, float, float]) -> str | None:
-    low, median, high = scaled
-    unit = "" if spec.scaling == "amplitude8" else " dB"
-    scene_range = f"median {median:.3g}{unit} (5 to 95 %: {low:.3g} to {high:.3g})"
-    if spec.quantiles is not None:
-        # The training data's 5 %, 50 % and 95 % quantiles; the median may leave them by half their
-        # range.
-        q5, q50, q95 = (_comparable(spec, q) for q in spec.quantiles[band])
-        margin = max(_DB_MARGIN if unit else 0.1, 0.5 * (q95 - q5))
-        if q5 - margin <= median <= q95 + margin:
-            return None
-        return f"{scene_range}, trained on {q50:.3g}{unit} ({q5:.3g} to {q95:.3g})"
-    if unit and not PLAUSIBLE_DB[0] <= median <= PLAUSIBLE_DB[1]:
-        return f"{scene_range}, calibrated backscatter has a median of {PLAUSIBLE_DB[0]:g} to " + (
-            f"{PLAUSIBLE_DB[1]:g} dB"
-        )
-    return None
-
-
-def _scaled(spec: PreprocessSpec, scene: SceneBands, band: BandStats) -> tuple[float, float, float]:
-    raw = np.array([band.quantile(p) for p in (5.0, 50.0, 95.0)], np.float32)
-    low, median, high = (_comparable(spec, float(v)) for v in spec.scaled(raw, scene))
-    return low, median, high
-
-
-def _comparable(spec: PreprocessSpec, value: float) -> float:
-    # Linear power is compared in dB, so that a margin means the same ratio at every level.
-    return decibels(value, "power") if spec.scaling == "linear" else value
 
 
 def scene_warnings(
@@ -109,6 +56,9 @@ def scene_warnings(
     ):
         raise SceneError(_refusal(source, decision))
     warnings = [far] if far else []
+    # What the tables of a product say needs no guess.
+    if not source.tables and (likeness := likeness_warning(spec, scene, stats)):
+        warnings.append(likeness)
     if far and source.tables and _knows_digital_numbers(spec):
         warnings[0] += (
             "; the model was trained on digital numbers: --units amplitude reads those of the "

@@ -114,6 +114,8 @@ class BandStats:
         quantiles: One for each of ``PERCENTS``.
         zeros: Fraction of values that are 0.
         negative: Fraction of values below 0.
+        at_minimum: Fraction of values that equal the minimum: many where values were clipped.
+        at_maximum: The same for the maximum.
     """
 
     minimum: float
@@ -121,6 +123,8 @@ class BandStats:
     quantiles: tuple[float, ...]
     zeros: float
     negative: float
+    at_minimum: float
+    at_maximum: float
 
     def quantile(self, percent: float) -> float:
         """The quantile of ``percent``, which is one of ``PERCENTS``."""
@@ -141,6 +145,8 @@ class BandStats:
             quantiles=tuple(float(q) for q in quantiles),
             zeros=float((values == 0).mean()),
             negative=float((values < 0).mean()),
+            at_minimum=float((values == values.min()).mean()),
+            at_maximum=float((values == values.max()).mean()),
         )
 
 

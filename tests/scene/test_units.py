@@ -14,7 +14,7 @@ from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, amplitude8_spe
 from cwsam_geo.core.windows import row_windows, spread_windows
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.scene.band_match import match_bands
-from cwsam_geo.scene.plausibility import distribution_warning
+from cwsam_geo.scene.distribution import distribution_warning
 from cwsam_geo.scene.reading import plan_reading, stretch_for
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import open_source
