@@ -51,6 +51,18 @@ def reading_options(function: F) -> F:
             help='Nodata value, instead of the declared one; "none" if no value is nodata.',
         ),
         click.option(
+            "--scale",
+            type=float,
+            metavar="F",
+            help="Factor from stored to true values, instead of the file's own.",
+        ),
+        click.option(
+            "--offset",
+            type=float,
+            metavar="V",
+            help="Added to stored values times the scale, instead of the file's own.",
+        ),
+        click.option(
             "--units",
             type=click.Choice(UNITS),
             default="auto",

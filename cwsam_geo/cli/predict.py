@@ -151,6 +151,8 @@ _OPTIONS = (
     "bidx",
     "units",
     "nodata",
+    "scale",
+    "offset",
     "aoi",
     "tta",
     "compile",

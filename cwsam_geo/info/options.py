@@ -25,6 +25,8 @@ class InfoOptions:
         units: Units of the scene's values; ``auto`` decides from the whole scene.
         nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
             None for the declared one.
+        scale: Factor from stored to true values that replaces the file's own, or None.
+        offset: Added after scaling; replaces the file's own, or None.
     """
 
     model: str | os.PathLike[str] | None = None
@@ -32,3 +34,5 @@ class InfoOptions:
     bidx: Sequence[int] | None = None
     units: UnitsOption = "auto"
     nodata: Nodata = None
+    scale: float | None = None
+    offset: float | None = None

@@ -39,7 +39,8 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
         SceneError: The scene cannot be read.
         ModelError: The model cannot be read.
     """
-    with open_source(list(paths), options.bidx, options.nodata) as whole:
+    opened = open_source(list(paths), options.bidx, options.nodata, options.scale, options.offset)
+    with opened as whole:
         source, problem = _calibrated(whole, options.units)
         stats = sample_statistics(source.with_zero(UNDECIDED))
         description = {

@@ -30,6 +30,8 @@ class PredictOptions:
         units: Units of the scene's values; ``auto`` decides from the whole scene.
         nodata: Nodata value that replaces the declared one, ``"none"`` for no nodata value, or
             None for the declared one.
+        scale: Factor from stored to true values that replaces the file's own, or None.
+        offset: Added after scaling; replaces the file's own, or None.
         bounds: West, south, east, north of the part to map, in the scene's CRS. The map of a part
             equals that part of the whole scene's map, up to rounding in the network.
         aoi: Vector file whose polygons bound the part to map.
@@ -49,6 +51,8 @@ class PredictOptions:
     bidx: Sequence[int] | None = None
     units: UnitsOption = "auto"
     nodata: float | str | None = None
+    scale: float | None = None
+    offset: float | None = None
     bounds: tuple[float, float, float, float] | None = None
     aoi: str | os.PathLike[str] | None = None
     tta: bool = False

@@ -30,6 +30,7 @@ from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.prediction.provenance import map_tags, settings_of
 from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
+from cwsam_geo.scene.plausibility import place_warning
 from cwsam_geo.scene.reading import Reading, plan_reading
 from cwsam_geo.scene.source import RasterSource, Source, open_source
 
@@ -76,7 +77,8 @@ def predict_scene(
         on_event({"event": "warning", "text": slow})
     model_path = find_model(options.model)
     bundle = load_full(model_path)
-    with contextlib.closing(open_source(scenes, options.bidx, _nodata(options))) as whole:
+    opened = open_source(scenes, options.bidx, _nodata(options), options.scale, options.offset)
+    with contextlib.closing(opened) as whole:
         _check_files(targets, whole)
         _check_vectors(outputs, whole)
         reading = plan_reading(whole, bundle.preprocess, options.units)
@@ -183,6 +185,8 @@ def _tell(on_event: Callable[[Event], None], bundle: ModelBundle, reading: Readi
     for text in reading.remarks:
         on_event({"event": "decision", "text": text})
     warnings = list(reading.warnings)
+    if (place := place_warning(reading.source.grid)) is not None:
+        warnings.append(place)
     if bundle.provenance.get("trained") is False:
         warnings.append(
             "this model has not been trained: its classes mean nothing; "

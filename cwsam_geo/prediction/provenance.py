@@ -39,6 +39,8 @@ def settings_of(
         "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),
         "stretch": job.scene.stretch,
         "nodata": None if options.nodata is None else str(options.nodata),
+        "scale": options.scale,
+        "offset": options.offset,
         "zero_is_nodata": reading.zero_is_nodata,
         "bounds": options.bounds,
         "aoi": None if options.aoi is None else os.fspath(options.aoi),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
 from cwsam_geo.errors import SceneError
 from cwsam_geo.scene.band_match import (
@@ -78,6 +79,24 @@ def scene_warnings(
     return tuple(warnings)
 
 
+def place_warning(grid: SceneGrid) -> str | None:
+    """A warning if nothing says where the scene lies, or in which coordinates; else None."""
+    if grid.rpcs is not None or (grid.gcps and grid.gcp_crs):
+        return None
+    if not grid.georeferenced:
+        return (
+            "the scene has no georeferencing (no geotransform, control points or RPCs): the map "
+            "will have none either; give the georeferenced original, or assign bounds and CRS to "
+            "the map (gdal_edit.py -a_ullr ... -a_srs ...)"
+        )
+    if not grid.crs and not grid.gcp_crs:
+        return (
+            "the scene names no coordinate reference system: the map will name none either; if you "
+            "know it, assign it to the map (gdal_edit.py -a_srs EPSG:...)"
+        )
+    return None
+
+
 def lacks_table(table: str) -> str:
     """Says which calibration table a product lacks."""
     return f"its product lacks annotation/calibration/{Path(table).name}"
@@ -92,7 +111,8 @@ def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
     return (
         f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
         f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "
-        f"product), or pass --units {decision.units} to use the values as they are"
+        f"product), pass --scale and --offset if the values are dB or power that was scaled to "
+        f"whole numbers, or pass --units {decision.units} to use the values as they are"
     )
 
 

@@ -23,6 +23,7 @@ from cwsam_geo.scene.statistics import SceneStats
 from cwsam_geo.scene.units import (
     UnitsDecision,
     UnitsOption,
+    check_scale,
     decibels,
     decide_units,
     zeros_are_nodata,
@@ -167,8 +168,8 @@ def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
     Raises:
         SceneError: A calibration table is damaged or does not fit.
     """
-    # --units describes the values as they are stored.
-    return source.calibrated() if units == "auto" else source
+    # --units, --scale and --offset describe the values as they are stored.
+    return source if units != "auto" or source.rescaled else source.calibrated()
 
 
 def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> UnitsDecision:
@@ -188,6 +189,7 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
     # Undeclared fill would mislead the decision on units.
     check_fill(source, stats, None)
     try:
+        check_scale(stats, source.label, units, source.rescaled)
         return decide_units(stats, source.hints, source.label, units)
     except SceneError as error:
         if source.lacking_table is None:

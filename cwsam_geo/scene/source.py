@@ -87,6 +87,7 @@ class RasterSource:
         chosen: True if the user selected the bands.
         nodata_option: The user's nodata option.
         zero: How pixels of power 0 are read.
+        rescaled: True if the user gave a scale or an offset, which says what the values are.
         tables: Calibration of each selected band if values are read as sigma nought; empty if
             they are read as stored.
     """
@@ -97,6 +98,7 @@ class RasterSource:
     numbers: tuple[int, ...]
     chosen: bool = False
     nodata_option: Nodata = None
+    rescaled: bool = False
     zero: ZeroPower = AS_DECLARED
     tables: tuple[SigmaNought, ...] = ()
 
@@ -306,6 +308,8 @@ def open_source(
     paths: Sequence[Location] | Location,
     bidx: Sequence[int] | None = None,
     nodata: Nodata = None,
+    scale: float | None = None,
+    offset: float | None = None,
 ) -> RasterSource:
     """Opens a scene.
 
@@ -318,10 +322,12 @@ def open_source(
         bidx: Numbers of the bands to read, from 1 and in this order, counted over all files;
             None for all bands but alpha bands.
         nodata: Nodata value that replaces the declared ones; ``"none"`` if only NaN is nodata.
+        scale: Factor from stored to true values in every band, which replaces the files' own.
+        offset: Added after scaling, in every band; replaces the files' own.
 
     Raises:
         SceneError: A file cannot be read, or the files do not fit together.
-        UsageError: ``bidx`` names a band that does not exist.
+        UsageError: ``bidx`` names a band that does not exist, or a scale is 0 or not finite.
     """
     locations = (
         [paths] if isinstance(paths, str) or not isinstance(paths, Sequence) else list(paths)
@@ -342,6 +348,7 @@ def open_source(
             check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)
         parts, numbers = selected_parts(datasets, files, bidx, nodata)
+        parts = _rescaled(parts, scale, offset)
         source = RasterSource(
             parts=tuple(parts),
             grid=_placed(replace(grid_of(parts[0].dataset), **_stored_as(parts)), parts[0].path),
@@ -349,9 +356,26 @@ def open_source(
             numbers=tuple(numbers),
             chosen=bidx is not None,
             nodata_option=nodata,
+            rescaled=scale is not None or offset is not None,
         )
         stack.pop_all()  # the source now closes the datasets
     return source
+
+
+def _rescaled(parts: Sequence[Part], scale: float | None, offset: float | None) -> list[Part]:
+    """The parts with the user's scale and offset instead of the files' own."""
+    for value, option in ((scale, "scale"), (offset, "offset")):
+        if value is not None and (not np.isfinite(value) or (option == "scale" and value == 0)):
+            raise UsageError(f"--{option} {value:g}: give a finite number, and no scale of 0")
+
+    def changed(band: Band) -> Band:
+        return replace(
+            band,
+            scale=band.scale if scale is None else scale,
+            offset=band.offset if offset is None else offset,
+        )
+
+    return [replace(part, bands=tuple(map(changed, part.bands))) for part in parts]
 
 
 def _stored_as(parts: Sequence[Part]) -> dict[str, Any]:

@@ -110,6 +110,48 @@ def decide_units(
     return UnitsDecision(statement[0], f"the scene says so ({statement[1]})")
 
 
+_FACTORS = (10, 100, 1000)
+"""Factors by which dB are multiplied to store them as whole numbers."""
+
+_FILLED = 0.3
+"""Share of one value from which on it moves the quantiles of the others too far to say anything."""
+
+_SPREAD_DB = (2.5, 60.0)
+"""Range from the 5 to the 95 % quantile of dB: speckle alone makes 3, ships and shadow 60."""
+
+
+def check_scale(stats: SceneStats, label: str, option: UnitsOption, rescaled: bool) -> None:
+    """Refuses dB that were multiplied, often to store them as whole numbers, without a scale.
+
+    Args:
+        stats: Statistics of the whole scene.
+        label: Name of the scene in messages.
+        option: Value of ``--units``; the user is believed if it is power or amplitude.
+        rescaled: True if the user gave a scale or an offset.
+
+    Raises:
+        SceneError: The values are dB times a factor. The message names the option.
+    """
+    if stats.blank or rescaled or option not in ("auto", "db"):
+        return
+    # Where one value fills much of the scene, quantiles say nothing about the others.
+    filled = any(value.share > _FILLED for value in stats.repeated)
+    if filled or all(_like_db(band) for band in stats.bands):
+        return
+    for factor in _FACTORS:
+        if all(_times(band, factor) for band in stats.bands):
+            raise SceneError(
+                f"{label}: its values look like dB times {factor} ({_levels(stats)}), and the file "
+                f"names no scale: pass --scale {1 / factor:g}"
+            )
+
+
+def _times(band: BandStats, factor: int) -> bool:
+    low, median, high = (band.quantile(p) / factor for p in (5.0, 50.0, 95.0))
+    plausible = PLAUSIBLE_DB[0] <= median <= PLAUSIBLE_DB[1] and band.median < _DB_MEDIAN[0]
+    return plausible and _SPREAD_DB[0] <= high - low <= _SPREAD_DB[1]
+
+
 def _of_complex(option: UnitsOption) -> UnitsDecision:
     # --units amplitude and --units power mean the same here: complex data is read as |z|^2.
     if option == "auto":
@@ -198,7 +240,8 @@ def _by_values(stats: SceneStats, label: str) -> UnitsDecision:
 def _ambiguous(label: str, what: str) -> SceneError:
     return SceneError(
         f"{label}: cannot tell what its values are: {what}; "
-        "say it with --units db, power or amplitude"
+        "say it with --units db, power or amplitude, and with --scale and --offset if the values "
+        "are scaled"
     )
 
 

@@ -485,6 +485,43 @@ def test_fill_that_no_file_declares_is_refused_until_it_is_named(capfd, tmp_path
     assert "--nodata 0 replaces the declared nodata value -9999" in err
 
 
+def test_scale_and_offset_make_the_map_of_the_true_values(capfd, tmp_path, models, scene):
+    truth, output = tmp_path / "truth.tif", tmp_path / "m.tif"
+    code, _, err = predict(capfd, scene, truth, models)
+    assert code == 0, err
+    # Powers of two, so that the values are the same to the last bit.
+    stored = write_scene(tmp_path / "s.tif", (scene_values() + 64) * 16)
+    code, _, err = predict(
+        capfd, stored, output, models, "--scale", 1 / 16, "--offset", -64, "--units", "db"
+    )
+    assert code == 0, err
+    assert (read(output) == read(truth)).mean() > 0.999
+    with rasterio.open(output) as file:
+        made_with = json.loads(file.tags()["CWSAM_GEO_SETTINGS"])
+    assert (made_with["scale"], made_with["offset"]) == (1 / 16, -64)
+    hundred = write_scene(tmp_path / "h.tif", np.rint(scene_values() * 100).astype(np.int16))
+    code, _, err = predict(capfd, hundred, tmp_path / "h_map.tif", models, "--units", "db")
+    assert code == 1
+    assert "dB times 100" in one_line(err)
+    assert "--scale 0.01" in err
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("transform", "crs", "said"),
+    [
+        (None, None, "the scene has no georeferencing"),
+        (None, UTM, "the scene has no georeferencing"),
+        (TRANSFORM, None, "names no coordinate reference system"),
+    ],
+)
+def test_a_scene_that_lies_nowhere_gets_one_warning(capfd, tmp_path, models, transform, crs, said):
+    scene = write_scene(tmp_path / "s.tif", scene_values(), transform, crs)
+    code, _, err = predict(capfd, scene, tmp_path / "m.tif", models)
+    assert code == 0, err
+    assert err.count(said) == 1
+
+
 def test_json_events_go_to_stdout_one_a_line(capfd, tmp_path, models, scene):
     code, out, err = predict(
         capfd, scene, tmp_path / "m.tif", models, "--json", "--quiet", model="gray"

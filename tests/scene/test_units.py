@@ -77,7 +77,7 @@ def test_decibels_in_whole_numbers():
     [
         (np.arange(1, 10, dtype=np.uint8), "class map"),
         (np.full(9, -1, np.int16), "class map"),
-        (backscatter() * 100, "not like dB"),
+        (backscatter() * 5000, "not like dB"),
         (np.linspace(1.5, 9e5, 1000), "too large for calibrated power"),
         (np.linspace(-0.9, 0.5, 1000), "cannot tell"),
     ],
@@ -550,6 +550,56 @@ def test_nodata_0_in_decibels_counts_in_any_band(tmp_path, scene):
     assert "3.33 % lack VH" in reading.warnings[0]
 
 
+@pytest.mark.parametrize("factor", [10, 100, 1000])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+@pytest.mark.parametrize("units", ["auto", "db"])
+@pytest.mark.parametrize("name", ["s_vv_vh.tif", "s_vv_vh_db.tif"])
+def test_decibels_times_a_factor_are_named(tmp_path, scene, factor, dtype, units, name):
+    stored = np.rint(scene.clip(-32, 32) * factor).astype(dtype)
+    path = write(tmp_path / name, stored)
+    with pytest.raises(SceneError, match=f"dB times {factor} .*--scale {1 / factor:g}$"):
+        plan(path, units=units)
+    with open_source(path, scale=1 / factor) as whole:
+        reading = plan_reading(whole, spec(quantiles=TRAINED), units)
+        values, _ = reading.source.read(whole.grid.window)
+    assert reading.units.units == "db"
+    assert not reading.warnings
+    np.testing.assert_allclose(values, scene.clip(-32, 32), atol=0.51 / factor)
+    # Who names a scale is believed.
+    assert plan(path, spec(quantiles=TRAINED), "db", scale=1.0).warnings
+
+
+def test_a_unit_that_the_file_names_does_not_hide_the_factor(tmp_path, scene):
+    path = write(tmp_path / "s.tif", np.rint(scene * 100).astype(np.int16), ["VV_db", "VH_db"])
+    with pytest.raises(SceneError, match=r"--scale 0\.01"):
+        plan(path)
+
+
+def test_scale_and_offset_replace_the_files_own_one_by_one(tmp_path, scene):
+    stored = np.rint((scene + 50) * 100).astype(np.uint16)
+    stored[:, 0] = 7
+    path = write(tmp_path / "s.tif", stored, ["VV", "VH"], scales=(3, 3), offsets=(-50.0, -50.0))
+    with open_source(path, nodata=7, scale=0.01) as source:
+        values, valid = source.read(source.grid.window)
+    np.testing.assert_allclose(values[:, 1:], scene[:, 1:], atol=0.01)
+    # Nodata is a stored value.
+    assert not valid[0].any()
+    with open_source(path, offset=0.0) as source:
+        values, _ = source.read(source.grid.window)
+    np.testing.assert_array_equal(values, stored * 3)
+    for wrong in ({"scale": 0.0}, {"scale": np.inf}, {"offset": np.nan}):
+        with pytest.raises(UsageError, match="finite"):
+            open_source(path, **wrong)
+
+
+def test_power_in_whole_numbers_is_told_of_the_scale(tmp_path, scene):
+    stored = np.rint(10 ** (scene / 10) * 65535).clip(0, 65535).astype(np.uint16)
+    path = write(tmp_path / "s.tif", stored, ["VV", "VH"])
+    with pytest.raises(SceneError, match="--scale and --offset"):
+        plan(path)
+    assert plan(path, spec(quantiles=TRAINED), scale=1 / 65535).units.units == "power"
+
+
 # Fill that no file declares
 
 
@@ -589,9 +639,9 @@ def test_echoes_in_other_units_are_no_fill(tmp_path, scene):
     # Decibels times 100 without a scale, some of them repeated: nothing is said of fill.
     hundred = filled(np.rint(scene * 100), -4400, 0.05, 1).astype(np.int16)
     path = write(tmp_path / "i.tif", hundred, ["VV", "VH"])
-    with pytest.raises(SceneError, match="cannot tell"):
+    with pytest.raises(SceneError, match=r"dB times 100 .*--scale 0\.01$"):
         plan(path)
-    assert not any("-4400" in w for w in plan(path, units="db").warnings)
+    assert not any("-4400" in w for w in plan(path, scale=0.01).warnings)
     hundred[:, -3:] = -32768
     with pytest.raises(SceneError, match="--nodata -32768,"):
         plan(write(tmp_path / "f.tif", hundred, ["VV", "VH"]))

@@ -166,7 +166,7 @@ def _open_spec(config: RegionConfig) -> PreprocessSpec:
     if not training:
         raise UsageError(f"{config.label}: no scene is for training; give one `split: train`")
     first = training[0]
-    with open_source(first.pair.scene, first.bands, first.nodata) as source:
+    with open_source(first.pair.scene, first.bands, first.nodata, *first.scaling) as source:
         return empty_spec(config.inputs, source, config.tiles.tile_size)
 
 
@@ -178,7 +178,7 @@ def _scan(
     scans: list[ScannedLabels] = []
     for number, scene in enumerate(config.scenes):
         target = folder / f"labels_{number}.tif"
-        with open_source(scene.pair.scene, scene.bands, scene.nodata) as source:
+        with open_source(scene.pair.scene, scene.bands, scene.nodata, *scene.scaling) as source:
             reading = plan_reading(source, spec, scene.units)
             scans.append(scan_labels(scene, reading.source, config.legend, sets, target))
             cells = scans[-1].cells
@@ -187,6 +187,7 @@ def _scan(
                 paths=scene.pair.scene,
                 selected=scene.bands,
                 nodata=scene.nodata,
+                scaling=scene.scaling,
                 kept=reading.bands,
                 zero=reading.source.zero,
                 bands=reading.scene_bands,

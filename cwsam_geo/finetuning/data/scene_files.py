@@ -31,6 +31,7 @@ class SceneFile:
         paths: One file with all bands, or one file for each band.
         selected: Selected bands, from 1, or None for all.
         nodata: The user's nodata value, or None for the one that the file declares.
+        scaling: The user's scale and offset, or None for the file's own.
         kept: Indices of the bands that the model takes, among the selected ones, from 0.
         zero: How pixels of power 0 are read.
         bands: Which kept band is which band of the model.
@@ -43,6 +44,7 @@ class SceneFile:
     paths: tuple[str, ...]
     selected: tuple[int, ...] | None
     nodata: Nodata
+    scaling: tuple[float | None, float | None]
     kept: tuple[int, ...]
     zero: ZeroPower
     bands: SceneBands
@@ -57,7 +59,9 @@ class SceneFile:
             SceneError: The scene cannot be read, or its calibration tables are gone.
         """
         with contextlib.ExitStack() as stack:
-            whole = stack.enter_context(open_source(self.paths, self.selected, self.nodata))
+            whole = stack.enter_context(
+                open_source(self.paths, self.selected, self.nodata, *self.scaling)
+            )
             source = whole.with_bands(self.kept).with_zero(self.zero)
             if self.calibrated:
                 source = source.calibrated()

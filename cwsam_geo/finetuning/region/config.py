@@ -53,6 +53,7 @@ class LabelledScene:
         bands: Bands of the scene, from 1; None for all.
         units: Units of the scene's values.
         nodata: Nodata value of the scene; None for the one that it declares.
+        scaling: Scale and offset of the scene; None for those that it declares.
     """
 
     pair: Pair
@@ -63,6 +64,7 @@ class LabelledScene:
     bands: tuple[int, ...] | None = None
     units: UnitsOption = "auto"
     nodata: Nodata = None
+    scaling: tuple[float | None, float | None] = (None, None)
 
     @property
     def name(self) -> str:

@@ -56,6 +56,8 @@ _SCENE = (
     "bands",
     "units",
     "nodata",
+    "scale",
+    "offset",
 )
 
 # Readers of the values by key. ``train`` has the keys of the first three.
@@ -239,6 +241,8 @@ def _entry(
             "split": one_of(*SPLITS),
             "bands": list_of(integer),
             "units": one_of(*UNITS_OPTIONS),
+            "scale": number,
+            "offset": number,
         },
         where,
     )
@@ -257,6 +261,7 @@ def _entry(
             bands=fields.get("bands"),
             units=fields.get("units", "auto"),
             nodata=nodata,
+            scaling=(fields.get("scale"), fields.get("offset")),
         )
         for pair in pairs
     ]

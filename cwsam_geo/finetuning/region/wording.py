@@ -18,6 +18,8 @@ OPTIONS = "options"
 _KEYS = {
     "--units": "units",
     "--nodata": "nodata",
+    "--scale": "scale",
+    "--offset": "offset",
     "--bidx": "bands",
     "-b": "bands",
     "--column": "column",

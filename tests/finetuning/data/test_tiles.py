@@ -528,6 +528,20 @@ def test_units_that_cannot_be_told_ask_for_them(folder, truth):
         assert data.spec.scaling == "db"
 
 
+def test_scale_and_offset_of_a_scene(folder, truth):
+    def sampled(scene):
+        with region_data(configured(folder, [scene])) as data:
+            return data.spec.quantiles, data.training.sample(0, 0)[0]
+
+    write_raster(folder / "scene_vv_vh.tif", np.stack([truth * 4.0 - 20, truth * 4.0 - 28]))
+    quantiles, image = sampled({**SCENE, "units": "db"})
+    stored = np.stack([truth * 4.0 + 44, truth * 4.0 + 36]) * 16
+    write_raster(folder / "scene_vv_vh.tif", stored.astype(np.int16))
+    scaled = {**SCENE, "units": "db", "scale": 0.0625, "offset": -64}
+    assert sampled(scaled)[0] == quantiles
+    np.testing.assert_array_equal(sampled(scaled)[1], image)
+
+
 def test_label_rasters_are_removed(folder):
     with region_data(configured(folder)) as data:
         path = data.training._reader.scenes[0].labels
