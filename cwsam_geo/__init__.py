@@ -1,7 +1,7 @@
 """cwsam-geo: land-cover maps of whole SAR scenes with CWSAM.
 
-The functions behind the commands are importable from here. They are loaded at first use, so
-that ``import cwsam_geo`` and ``cwsam-geo --help`` answer at once.
+The functions behind the commands, their options and their errors are importable from here. They
+are loaded at first use, so that ``import cwsam_geo`` and ``cwsam-geo --help`` answer at once.
 """
 
 from __future__ import annotations
@@ -12,41 +12,106 @@ from typing import TYPE_CHECKING, Any
 from cwsam_geo._version import __version__
 
 _WHERE = {
+    "BlockOptions": "cwsam_geo.finetuning.region.config",
+    "ClassMapping": "cwsam_geo.evaluation.options",
+    "CwsamGeoError": "cwsam_geo.errors",
     "EvaluateOptions": "cwsam_geo.evaluation.options",
     "EvaluateOutputs": "cwsam_geo.evaluation.options",
     "FinetuneOptions": "cwsam_geo.finetuning.options",
+    "InfoOptions": "cwsam_geo.info.options",
+    "InputOptions": "cwsam_geo.finetuning.region.config",
+    "LabelledScene": "cwsam_geo.finetuning.region.config",
+    "Legend": "cwsam_geo.core.legend",
+    "LegendEntry": "cwsam_geo.core.legend",
+    "LegendError": "cwsam_geo.errors",
+    "Machine": "cwsam_geo.finetuning.region.config",
+    "ModelError": "cwsam_geo.errors",
+    "OutputError": "cwsam_geo.errors",
     "PredictOptions": "cwsam_geo.prediction.options",
     "PredictOutputs": "cwsam_geo.prediction.options",
+    "Recipe": "cwsam_geo.finetuning.region.config",
+    "RegionConfig": "cwsam_geo.finetuning.region.config",
+    "SceneError": "cwsam_geo.errors",
+    "TileOptions": "cwsam_geo.finetuning.region.config",
+    "UsageError": "cwsam_geo.errors",
+    "VectorLayer": "cwsam_geo.io.vector_file",
     "VectorizeOptions": "cwsam_geo.vectorization.options",
+    "describe": "cwsam_geo.info.describe",
     "evaluate": "cwsam_geo.evaluation.evaluate",
     "finetune": "cwsam_geo.finetuning.finetune",
     "load_model": "cwsam_geo.model.runtime.predictor",
+    "load_region": "cwsam_geo.finetuning.region.region_file",
     "predict_scene": "cwsam_geo.prediction.predict_scene",
+    "read_legend": "cwsam_geo.io.legend_file",
     "vectorize": "cwsam_geo.vectorization.vectorize",
 }
 # No module directly in this folder may have the name of a function here: importing the module
 # would replace the function.
 
 __all__ = [
+    "BlockOptions",
+    "ClassMapping",
+    "CwsamGeoError",
     "EvaluateOptions",
     "EvaluateOutputs",
     "FinetuneOptions",
+    "InfoOptions",
+    "InputOptions",
+    "LabelledScene",
+    "Legend",
+    "LegendEntry",
+    "LegendError",
+    "Machine",
+    "ModelError",
+    "OutputError",
     "PredictOptions",
     "PredictOutputs",
+    "Recipe",
+    "RegionConfig",
+    "SceneError",
+    "TileOptions",
+    "UsageError",
+    "VectorLayer",
     "VectorizeOptions",
     "__version__",
+    "describe",
     "evaluate",
     "finetune",
     "load_model",
+    "load_region",
     "predict_scene",
+    "read_legend",
     "vectorize",
 ]
 
 if TYPE_CHECKING:
+    from cwsam_geo.core.legend import Legend, LegendEntry
+    from cwsam_geo.errors import (
+        CwsamGeoError,
+        LegendError,
+        ModelError,
+        OutputError,
+        SceneError,
+        UsageError,
+    )
     from cwsam_geo.evaluation.evaluate import evaluate
-    from cwsam_geo.evaluation.options import EvaluateOptions, EvaluateOutputs
+    from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions, EvaluateOutputs
     from cwsam_geo.finetuning.finetune import finetune
     from cwsam_geo.finetuning.options import FinetuneOptions
+    from cwsam_geo.finetuning.region.config import (
+        BlockOptions,
+        InputOptions,
+        LabelledScene,
+        Machine,
+        Recipe,
+        RegionConfig,
+        TileOptions,
+    )
+    from cwsam_geo.finetuning.region.region_file import load_region
+    from cwsam_geo.info.describe import describe
+    from cwsam_geo.info.options import InfoOptions
+    from cwsam_geo.io.legend_file import read_legend
+    from cwsam_geo.io.vector_file import VectorLayer
     from cwsam_geo.model.runtime.predictor import load_model
     from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene

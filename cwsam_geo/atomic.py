@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cwsam_geo.errors import CwsamGeoError, OutputError, UsageError, is_out_of_memory
@@ -60,6 +60,36 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{target}: no permission to write to the folder {folder}")
     return target
+
+
+def check_apart(
+    outputs: Iterable[str | os.PathLike[str]], inputs: Mapping[str | os.PathLike[str], str]
+) -> None:
+    """Refuses an output that is an input or another output, by whatever path or link.
+
+    Args:
+        outputs: Paths of the outputs.
+        inputs: What each input is, for the message, such as ``the scene``, by its path or URL.
+
+    Raises:
+        UsageError: An output is an input, or two outputs are the same file.
+    """
+    role_by_file = {_identity(path): role for path, role in inputs.items()}
+    for path in outputs:
+        file = _identity(path)
+        if file in role_by_file:
+            raise UsageError(f"{path}: is {role_by_file[file]} too; choose another output")
+        role_by_file[file] = "another output"
+
+
+def _identity(path: str | os.PathLike[str]) -> tuple[int, int] | str:
+    """The same value for all names of a file, also of other case where case does not count."""
+    real = os.path.realpath(path)
+    try:
+        state = os.stat(real)
+    except (OSError, ValueError):
+        return os.path.normcase(real)
+    return state.st_dev, state.st_ino
 
 
 def _check_free(target: Path, overwrite: bool) -> None:

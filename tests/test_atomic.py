@@ -5,7 +5,7 @@ import pytest
 import torch
 from disks import small_disk
 
-from cwsam_geo.atomic import atomic_output
+from cwsam_geo.atomic import atomic_output, check_apart
 from cwsam_geo.errors import OutputError, UsageError
 
 
@@ -229,3 +229,18 @@ def test_other_failures_are_not_blamed_on_the_disk(tmp_path, error):
 
     with small_disk(tmp_path / "disk", 4) as disk, pytest.raises(type(error), match=str(error)):
         fail(disk / "out.pt")
+
+
+def test_an_output_that_is_an_input_or_another_output_is_refused(tmp_path, monkeypatch):
+    scene, link = tmp_path / "scene.tif", tmp_path / "link.tif"
+    scene.write_text("scene")
+    link.symlink_to(scene)
+    monkeypatch.chdir(tmp_path)
+    inputs = {scene: "the scene", "https://example.org/a.tif": "the aoi"}
+    for output in (scene, "scene.tif", link, tmp_path / "x" / ".." / "scene.tif"):
+        with pytest.raises(UsageError, match=r"\.tif: is the scene too; choose another output"):
+            check_apart(["new.tif", output], inputs)
+    for pair in (["a.tif", tmp_path / "a.tif"], ["a.tif", "./a.tif"]):
+        with pytest.raises(UsageError, match="is another output too"):
+            check_apart(pair, inputs)
+    check_apart(["a.tif", "b.tif", tmp_path / "c" / "scene.tif"], inputs)

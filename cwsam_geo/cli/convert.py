@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -51,15 +50,13 @@ def command(
     sam_vit_b_01ec64.pth. A bundle made from Segment Anything is a base for fine-tuning: its
     adapters are new and untrained, so it cannot map land cover yet.
     """
-    from cwsam_geo.atomic import check_output
-    from cwsam_geo.errors import UsageError
+    from cwsam_geo.atomic import check_apart, check_output
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.model.upstream.convert import ConvertOptions, convert
 
     # Fail before the checkpoint is read, which takes a while.
     check_output(output, overwrite)
-    if os.path.realpath(output) == os.path.realpath(checkpoint):
-        raise UsageError(f"{output}: is the checkpoint too; choose another output")
+    check_apart([output], {checkpoint: "the checkpoint", legend: "the legend"})
     options = ConvertOptions(tile_size=tile_size, name=name)
     conversion = convert(checkpoint, read_legend(legend), options)
     conversion.bundle.save(output, overwrite)

@@ -59,9 +59,7 @@ from cwsam_geo.cli.reporting import Reporter
 @overwrite_option
 @json_option
 @quiet_option
-def command(
-    landcover: str, output: str, overwrite: bool, as_json: bool, quiet: bool, **values: Any
-) -> None:
+def command(landcover: str, output: str, as_json: bool, quiet: bool, **values: Any) -> None:
     """Turn a class raster into polygons that fit together.
 
     LANDCOVER is a raster of class codes, from predict or another tool: whole numbers of any type.
@@ -84,7 +82,7 @@ def command(
         **values,
     )
     with VectorizeReporter(as_json, quiet) as report:
-        vectorize(landcover, output, options, overwrite=overwrite, on_event=report)
+        vectorize(landcover, output, options, report)
 
 
 class VectorizeReporter(Reporter):

@@ -18,6 +18,9 @@ NODATA = 255
 """Code of pixels without data in every class raster that this package writes: the highest uint8
 value, so that 0 can be a class."""
 
+LEGEND_TAG = "LEGEND"
+"""Tag of class rasters that holds the classes as a JSON list of ``{code, name, color}``."""
+
 _HEX = re.compile(r"#[0-9a-fA-F]{6}")
 # As Python writes integers: "01" and "+1" are no codes.
 _CODE = re.compile(r"0|-?[1-9][0-9]*")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cwsam_geo.atomic import check_output
+from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.options import EvaluateOptions, EvaluateOutputs
 from cwsam_geo.evaluation.overlay import Overlay
@@ -78,13 +78,8 @@ def evaluate(
 
 def _check_outputs(outputs: EvaluateOutputs, inputs: list[str | os.PathLike[str]]) -> None:
     """Fails before the comparison, which may take minutes, if a report cannot be written."""
-    real = [os.path.realpath(path) for path in outputs.paths]
-    if len(set(real)) != len(real):
-        raise UsageError("the reports (-o, --csv, --html, --png) need different files")
-    input_paths = {os.path.realpath(path) for path in inputs}
     for path in outputs.paths:
         check_output(path, outputs.overwrite)
-        if os.path.realpath(path) in input_paths:
-            raise UsageError(f"{path}: is an input too; choose another output")
+    check_apart(outputs.paths, dict.fromkeys(inputs, "an input"))
     if outputs.png is not None:
         new_figure(1, 1)  # raises if matplotlib is not installed

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cwsam_geo.atomic import check_apart
 from cwsam_geo.core.metrics import Scores
-from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import InputOptions, RegionConfig
@@ -142,10 +142,9 @@ def _spare_inputs(paths: OutputPaths, inputs: Iterable[str]) -> None:
     Raises:
         UsageError: An output is an input, also through a symbolic link.
     """
-    input_paths = {os.path.realpath(file): file for file in inputs if file}
-    for path in vars(paths).values():
-        if os.path.realpath(path) in input_paths:
-            raise UsageError(f"{path}: is an input of this training; choose another output")
+    check_apart(
+        vars(paths).values(), {file: "an input of this training" for file in inputs if file}
+    )
 
 
 def _plain(result: FinetuneResult) -> dict[str, Any]:

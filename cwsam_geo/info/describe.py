@@ -5,30 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cwsam_geo.errors import UsageError
 from cwsam_geo.info.class_map import describe_map
 from cwsam_geo.info.model import describe_model
 from cwsam_geo.info.options import InfoOptions
-from cwsam_geo.info.scene import (
-    describe_scene,
-)
+from cwsam_geo.info.scene import describe_scene
 from cwsam_geo.io.raster_file import is_remote
 from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES
 
-if TYPE_CHECKING:
-    pass
-
+PathLike = str | os.PathLike[str]
 
 _BUNDLE = ".safetensors"
 
 
-def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[str, Any]:
+def describe(
+    path: PathLike | Sequence[PathLike], options: InfoOptions | None = None
+) -> dict[str, Any]:
     """Describes a scene, a map or a model.
 
     Args:
-        paths: A scene (one raster, or several single-band rasters), one raster written by
+        path: A scene (one raster, or several single-band rasters), one raster written by
             ``predict``, or one model by path or name.
         options: How a scene is read; not allowed for a map or a model.
 
@@ -41,7 +39,11 @@ def describe(paths: Sequence[str], options: InfoOptions | None = None) -> dict[s
         ModelError: The model cannot be read.
         UsageError: The options or other paths do not fit a map or a model.
     """
-    options = options or InfoOptions()
+    paths = [path] if isinstance(path, (str, os.PathLike)) else path
+    return _described([os.fspath(p) for p in paths], options or InfoOptions())
+
+
+def _described(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
     models = [p for p in paths if _is_model(p)]
     if not models:
         return _described_raster(paths, options)

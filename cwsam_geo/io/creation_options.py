@@ -17,7 +17,7 @@ from rasterio._err import CPLE_BaseError  # has no public name
 from rasterio.errors import RasterioError
 
 from cwsam_geo.atomic import check_room
-from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.core.legend import LEGEND_TAG, NODATA, Legend
 from cwsam_geo.errors import UsageError
 
 GDAL_FAILURES = (RasterioError, CPLE_BaseError, OSError)
@@ -72,7 +72,7 @@ def _write_trial(path: Path, legend: Legend | None) -> None:
     with rasterio.open(path, "w", driver="GTiff", **profile) as file:
         file.write(values)
         # Some options move tags and palettes to a sidecar file.
-        file.update_tags(LEGEND="[]")
+        file.update_tags(**{LEGEND_TAG: "[]"})
         if legend is not None:
             file.write_colormap(1, legend.colormap)
 

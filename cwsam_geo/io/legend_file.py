@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.legend import LEGEND_TAG, Legend
 from cwsam_geo.errors import LegendError
 
 
@@ -52,11 +52,11 @@ def tagged_legend(tags: Mapping[str, str], label: str) -> Legend | None:
         LegendError: The tag is such a list, but with a mistake in it.
     """
     try:
-        classes = json.loads(tags.get("LEGEND", ""))
+        classes = json.loads(tags.get(LEGEND_TAG, ""))
     except ValueError:
         return None
     if not isinstance(classes, list) or not classes:
         return None
     if not all(isinstance(item, dict) and "code" in item for item in classes):
         return None
-    return Legend.from_list(classes, f"{label}: tag LEGEND")
+    return Legend.from_list(classes, f"{label}: tag {LEGEND_TAG}")

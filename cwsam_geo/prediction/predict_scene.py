@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cwsam_geo.atomic import check_output
+from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.tiling import default_overlap
@@ -126,9 +126,8 @@ def _vectorize(
     vectorize(
         output,
         outputs.vectors,
-        VectorizeOptions(confidence=outputs.confidence),
-        overwrite=outputs.overwrite,
-        on_event=lambda event: on_event({"stage": "vectors", **event}),
+        VectorizeOptions(confidence=outputs.confidence, overwrite=outputs.overwrite),
+        lambda event: on_event({"stage": "vectors", **event}),
     )
 
 
@@ -137,9 +136,6 @@ def _check_paths(
 ) -> list[Path]:
     """Refuses outputs that cannot be written or coincide with other files; returns all paths."""
     targets = [Path(p) for p in (output, outputs.confidence, outputs.probabilities) if p]
-    role_by_path = {os.path.realpath(s): "the scene" for s in scenes}
-    if options.aoi is not None:
-        role_by_path[os.path.realpath(options.aoi)] = "the area of interest"
     for target in targets:
         check_raster_output(target, outputs.overwrite)
     if outputs.vectors is not None:
@@ -148,20 +144,17 @@ def _check_paths(
 
         format_of(outputs.vectors)
         targets.append(check_output(outputs.vectors, outputs.overwrite))
-    for target in targets:
-        real = os.path.realpath(target)
-        if real in role_by_path:
-            raise UsageError(f"{target}: is {role_by_path[real]} too; choose another output")
-        role_by_path[real] = "another output"
+    inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(scenes, "the scene")
+    if options.aoi is not None:
+        inputs[options.aoi] = "the area of interest"
+    check_apart(targets, inputs)
     return targets
 
 
 def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
     """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
-    files = {os.path.realpath(file) for dataset in source.datasets for file in dataset.files}
-    for target in targets:
-        if os.path.realpath(target) in files:
-            raise UsageError(f"{target}: is a file of the scene too; choose another output")
+    files = [file for dataset in source.datasets for file in dataset.files]
+    check_apart(targets, dict.fromkeys(files, "a file of the scene"))
 
 
 def _check_vectors(outputs: PredictOutputs, source: Source) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo._version import __version__
-from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.legend import LEGEND_TAG, Legend
 from cwsam_geo.model.runtime.predictor import TorchPredictor
 from cwsam_geo.model.upstream.download import file_sha256
 from cwsam_geo.prediction.options import PredictOptions
@@ -22,6 +22,12 @@ from cwsam_geo.scene.source import Source
 
 VERSION_TAG = "CWSAM_GEO_VERSION"
 """Tag in every raster that ``predict`` writes."""
+
+_MODEL_TAG = "CWSAM_GEO_MODEL"
+_SETTINGS_TAG = "CWSAM_GEO_SETTINGS"
+_INPUT_TAG = "CWSAM_GEO_INPUT"
+_DATE_TAG = "TIFFTAG_DATETIME"
+_SOFTWARE_TAG = "TIFFTAG_SOFTWARE"
 
 
 def settings_of(
@@ -52,13 +58,13 @@ def map_tags(
 ) -> dict[str, str]:
     """GeoTIFF tags with the provenance: enough to make the same map again."""
     return {
-        "LEGEND": legend.to_json(),
-        "CWSAM_GEO_VERSION": __version__,
-        "CWSAM_GEO_MODEL": json.dumps({"file": model.name, "sha256": file_sha256(model)}),
-        "CWSAM_GEO_SETTINGS": json.dumps(settings),
-        "CWSAM_GEO_INPUT": source.label,
-        "TIFFTAG_SOFTWARE": f"cwsam-geo {__version__} (Python {platform.python_version()})",
-        "TIFFTAG_DATETIME": datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
+        LEGEND_TAG: legend.to_json(),
+        VERSION_TAG: __version__,
+        _MODEL_TAG: json.dumps({"file": model.name, "sha256": file_sha256(model)}),
+        _SETTINGS_TAG: json.dumps(settings),
+        _INPUT_TAG: source.label,
+        _SOFTWARE_TAG: f"cwsam-geo {__version__} (Python {platform.python_version()})",
+        _DATE_TAG: datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
     }
 
 
@@ -66,10 +72,10 @@ def read_provenance(tags: Mapping[str, str]) -> dict[str, Any]:
     """Reads model, settings and input from the tags of a map."""
     return {
         "version": tags.get(VERSION_TAG),
-        "model": _parsed(tags.get("CWSAM_GEO_MODEL")),
-        "settings": _parsed(tags.get("CWSAM_GEO_SETTINGS")),
-        "input": tags.get("CWSAM_GEO_INPUT"),
-        "date": tags.get("TIFFTAG_DATETIME"),
+        "model": _parsed(tags.get(_MODEL_TAG)),
+        "settings": _parsed(tags.get(_SETTINGS_TAG)),
+        "input": tags.get(_INPUT_TAG),
+        "date": tags.get(_DATE_TAG),
     }
 
 

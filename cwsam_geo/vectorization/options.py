@@ -33,6 +33,7 @@ class VectorizeOptions:
         layer: Name of the layer, or None for the name of the output file.
         band: Number (from 1) or name of the band that holds the class codes, or None where the
             raster has only one, or one that is called ``label``, ``class``, ``landcover`` ...
+        overwrite: Replace an existing output; without it an existing output is an error.
     """
 
     min_area: float = 0.0
@@ -45,6 +46,7 @@ class VectorizeOptions:
     confidence: PathLike | None = None
     layer: str | None = None
     band: int | str | None = None
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("--min-area", self.min_area), ("--simplify", self.simplify)):

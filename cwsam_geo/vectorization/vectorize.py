@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cwsam_geo.atomic import check_output
-from cwsam_geo.errors import UsageError
+from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.io.geolocation import Geolocation, crs_name
 from cwsam_geo.vectorization.coverage.polygons import Drawing, Polygons, polygons
 from cwsam_geo.vectorization.coverage.sieve import REGION_BYTES, SievedStrips
@@ -45,8 +43,6 @@ def vectorize(
     raster: PathLike,
     output: PathLike,
     options: VectorizeOptions | None = None,
-    *,
-    overwrite: bool = False,
     on_event: Listener = lambda event: None,
 ) -> VectorizeResult:
     """Writes the regions of a class raster as polygons that fit together.
@@ -61,7 +57,6 @@ def vectorize(
             ESRI's attribute table, from GDAL's category names, or from its palette.
         output: ``*.gpkg`` (with a QGIS style), ``*.fgb``, ``*.parquet`` or ``*.geojson``.
         options: Filters, simplification, CRS and columns of the output.
-        overwrite: Replace an existing output; without it an existing output is an error.
         on_event: Called with mappings whose ``event`` is ``warning``, ``start``, ``progress`` or
             ``done``.
 
@@ -71,7 +66,7 @@ def vectorize(
     start = time.monotonic()
     options = options or VectorizeOptions()
     kind = format_of(output)
-    _check_paths(raster, output, options, overwrite)
+    _check_paths(raster, output, options)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(contextlib.closing(ClassSource(raster, options.band)))
         job = VectorizeRun(source, options, kind, Path(output), on_event)
@@ -79,7 +74,7 @@ def vectorize(
             job.confidence = stack.enter_context(
                 contextlib.closing(ConfidenceSource(options.confidence, source))
             )
-        job.run(overwrite)
+        job.run()
         result = job.result(time.monotonic() - start)
     on_event(_done_event(result))
     return result
@@ -100,13 +95,12 @@ def check_placeable(location: Geolocation, output: PathLike) -> None:
     Placement(location, target_crs(location, VectorizeOptions(), format_of(output)))
 
 
-def _check_paths(
-    raster: PathLike, output: PathLike, options: VectorizeOptions, overwrite: bool
-) -> None:
-    check_output(output, overwrite)
-    inputs = [raster] + ([options.confidence] if options.confidence is not None else [])
-    if os.path.realpath(output) in {os.path.realpath(p) for p in inputs}:
-        raise UsageError(f"{output}: is an input too; choose another output")
+def _check_paths(raster: PathLike, output: PathLike, options: VectorizeOptions) -> None:
+    check_output(output, options.overwrite)
+    inputs = {raster: "the class raster"}
+    if options.confidence is not None:
+        inputs[options.confidence] = "the raster of --confidence"
+    check_apart([output], inputs)
 
 
 def _done_event(result: VectorizeResult) -> Event:
@@ -165,7 +159,7 @@ class VectorizeRun:
             self._warn(remark)
         self._warn_without_crs()
 
-    def run(self, overwrite: bool) -> None:
+    def run(self) -> None:
         """Reads the raster and writes the polygons."""
         options, placement = self._options, self._placement
         self._tell(
@@ -192,7 +186,9 @@ class VectorizeRun:
             classes=self._categories,
             precision=placement.pixel_side(),
         )
-        write_layer(self._output, layer, table.schema, self._batches(table), overwrite)
+        write_layer(
+            self._output, layer, table.schema, self._batches(table), self._options.overwrite
+        )
         self._check_wanted()
 
     def _batches(self, table: Table) -> Iterator[pa.RecordBatch]:

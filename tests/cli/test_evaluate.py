@@ -178,7 +178,7 @@ def test_nothing_is_overwritten_unasked(run, files):
 def test_outputs_need_different_files(run):
     code, _, err = run("map.tif", "truth.tif", "-o", "a.html", "--html", "a.html")
     assert code == 2
-    assert "different files" in err
+    assert "another output too" in err
 
 
 def test_mapping_on_the_command_line(run):

@@ -101,7 +101,7 @@ def test_a_report_is_no_input_and_no_other_report(files):
         with pytest.raises(UsageError, match="is an input too"):
             run(files, json=path, overwrite=True)
     assert (files / "truth.tif").read_bytes() == before
-    with pytest.raises(UsageError, match="different files"):
+    with pytest.raises(UsageError, match="another output too"):
         run(files, json="r", csv="r")
     with pytest.raises(OutputError, match="does not exist"):
         run(files, json="gone/r.json")

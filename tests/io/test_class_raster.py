@@ -24,7 +24,7 @@ def scene():
 
 def areas(path, tmp_path, **options):
     """Pixels of each class in the polygons of a raster, which has a CRS whose unit is a pixel."""
-    result = vectorize(path, tmp_path / "out.fgb", VectorizeOptions(**options), overwrite=True)
+    result = vectorize(path, tmp_path / "out.fgb", VectorizeOptions(**options, overwrite=True))
     frame = geopandas.read_file(tmp_path / "out.fgb")
     frame["px"] = frame.geometry.area / 100
     assert result.count == len(frame)
@@ -153,7 +153,7 @@ def test_a_band_is_chosen_by_number_and_by_name(tmp_path):
         assert areas(path, tmp_path, band=band) == counted(scene(), scene() > 0)
     assert list(areas(path, tmp_path, band="2020")) == [0]  # a name goes before a number
     with pytest.raises(SceneError, match=r"no band 'soil'; its bands are 1 2019, 2 2020"):
-        vectorize(path, tmp_path / "out.fgb", VectorizeOptions(band="soil"), overwrite=True)
+        vectorize(path, tmp_path / "out.fgb", VectorizeOptions(band="soil", overwrite=True))
 
 
 def test_the_palette_of_the_class_band_counts(tmp_path):
@@ -187,7 +187,7 @@ def test_the_type_of_a_raster_changes_no_polygon(tmp_path_factory, array, dtype,
         path = write_classes(
             folder / f"{kind}.tif", array.astype(kind), nodata=0 if nodata else None
         )
-        vectorize(path, folder / f"{kind}.parquet", overwrite=True)
+        vectorize(path, folder / f"{kind}.parquet", VectorizeOptions(overwrite=True))
         frames.append(geopandas.read_parquet(folder / f"{kind}.parquet"))
     assert frames[0].class_id.tolist() == frames[1].class_id.tolist()
     assert frames[0].geometry.geom_equals(frames[1].geometry).all()

@@ -1,6 +1,7 @@
 """What vectorize writes, opened again by other tools; georeferencing, areas, errors, command."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -57,7 +58,8 @@ def made(tmp_path, array=None, options=None, suffix="gpkg", **profile):
     raster = write_classes(tmp_path / "classes.tif", array, **settings)
     said = []
     output = tmp_path / f"out.{suffix}"
-    result = vectorize(raster, output, options, overwrite=True, on_event=said.append)
+    options = dataclasses.replace(options or VectorizeOptions(), overwrite=True)
+    result = vectorize(raster, output, options, said.append)
     return opened(output), result, [e["text"] for e in said if e["event"] == "warning"]
 
 
@@ -412,10 +414,10 @@ def test_nothing_is_overwritten_unasked(tmp_path):
     with pytest.raises(UsageError, match="--overwrite"):
         vectorize(raster, output)
     assert output.read_text() == "precious"
-    vectorize(raster, output, overwrite=True)
+    vectorize(raster, output, VectorizeOptions(overwrite=True))
     assert len(opened(output)) > 5
     with pytest.raises(CwsamGeoError):
-        vectorize(output, output, overwrite=True)
+        vectorize(output, output, VectorizeOptions(overwrite=True))
     with pytest.raises(OutputError):
         vectorize(raster, tmp_path / "nowhere" / "out.gpkg")
 
@@ -433,7 +435,7 @@ def test_what_a_program_left_beside_an_earlier_geopackage_does_not_spoil_the_new
             shutil.copy(f"{output}{ending}", f"{copy}{ending}")
         shutil.copy(output, copy)
     assert Path(f"{copy}-wal").stat().st_size
-    vectorize(raster, copy, VectorizeOptions(layer="out"), overwrite=True)
+    vectorize(raster, copy, VectorizeOptions(layer="out", overwrite=True))
     assert len(opened(copy)) > 5
     assert not list(tmp_path.glob("copy.gpkg-*"))
 
@@ -445,7 +447,7 @@ def test_a_link_keeps_leading_to_the_polygons(tmp_path, suffix):
     link.symlink_to(real.name)
     vectorize(raster, link)
     count = len(opened(real))
-    vectorize(raster, link, VectorizeOptions(classes=("1",)), overwrite=True)
+    vectorize(raster, link, VectorizeOptions(classes=("1",), overwrite=True))
     assert link.is_symlink()
     assert 0 < len(opened(real)) < count
 
@@ -459,7 +461,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_output(tmp_path, capfd, 
         output = disk / f"out.{suffix}"
         output.write_text("earlier")
         with pytest.raises(OutputError, match=rf"out\.{suffix}: the disk is full.*write elsewhere"):
-            vectorize(raster, output, overwrite=True)
+            vectorize(raster, output, VectorizeOptions(overwrite=True))
         assert output.read_text() == "earlier"
         assert os.listdir(disk) == [output.name]
     assert not capfd.readouterr().err
@@ -494,7 +496,7 @@ def test_layer_name_and_odd_paths(tmp_path):
     output = tmp_path / "land cover [1] ü.v2.gpkg"
     vectorize(raster, output)
     assert pyogrio.list_layers(output)[0, 0] == "land cover [1] ü.v2"
-    vectorize(raster, output, VectorizeOptions(layer="my 'layer'"), overwrite=True)
+    vectorize(raster, output, VectorizeOptions(layer="my 'layer'", overwrite=True))
     assert pyogrio.list_layers(output)[0, 0] == "my 'layer'"
 
 

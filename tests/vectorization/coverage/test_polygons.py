@@ -210,7 +210,7 @@ def test_files_burned_back_are_the_raster(tmp_path, monkeypatch, array, block, r
     tiled = {"tiled": True, "blockxsize": block, "blockysize": block} if block else {}
     raster = write_classes(tmp_path / "classes.tif", array, nodata=0, **tiled)
     monkeypatch.setattr(strips_module, "STRIP_PIXELS", rows * array.shape[1])
-    result = vectorize(raster, tmp_path / "out.fgb", overwrite=True)
+    result = vectorize(raster, tmp_path / "out.fgb", VectorizeOptions(overwrite=True))
     frame = pyogrio.read_dataframe(tmp_path / "out.fgb")
     assert len(frame) == result.count
     back = np.zeros_like(array)
