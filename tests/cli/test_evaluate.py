@@ -151,6 +151,29 @@ def test_reports_say_which_share_of_the_map_has_no_point(run, files):
     assert "no point lies on land & <sea>" in err
 
 
+def test_strata_and_tables_on_the_command_line(run, files):
+    points = geopandas.read_file(files / "points.gpkg")
+    table = points.drop(columns="geometry").assign(x=points.geometry.x, y=points.geometry.y)
+    table["zone"] = np.where(table.x < PLACE.c + 200, "west", "east")
+    table.to_csv(files / "points.csv", index=False, sep=";")
+    code, out, err = run(
+        *("map.tif", "points.csv", "--stratum", "zone", "--stratum-size", "West=20,east=30"),
+        *("--csv", "classes.csv", "--json"),
+    )
+    assert code == 0, err
+    report = json.loads(out)
+    assert [s["name"] for s in report["sample"]["strata"]] == ["West", "east"]
+    assert report["settings"]["stratum_sizes"] == {"West": 20, "east": 30}
+    assert "x and y are taken as coordinates in the CRS of the map" in err
+    assert (files / "classes.csv").read_text().startswith("code,name,ignored,iou,")
+    code, out, err = run("map.tif", "points.csv", "--stratum", "zone")
+    assert (code, out) == (2, "")
+    assert "--stratum-size NAME=SIZE" in err
+    code, _, err = run("map.tif", "points.csv", "--stratum", "zone", "--stratum-size", "a=big")
+    assert code == 2
+    assert "'big' is not a number" in err
+
+
 def test_picture_of_the_matrix(run, files):
     pytest.importorskip("matplotlib")
     code, _, _ = run("map.tif", "truth.tif", "--png", "matrix.png")
