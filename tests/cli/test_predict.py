@@ -245,6 +245,21 @@ def test_the_map_of_bounds_and_of_an_area_is_that_part_of_the_whole_map(
         np.testing.assert_array_equal(area, np.where(inside, expected, 255))
 
 
+def test_a_part_is_stretched_as_the_whole_scene_is(capfd, tmp_path, models):
+    """A model of 8-bit amplitude: a dark corner alone would be stretched further."""
+    values = np.abs(scene_values()[:1]) * np.linspace(1, 400, 210)[None, None]
+    scene = write_scene(tmp_path / "s.tif", values.astype(np.uint16), names=("VV",))
+    west, north = TRANSFORM * (0, 0)
+    bounds = ["--bounds", west, north - 700, west + 500, north]
+    for name, more in (("whole", []), ("part", bounds)):
+        output = tmp_path / f"{name}.tif"
+        code, _, err = predict(capfd, scene, output, models, *more, model="gray")
+        assert code == 0, err
+    np.testing.assert_array_equal(
+        read(tmp_path / "part.tif"), read(tmp_path / "whole.tif")[:70, :50]
+    )
+
+
 @pytest.mark.parametrize("crs", [UTM, CRS.from_epsg(4326)])
 def test_an_area_of_interest_of_any_crs_leaves_the_rest_nodata(capfd, tmp_path, models, scene, crs):
     triangle = Polygon([TRANSFORM * p for p in [(20, 20), (120, 20), (20, 120)]])
