@@ -10,19 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_names import ClassNames, class_names
 from cwsam_geo.io.raster_file import (
     display_name,
-    environment,
-    gdal_message,
     grid_of,
-    is_remote,
     open_dataset,
+    reading,
+    rio_window,
 )
 
 Plane = NDArray[Any]
@@ -66,7 +63,7 @@ class ClassBand:
 
     def __init__(self, path: str | os.PathLike[str], band: int | str | None = None) -> None:
         self.label = display_name(path)
-        self.remote = is_remote(path)
+        self.path = path
         self.dataset = open_dataset(path)
         try:
             self.grid: SceneGrid = grid_of(self.dataset)
@@ -153,24 +150,18 @@ class ClassBand:
         Raises:
             SceneError: The file is damaged, or its values are not integers of 32 bits.
         """
-        rect = RioWindow(window.col, window.row, window.width, window.height)
-        try:
-            with environment(self.remote):
-                if self.colors:
-                    stored = self.dataset.read(self.numbers, window=rect)
-                    return stored, self.dataset.dataset_mask(window=rect) > 0
-                stored = self.dataset.read(self.numbers[0], window=rect)
-                valid = np.ones(stored.shape, np.bool_)
-                if self._masked:
-                    valid &= self.dataset.read_masks(self.numbers[0], window=rect) > 0
-                if self.alpha:
-                    band = self.dataset.colorinterp.index(ColorInterp.alpha) + 1
-                    valid &= self.dataset.read(band, window=rect) > 0
-        except (RasterioError, OSError) as error:
-            raise SceneError(
-                f"{self.label}: cannot be read ({gdal_message(error)}); "
-                "the file is damaged or incomplete"
-            ) from None
+        rect = rio_window(window)
+        with reading(self.path, window):
+            if self.colors:
+                stored = self.dataset.read(self.numbers, window=rect)
+                return stored, self.dataset.dataset_mask(window=rect) > 0
+            stored = self.dataset.read(self.numbers[0], window=rect)
+            valid = np.ones(stored.shape, np.bool_)
+            if self._masked:
+                valid &= self.dataset.read_masks(self.numbers[0], window=rect) > 0
+            if self.alpha:
+                band = self.dataset.colorinterp.index(ColorInterp.alpha) + 1
+                valid &= self.dataset.read(band, window=rect) > 0
         return self.whole(stored, valid)
 
     def whole(self, stored: Plane, valid: Valid) -> tuple[Plane, Valid]:

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import Legend
@@ -19,7 +17,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_band import ClassBand, Plane, Valid
 from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
-from cwsam_geo.io.raster_file import environment, gdal_message
+from cwsam_geo.io.raster_file import reading, rio_window
 
 Codes = NDArray[np.int32]
 
@@ -152,16 +150,10 @@ class ClassRaster:
             return self._read_bent(window, self._onto)
         if self._warped is None:
             return self._codes(*self._band.read(window))
-        rect = RioWindow(window.col, window.row, window.width, window.height)
-        try:
-            with environment(self._band.remote):
-                valid = self._warped.read(self._warped.count, window=rect) > 0
-                stored = self._warped.read(self._band.numbers, window=rect)
-        except (RasterioError, OSError) as error:
-            raise SceneError(
-                f"{self.label}: cannot be read ({gdal_message(error)}); "
-                "the file is damaged or incomplete"
-            ) from None
+        rect = rio_window(window)
+        with reading(self._band.path, window):
+            valid = self._warped.read(self._warped.count, window=rect) > 0
+            stored = self._warped.read(self._band.numbers, window=rect)
         if self.colors:
             return self._codes(stored, valid)
         return self._codes(*self._band.whole(stored[0], valid))

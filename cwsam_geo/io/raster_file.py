@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import rasterio
 from rasterio.crs import CRS
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RioWindow
 
-from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.proj_data import proj_data_advice, use_fitting_proj_data
@@ -138,6 +140,34 @@ def open_dataset(location: Location) -> Any:
             f"{proj_data_advice()}, or assign a CRS that it knows (rio edit-info --crs)"
         )
     return dataset
+
+
+def rio_window(window: Window) -> RioWindow:
+    """A window as rasterio takes it."""
+    return RioWindow(window.col, window.row, window.width, window.height)
+
+
+@contextlib.contextmanager
+def reading(location: Location, window: Window) -> Iterator[None]:
+    """GDAL's options for reading a window of a raster, and its failures as one clear line.
+
+    Raises:
+        SceneError: The file is damaged, or the network failed.
+    """
+    remote = is_remote(location)
+    try:
+        with environment(remote):
+            yield
+    except (RasterioError, OSError) as error:
+        advice = (
+            "check the network and try again"
+            if remote
+            else "the file is damaged or incomplete: get it again"
+        )
+        raise SceneError(
+            f"{display_name(location)}: rows {window.row} to {window.bottom - 1} cannot be read "
+            f"({gdal_message(error, os.fspath(location))}); {advice}"
+        ) from None
 
 
 def gdal_message(error: BaseException, location: str = "") -> str:

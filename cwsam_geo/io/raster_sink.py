@@ -23,6 +23,7 @@ from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.io.aux_xml import AUX_XML, write_class_names
 from cwsam_geo.io.creation_options import GDAL_FAILURES, check_creation_options
 from cwsam_geo.io.proj_data import proj_data_advice
+from cwsam_geo.io.raster_file import rio_window
 
 RasterFormat = Literal["COG", "GTiff"]
 """A Cloud Optimized GeoTIFF with overviews, or a plain tiled GeoTIFF without."""
@@ -137,7 +138,7 @@ class RasterSink:
         if values.ndim == 2:
             values = values[np.newaxis]
         for block, array in self._assembler.add(window, values):
-            where = rasterio.windows.Window(block.col, block.row, block.width, block.height)
+            where = rio_window(block)
             check_room(self._path, self._room)
             with _writing(self._path):
                 self._dataset.write(array, window=where)
@@ -281,8 +282,8 @@ def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None
             raise OutputError(f"{target}: the written file is incomplete")
         if written.crs and _on_earth(grid.crs) and not _on_earth(written.crs):
             raise OutputError(f"{target}: its CRS was lost on writing; {proj_data_advice()}")
-        corner = rasterio.windows.Window(grid.width - 1, grid.height - 1, 1, 1)
-        written.read(window=corner)
+        corner = Window(grid.height - 1, grid.width - 1, 1, 1)
+        written.read(window=rio_window(corner))
 
 
 def _on_earth(crs: Any) -> bool:

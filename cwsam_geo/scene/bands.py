@@ -15,7 +15,7 @@ from rasterio.windows import Window as RioWindow
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import TINY_POWER
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.raster_file import display_name
+from cwsam_geo.io.raster_file import display_name, rio_window
 from cwsam_geo.scene.band_names import band_names, data_bands, file_name
 from cwsam_geo.scene.edge import EdgeArea
 
@@ -217,7 +217,7 @@ def read_bands(
         zero: Values of power 0. Pixels without power count as data here; what they are depends on
             the bands of other files, too.
     """
-    rect = RioWindow(window.col, window.row, window.width, window.height)
+    rect = rio_window(window)
     stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
     data = np.ones(stored.shape, bool)  # (N, H, W)
     for band, plane, has_data in zip(bands, stored, data, strict=True):

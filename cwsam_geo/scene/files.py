@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from affine import Affine
 
-from cwsam_geo.core.grid import SceneGrid, Window, same_grid
+from cwsam_geo.core.grid import SceneGrid, same_grid
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.raster_file import display_name, gdal_message, grid_of, is_remote
+from cwsam_geo.io.geolocation import crs_name
+from cwsam_geo.io.raster_file import display_name, grid_of
 from cwsam_geo.scene.band_names import data_bands
 from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, describe_bands
 
@@ -102,17 +103,6 @@ def stored_type(parts: Sequence[Part]) -> str:
     return str(np.result_type(*known_to_numpy))
 
 
-def unreadable(path: str, window: Window, error: BaseException) -> str:
-    """The message for a file that cannot be read, with advice."""
-    rows = f"rows {window.row} to {window.bottom - 1}"
-    advice = (
-        "check the network and try again"
-        if is_remote(path)
-        else "the file is damaged or incomplete: get it again"
-    )
-    return f"{display_name(path)}: cannot read {rows} ({gdal_message(error, path)}); {advice}"
-
-
 def check_tiles(datasets: Sequence[Any], files: Sequence[str]) -> None:
     """Checks that several open datasets are not tiles of one mosaic.
 
@@ -165,8 +155,7 @@ def _difference(a: SceneGrid, b: SceneGrid) -> str:
     if (a.height, a.width) != (b.height, b.width):
         return f"{b.height} x {b.width} px against {a.height} x {a.width}"
     if (a.crs and a.crs.to_wkt()) != (b.crs and b.crs.to_wkt()) and a.crs != b.crs:
-        names = [g.crs.to_string() if g.crs else "no CRS" for g in (b, a)]
-        return f"{names[0][:60]} against {names[1][:60]}"
+        return f"{crs_name(b.crs)} against {crs_name(a.crs)}"
     if a.transform.is_degenerate or b.transform.is_degenerate:
         return "their transforms differ"
     if a.transform == b.transform:

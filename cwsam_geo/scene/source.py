@@ -11,16 +11,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
-from rasterio.errors import RasterioError
 
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.errors import UsageError
 from cwsam_geo.io.raster_file import (
     Location,
     display_name,
-    environment,
     grid_of,
     is_remote,
+    reading,
 )
 from cwsam_geo.scene.bands import (
     AS_DECLARED,
@@ -39,7 +38,6 @@ from cwsam_geo.scene.files import (
     check_tiles,
     selected_parts,
     stored_type,
-    unreadable,
 )
 from cwsam_geo.scene.locations import open_rasters, raster_files
 from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
@@ -281,11 +279,8 @@ class RasterSource:
             np.copyto(numbers, np.float32(0), where=~echo)
 
     def _read_part(self, part: Part, window: Window) -> Pixels:
-        try:
-            with environment(self.remote):
-                return read_bands(part.dataset, part.bands, part.alpha, window, self.zero)
-        except (RasterioError, OSError) as error:
-            raise SceneError(unreadable(part.path, window, error)) from None
+        with reading(part.path, window):
+            return read_bands(part.dataset, part.bands, part.alpha, window, self.zero)
 
     def close(self) -> None:
         """Closes the files."""

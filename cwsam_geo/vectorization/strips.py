@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
-from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import NODATA
@@ -21,11 +19,10 @@ from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.raster_file import (
     display_name,
-    environment,
-    gdal_message,
     grid_of,
-    is_remote,
     open_dataset,
+    reading,
+    rio_window,
 )
 
 STRIP_PIXELS = 6 << 20
@@ -143,7 +140,7 @@ class ConfidenceSource:
 
     def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
         self.label = display_name(path)
-        self._remote = is_remote(path)
+        self._path = path
         self._file = open_dataset(path)
         try:
             self._band = self._checked_band(like)
@@ -173,16 +170,10 @@ class ConfidenceSource:
         Raises:
             SceneError: The file is damaged.
         """
-        window = RioWindow(0, top, self._file.width, rows)
-        try:
-            with environment(self._remote):
-                stored = self._file.read(self._band, window=window)
-                valid = self._file.read_masks(self._band, window=window) > 0
-        except (RasterioError, OSError) as error:
-            raise SceneError(
-                f"{self.label}: cannot be read ({gdal_message(error)}); "
-                "the file is damaged or incomplete"
-            ) from None
+        window = Window(top, 0, rows, self._file.width)
+        with reading(self._path, window):
+            stored = self._file.read(self._band, window=rio_window(window))
+            valid = self._file.read_masks(self._band, window=rio_window(window)) > 0
         if stored.dtype.kind == "f":
             valid &= np.isfinite(stored)
         values = np.where(valid, stored, 0) * self._scale + self._offset

@@ -14,7 +14,6 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window as RioWindow
 
 from cwsam_geo.core.class_values import (
     REGION_FILE,
@@ -38,7 +37,7 @@ from cwsam_geo.finetuning.targets.class_sets import (
 )
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation
-from cwsam_geo.io.raster_file import environment
+from cwsam_geo.io.raster_file import environment, rio_window
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.vector_file import Features
 from cwsam_geo.scene.source import Source
@@ -116,7 +115,7 @@ def scan_labels(
                 labels = _read(reference, translator, source, window)
                 if labels.any():
                     counts.append(count_cells(labels, window, shape))
-                    out.write(labels.astype(out.dtypes[0]), 1, window=_rect(window))
+                    out.write(labels.astype(out.dtypes[0]), 1, window=rio_window(window))
                 progress(window.height * window.width)
         # Unknown values are an error only now, so that the message can list all of them.
         translator.check()
@@ -154,7 +153,8 @@ class LabelRaster:
 
     def read(self, window: Window) -> NDArray[np.uint16]:
         """Rows of the class sets of a window inside the scene, shape (h, w), uint16."""
-        labels: NDArray[np.uint16] = self._dataset.read(1, window=_rect(window)).astype(np.uint16)
+        stored = self._dataset.read(1, window=rio_window(window))
+        labels: NDArray[np.uint16] = stored.astype(np.uint16)
         return labels
 
     def close(self) -> None:
@@ -270,7 +270,3 @@ def _label_raster(path: Path, grid: SceneGrid, sets: int) -> Iterator[Any]:
             )
         with out:
             yield out
-
-
-def _rect(window: Window) -> RioWindow:
-    return RioWindow(window.col, window.row, window.width, window.height)
