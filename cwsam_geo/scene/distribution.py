@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
 from cwsam_geo.scene.statistics import BandStats, SceneStats
-from cwsam_geo.scene.units import PLAUSIBLE_DB, decibels
+from cwsam_geo.scene.units import PLAUSIBLE_DB, UNIT_NAMES, decibels
 
 _DB_MARGIN = 3.0
 """Distance of the median from the training data, in dB, that is never worth a warning."""
@@ -114,10 +114,9 @@ def likeness_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats)
         )
     if not likenesses:
         return None
-    name = "dB" if units == "db" else units
     return (
-        f"{comparison.text()}: its values look like {' or '.join(likenesses)}, not like {name}; "
-        f"if they are, {', or '.join(remedies)}"
+        f"{comparison.text()}: its values look like {' or '.join(likenesses)}, not like "
+        f"{UNIT_NAMES[units]}; if they are, {', or '.join(remedies)}"
     )
 
 

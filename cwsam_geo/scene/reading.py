@@ -21,6 +21,7 @@ from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import RasterSource
 from cwsam_geo.scene.statistics import SceneStats
 from cwsam_geo.scene.units import (
+    UNIT_NAMES,
     UnitsDecision,
     UnitsOption,
     check_scale,
@@ -31,8 +32,6 @@ from cwsam_geo.scene.units import (
 
 _STRETCH_PERCENT = 98.0
 """Quantile, in percent, that becomes 255 in 8-bit amplitude: ships and roofs are above it."""
-
-_UNIT_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
 
 
 @dataclass(frozen=True)
@@ -211,7 +210,7 @@ def _replaced(source: RasterSource) -> list[str]:
 def _remarks(
     source: RasterSource, scene: SceneBands, stats: SceneStats, decision: UnitsDecision
 ) -> list[str]:
-    remarks = [f"units: {_UNIT_NAMES[decision.units]}, {decision.reason}"]
+    remarks = [f"units: {UNIT_NAMES[decision.units]}, {decision.reason}"]
     if scene.stretch and not stats.blank:
         remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
     # Where the file or the user declares 0 as nodata, nothing needs saying.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,6 +18,9 @@ UnitsOption = Literal["auto", "db", "power", "amplitude"]
 """Values of the option ``--units``."""
 
 UNITS_OPTIONS: tuple[UnitsOption, ...] = get_args(UnitsOption)
+
+UNIT_NAMES: Mapping[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
+"""Units as messages name them."""
 
 PLAUSIBLE_DB = (-45.0, 15.0)
 """Range of the median of calibrated backscatter, in dB: from calm water in cross polarisation to
@@ -100,9 +103,9 @@ def decide_units(
     statement = _told([h for h in hints if _STRONG.match(h)])
     if statement and _impossible(statement[0], stats):
         raise SceneError(
-            f"{label}: the file says {_NAMES[statement[0]]} ({statement[1]}), but its values do "
-            f"not look like that ({_levels(stats)}); say what they are with --units db, power or "
-            "amplitude"
+            f"{label}: the file says {UNIT_NAMES[statement[0]]} ({statement[1]}), but its values "
+            f"do not look like that ({_levels(stats)}); say what they are with --units db, power "
+            "or amplitude"
         )
     statement = statement or _told([h for h in hints if _TELLING.match(h)])
     if statement is None or _impossible(statement[0], stats):
@@ -183,9 +186,6 @@ def zeros_are_nodata(
     # Digital numbers with a declared nodata value may still have an undeclared border of zeros: for
     # them only --nodata keeps the zeros as data.
     return not told or (digital and not asked) or all(value == 0 for value in nodata)
-
-
-_NAMES: dict[Units, str] = {"db": "dB", "power": "power", "amplitude": "amplitude"}
 
 
 def _told(hints: Iterable[str]) -> tuple[Units, str] | None:
