@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.errors import SceneError
+from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_names import ClassNames, class_names
 from cwsam_geo.io.raster_file import (
     display_name,
@@ -59,6 +59,7 @@ class ClassBand:
 
     Raises:
         SceneError: The raster cannot be opened, or it cannot be told which band holds classes.
+        UsageError: There is no such ``band``.
     """
 
     def __init__(self, path: str | os.PathLike[str], band: int | str | None = None) -> None:
@@ -111,7 +112,7 @@ class ClassBand:
             return same[0]
         if str(band).isdecimal() and 1 <= int(band) <= self.dataset.count:
             return int(band)
-        raise SceneError(
+        raise UsageError(
             f"{self.label}: has no band {str(band)!r}; its bands are "
             f"{_listed(descriptions, range(1, self.dataset.count + 1))}"
         )

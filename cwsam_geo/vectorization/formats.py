@@ -1,4 +1,4 @@
-"""Writing polygons: GeoPackage, FlatGeobuf, GeoParquet, GeoJSON."""
+"""Writing polygons: GeoPackage, FlatGeobuf, GeoParquet, GeoJSON, shapefile, KML."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pyogrio
 import pyogrio.errors
 import pyogrio.raw
 import pyproj
+import shapely
 from rasterio.crs import CRS
 
 from cwsam_geo.atomic import LEAST_ROOM, atomic_output, check_room
 from cwsam_geo.errors import OutputError, UsageError
-from cwsam_geo.vectorization.geojson import write_geojson
+from cwsam_geo.vectorization.geojson import cut_at_date_line, write_geojson
+from cwsam_geo.vectorization.shapefile import check_parts, move_parts, shortened
 from cwsam_geo.vectorization.style import Category, embed_style
 from cwsam_geo.vectorization.table import GEOMETRY
 
@@ -33,6 +36,8 @@ FORMATS = {
     ".geoparquet": "Parquet",
     ".geojson": "GeoJSON",
     ".json": "GeoJSON",
+    ".shp": "ESRI Shapefile",
+    ".kml": "KML",
 }
 """Format of an output by the suffix of its file."""
 
@@ -46,6 +51,18 @@ _FAILURES = (
     pa.ArrowException,
     sqlite3.Error,
 )
+
+_LAYER_OPTIONS = {
+    "GPKG": {"GEOMETRY_NAME": "geom"},
+    "ESRI Shapefile": {"ENCODING": "UTF-8"},
+}
+"""GDAL's layer creation options by driver."""
+
+_DATASET_OPTIONS = {
+    "GPKG": {"VERSION": "1.3"},  # GDAL has read this version without a warning since 2021
+    "KML": {"NameField": "class_name"},
+}
+"""GDAL's dataset creation options by driver."""
 
 # Disk space that writing takes, in times the features' bytes: FlatGeobuf sorts a copy, and
 # GeoPackage adds a spatial index.
@@ -113,6 +130,8 @@ def write_layer(
         Exception: Whatever ``batches`` raises.
     """
     kind = format_of(path)
+    if kind == "ESRI Shapefile":
+        check_parts(path, overwrite)
     with atomic_output(path, overwrite) as temporary:
         source = _Stream(batches)
         try:
@@ -122,6 +141,8 @@ def write_layer(
                 write_geojson(temporary, layer.name, source, layer.precision, bool(layer.crs))
             else:
                 _write_ogr(temporary, kind, layer, schema, source)
+                if kind == "ESRI Shapefile":
+                    move_parts(temporary, Path(path), overwrite)
         except BaseException as error:
             if source.failure is not None:
                 raise source.failure from None
@@ -168,24 +189,38 @@ def _write_ogr(
     path: Path, driver: str, layer: OutputLayer, schema: pa.Schema, source: _Stream
 ) -> None:
     is_gpkg = driver == "GPKG"
+    batches = iter(source)
+    if driver == "ESRI Shapefile":
+        schema = shortened(schema)
+        batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in batches)
+    if driver == "KML":
+        batches = (_cut(batch) for batch in batches)
     with warnings.catch_warnings():
         # The caller has already warned of a missing CRS.
         warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
         pyogrio.raw.write_arrow(
-            pa.RecordBatchReader.from_batches(schema, iter(source)),
+            pa.RecordBatchReader.from_batches(schema, batches),
             path,
             layer=layer.name,
             driver=driver,
             geometry_name=GEOMETRY,
             geometry_type=layer.geometry_type,
             crs=_crs_text(layer.crs),
-            layer_options={"GEOMETRY_NAME": "geom"} if is_gpkg else {},
-            # GDAL has read this version without a warning since 2021.
-            dataset_options={"VERSION": "1.3"} if is_gpkg else {},
+            layer_options=_LAYER_OPTIONS.get(driver, {}),
+            dataset_options=_DATASET_OPTIONS.get(driver, {}),
         )
     if is_gpkg:
         _check_index(path, layer.name)
         embed_style(path, layer.name, "geom", layer.classes())
+
+
+def _cut(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with features cut where they pass 180 degrees of longitude."""
+    place = batch.schema.get_field_index(GEOMETRY)
+    shapes = shapely.from_wkb(np.asarray(batch.column(place).to_pylist(), object))
+    binary = pa.array(shapely.to_wkb(cut_at_date_line(shapes)).tolist(), pa.binary())
+    columns = [*batch.columns[:place], binary, *batch.columns[place + 1 :]]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _check_index(path: Path, layer: str) -> None:

@@ -46,7 +46,7 @@ def write_geojson(
             columns = [n for n in batch.schema.names if n != GEOMETRY]
             shapes = shapely.from_wkb(np.asarray(batch.column(GEOMETRY).to_pylist(), object))
             if longitudes:
-                shapes = _cut_at_date_line(shapes)
+                shapes = cut_at_date_line(shapes)
             attributes = batch.select(columns).to_pylist()
             for properties, geometry in zip(attributes, _texts(shapes, digits), strict=True):
                 text = json.dumps(properties, ensure_ascii=False)
@@ -102,7 +102,7 @@ def _bracketed(texts: list[str], owner: NDArray[Any], count: int) -> list[str]:
     return ["[" + ",".join(texts[a:b]) + "]" for a, b in itertools.pairwise(ends)]
 
 
-def _cut_at_date_line(shapes: NDArray[Any]) -> NDArray[Any]:
+def cut_at_date_line(shapes: NDArray[Any]) -> NDArray[Any]:
     """Cuts shapes that pass 180 degrees of longitude to parts (RFC 7946, section 3.1.9)."""
     west, _, east, _ = shapely.bounds(shapes).T
     crossing = np.flatnonzero((west < -180) | (east > 180))

@@ -21,6 +21,7 @@ from cwsam_geo.vectorization.coverage.strip import ChosenStrips, CodeStrips
 from cwsam_geo.vectorization.formats import OutputLayer, format_of, write_layer
 from cwsam_geo.vectorization.options import ClassTotal, PathLike, VectorizeOptions, VectorizeResult
 from cwsam_geo.vectorization.placement import Placement, target_crs
+from cwsam_geo.vectorization.shapefile import SHORT_NAMES, check_parts
 from cwsam_geo.vectorization.strips import ClassSource, ConfidenceSource
 from cwsam_geo.vectorization.table import Rows, Table, dissolved, rows_of
 
@@ -55,7 +56,8 @@ def vectorize(
         raster: Raster with a band of class codes: whole numbers of any type. Pixels without data
             belong to no polygon. Names and colours come from its ``LEGEND`` tag, from GDAL's or
             ESRI's attribute table, from GDAL's category names, or from its palette.
-        output: ``*.gpkg`` (with a QGIS style), ``*.fgb``, ``*.parquet`` or ``*.geojson``.
+        output: ``*.gpkg`` (with a QGIS style), ``*.fgb``, ``*.parquet``, ``*.geojson``, ``*.shp``
+            or ``*.kml``.
         options: Filters, simplification, CRS and columns of the output.
         on_event: Called with mappings whose ``event`` is ``warning``, ``start``, ``progress`` or
             ``done``.
@@ -97,6 +99,12 @@ def check_placeable(location: Geolocation, output: PathLike) -> None:
 
 def _check_paths(raster: PathLike, output: PathLike, options: VectorizeOptions) -> None:
     check_output(output, options.overwrite)
+    if format_of(output) == "ESRI Shapefile":
+        check_parts(output, options.overwrite)
+        if options.layer is not None:
+            raise UsageError(
+                f"{output}: the layer of a shapefile has the name of its file; leave out --layer"
+            )
     inputs = {raster: "the class raster"}
     if options.confidence is not None:
         inputs[options.confidence] = "the raster of --confidence"
@@ -158,6 +166,11 @@ class VectorizeRun:
         for remark in source.remarks:
             self._warn(remark)
         self._warn_without_crs()
+        if kind == "ESRI Shapefile" and options.confidence is not None:
+            self._warn(
+                f"{output}: names of columns in a shapefile have at most 10 characters, so "
+                f"mean_confidence is called {SHORT_NAMES['mean_confidence']}"
+            )
 
     def run(self) -> None:
         """Reads the raster and writes the polygons."""

@@ -6,12 +6,12 @@ import pytest
 import rasterio
 from affine import Affine
 from class_rasters import NORTH_UP, codes, unhurried, write_classes
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from cwsam_geo import VectorizeOptions, evaluate, vectorize
-from cwsam_geo.errors import SceneError
+from cwsam_geo import EvaluateOptions, VectorizeOptions, evaluate, vectorize
+from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation
 
@@ -152,8 +152,12 @@ def test_a_band_is_chosen_by_number_and_by_name(tmp_path):
     for band in (3, "3", "landuse"):
         assert areas(path, tmp_path, band=band) == counted(scene(), scene() > 0)
     assert list(areas(path, tmp_path, band="2020")) == [0]  # a name goes before a number
-    with pytest.raises(SceneError, match=r"no band 'soil'; its bands are 1 2019, 2 2020"):
+    with pytest.raises(UsageError, match=r"no band 'soil'; its bands are 1 2019, 2 2020"):
         vectorize(path, tmp_path / "out.fgb", VectorizeOptions(band="soil", overwrite=True))
+    plain = write_classes(tmp_path / "plain.tif", scene().astype(np.uint8))
+    by_name = EvaluateOptions(band="landuse")
+    assert evaluate(plain, path, by_name).scores.overall_accuracy == 1
+    assert evaluate(path, plain, EvaluateOptions(map_band=3)).scores.overall_accuracy == 1
 
 
 def test_the_palette_of_the_class_band_counts(tmp_path):
@@ -174,7 +178,7 @@ def test_black_entries_of_a_palette_are_colours_but_no_classes_unless_they_occur
     assert raster.names.color(0) == "#000000"
 
 
-@unhurried
+@settings(unhurried, max_examples=30)
 @given(
     array=codes(),
     dtype=st.sampled_from(["float32", "int64", "int16", "uint32"]),
