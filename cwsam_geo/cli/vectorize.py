@@ -13,7 +13,7 @@ from cwsam_geo.cli.reporting import Reporter
 
 @click.command("vectorize")
 @click.argument("landcover", metavar="LANDCOVER", type=click.Path())
-@output_option("Vector file to write: *.gpkg, *.fgb, *.parquet or *.geojson.")
+@output_option("Vector file to write: *.gpkg, *.fgb, *.parquet, *.geojson, *.shp or *.kml.")
 @click.option(
     "--min-area",
     type=click.FloatRange(min=0),
@@ -65,12 +65,12 @@ def command(landcover: str, output: str, as_json: bool, quiet: bool, **values: A
     LANDCOVER is a raster of class codes, from predict or another tool: whole numbers of any type.
     Class names are read where predict, GDAL, QGIS and ArcGIS keep them. Neighbouring polygons share
     their vertices, without gaps or overlaps, also after --simplify and --smooth. The suffix of the
-    output selects the format: GeoPackage (with colours for QGIS), FlatGeobuf, GeoParquet, or
-    GeoJSON (always in WGS84).
+    output selects the format: GeoPackage (with colours for QGIS), FlatGeobuf, GeoParquet,
+    shapefile, or GeoJSON and KML (always in WGS84).
 
-    The columns are class_id, class_name, area_m2, and mean_confidence with --confidence. Without a
-    CRS, lengths and areas are in units of the coordinates or in pixels, and the column is called
-    area.
+    The columns are class_id, class_name, area_m2 (on the ellipsoid), and mean_confidence with
+    --confidence. Without a CRS, lengths and areas are in units of the coordinates or in pixels, and
+    the column is called area.
     """
     from cwsam_geo.vectorization.options import VectorizeOptions
     from cwsam_geo.vectorization.vectorize import vectorize

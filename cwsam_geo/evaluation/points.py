@@ -20,7 +20,6 @@ from cwsam_geo.evaluation.class_match import (
     comparable_classes,
 )
 from cwsam_geo.evaluation.overlay import Overlay
-from cwsam_geo.evaluation.pixel_areas import PixelAreas
 from cwsam_geo.evaluation.result import Evaluation, SampleResult, Stratum
 from cwsam_geo.evaluation.strata import (
     SampleStrata,
@@ -28,6 +27,7 @@ from cwsam_geo.evaluation.strata import (
     map_strata,
     stratum_remarks,
 )
+from cwsam_geo.io.pixel_areas import PixelAreas
 from cwsam_geo.io.vector_file import Features
 
 

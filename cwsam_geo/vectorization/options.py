@@ -18,8 +18,8 @@ PathLike = str | os.PathLike[str]
 class VectorizeOptions:
     """How a class raster becomes polygons.
 
-    Areas are in square metres and lengths in metres. A raster without a CRS has the units of its
-    geotransform instead, or pixels where there is no geotransform either.
+    Areas are in square metres on the ellipsoid, and lengths in metres. A raster without a CRS has
+    the units of its geotransform instead, or pixels where there is no geotransform either.
 
     Attributes:
         min_area: Regions smaller than this are merged into their largest neighbour; 0 keeps all.

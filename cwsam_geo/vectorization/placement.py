@@ -15,10 +15,10 @@ from cwsam_geo.io.geolocation import (
     Geolocation,
     crs_name,
     is_local,
-    metres_per_unit,
     transformer_between,
     why_not_transformable,
 )
+from cwsam_geo.io.pixel_areas import PixelAreas
 from cwsam_geo.io.proj_data import crs_of
 from cwsam_geo.vectorization.coverage.chains import Ints
 from cwsam_geo.vectorization.options import VectorizeOptions
@@ -40,8 +40,8 @@ class Placement:
 
     Attributes:
         crs: CRS of the output, or None.
-        area_unit: ``m2``; None where the raster has no CRS. Areas are then in squared units of
-            the geotransform, or in pixels where there is no geotransform either.
+        area_unit: ``m2``, on the ellipsoid; None where the raster has no CRS. Areas are then in
+            squared units of the geotransform, or in pixels where there is no geotransform either.
         bends: Straight pixel edges become curves on the map.
 
     Raises:
@@ -61,18 +61,14 @@ class Placement:
         self.crs = target or location.crs
         self.area_unit = "m2" if location.crs is not None else None
         self._knots = _knots(location) if location.bent else None
-        self._unit = 1.0
-        self._equal_area: pyproj.Transformer | None = None
+        self._areas = PixelAreas(location)
+        # Without a CRS, areas are in squared units of the geotransform.
+        self._unit = 1.0 if location.crs else abs(float(location.grid.transform.determinant))
         self._moved: pyproj.Transformer | None = None
         self._centre = 0.0
-        if location.crs is not None:
-            source = pyproj.CRS.from_wkt(location.crs.to_wkt())
-            self._unit = metres_per_unit(source)
-            if source.is_geographic or _lies_about_area(source):
-                self._equal_area = _to_equal_area(source)
-            if target is not None and target != location.crs:
-                self._moved = transformer_between(location.crs, target)
-                self._centre = self._middle_longitude(target)
+        if location.crs is not None and target is not None and target != location.crs:
+            self._moved = transformer_between(location.crs, target)
+            self._centre = self._middle_longitude(target)
         self.bends = self._moved is not None or location.bent
 
     @property
@@ -113,38 +109,22 @@ class Placement:
             points[:, 0] += 360 * np.round((self._centre - points[:, 0]) / 360)
         return points
 
-    def ring_areas(self, x: Floats, y: Floats, offsets: Ints) -> Floats:
-        """Signed areas of closed rings, shape (R,); see ``area_unit``.
+    def ring_areas(self, cols: Floats, rows: Floats, offsets: Ints) -> Floats:
+        """Areas of closed rings in pixel coordinates, shape (R,); see ``area_unit``.
 
-        Areas are measured in the plane of a projected CRS. For a geographic CRS, and for
-        projections with grossly wrong areas such as Mercator, they are measured on the ellipsoid.
+        With a CRS these are areas on the ellipsoid, as in the reports of ``evaluate``.
 
         Args:
-            x: First coordinates of the vertices in the raster's CRS, shape (N,).
-            y: Second coordinates, shape (N,).
+            cols: Columns of the vertices, shape (N,).
+            rows: Rows of the vertices, shape (N,).
             offsets: Index of each ring's first vertex, and N, shape (R + 1,).
         """
-        if len(offsets) == 1:
-            return np.zeros(0)
-        if self._equal_area is not None:
-            x, y = self._equal_area.transform(x, y)
-        first = np.repeat(offsets[:-1], np.diff(offsets))
-        # Shoelace formula, with coordinates from the ring's first vertex: the products of whole
-        # map coordinates would be too large for exact differences.
-        x, y = x - x[first], y - y[first]
-        cross = np.zeros(len(x))
-        cross[:-1] = x[:-1] * y[1:] - x[1:] * y[:-1]
-        cross[offsets[1:] - 1] = 0.0  # no edge from one ring to the next
-        return np.asarray(np.add.reduceat(cross, offsets[:-1]) / 2 * self._unit**2)
+        return self._areas.of_rings(cols, rows, offsets) * self._unit
 
     def pixel_areas(self, rows: Floats) -> Floats:
         """Area of the middle pixel of each row, shape (N,); see ``area_unit``."""
-        col = self._location.grid.width // 2
-        across = np.array([0.0, 1.0, 1.0, 0.0, 0.0]) + col
-        down = np.array([0.0, 0.0, 1.0, 1.0, 0.0])
-        cols = np.broadcast_to(across, (len(rows), 5)).ravel()
-        x, y = self.in_own_crs(cols, (rows[:, None] + down).ravel())
-        return np.abs(self.ring_areas(x, y, np.arange(len(rows) + 1) * 5))
+        middle = np.full(len(rows), self._location.grid.width / 2)
+        return self._areas.at(middle, rows + 0.5) * self._unit
 
     def pixel_side(self) -> float:
         """Shorter side of the scene's middle pixel, in units of the output's CRS."""
@@ -169,31 +149,6 @@ def _other_way(location: Geolocation) -> str:
         "assign the true CRS first (gdal_edit.py -a_srs), or write *.gpkg, *.fgb or *.parquet in "
         "its own coordinates"
     )
-
-
-def _lies_about_area(crs: pyproj.CRS) -> bool:
-    """Whether a square metre on the map is far from one on the ground, as in Mercator."""
-    # Transverse Mercator (UTM) is true to area within its zone.
-    operation = crs.coordinate_operation
-    return (
-        operation is not None
-        and any(
-            word in operation.method_name.lower()
-            for word in ("mercator", "equidistant cylindrical")
-        )
-        and "transverse" not in operation.method_name.lower()
-    )
-
-
-def _to_equal_area(source: pyproj.CRS) -> pyproj.Transformer:
-    """Transformation to a cylindrical equal-area projection of the same ellipsoid."""
-    geodetic = source.geodetic_crs or source
-    ellipsoid = geodetic.ellipsoid
-    # "+over" keeps longitudes beyond 180 degrees, which rings across the antimeridian have.
-    cylinder = pyproj.CRS.from_proj4(
-        f"+proj=cea +over +a={ellipsoid.semi_major_metre} +b={ellipsoid.semi_minor_metre} +units=m"
-    )
-    return pyproj.Transformer.from_crs(source, cylinder, always_xy=True)
 
 
 def _knots(location: Geolocation) -> Floats:
@@ -225,7 +180,7 @@ def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> C
     Args:
         location: Georeferencing of the raster.
         options: Options whose ``t_srs`` counts.
-        kind: Format of the output; GeoJSON is always in WGS84.
+        kind: Format of the output; GeoJSON and KML are always in WGS84.
 
     Raises:
         UsageError: ``t_srs`` is not the CRS of a map, or the format does not allow it.
@@ -243,10 +198,15 @@ def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> C
                 f"--t-srs {options.t_srs!r}: is no CRS of a map (projected, or longitude and "
                 "latitude); give for example EPSG:4326"
             )
-    if kind == "GeoJSON":
+    if kind in ("GeoJSON", "KML"):
+        if kind == "KML" and location.crs is None:
+            raise UsageError(
+                f"{location.label}: has no CRS, but KML needs longitudes and latitudes; "
+                "georeference the raster, or write *.gpkg"
+            )
         if target is not None and target != _WGS84:
             raise UsageError(
-                f"GeoJSON is always in WGS84, not {crs_name(target)}; leave out --t-srs, "
+                f"{kind} is always in WGS84, not {crs_name(target)}; leave out --t-srs, "
                 "or write *.gpkg"
             )
         return _WGS84 if location.crs is not None else None

@@ -135,15 +135,15 @@ def _rows(completed: Polygons, table: Table, start: int, stop: int) -> Rows:
     rings = completed.rings.offsets[polygons[0] : polygons[-1] + 1]
     vertices = completed.rings.points[rings[0] : rings[-1]].astype(np.float64)
     features, polygons, rings = features - features[0], polygons - polygons[0], rings - rings[0]
-    # Areas in the raster's CRS: outer rings, the first of each polygon, add; holes subtract.
-    x, y = table.placement.in_own_crs(vertices[:, 0], vertices[:, 1])
-    signed = table.placement.ring_areas(x, y, rings)
+    cols, rows = vertices[:, 0].copy(), vertices[:, 1].copy()
+    # Outer rings, the first of each polygon, add to the area; holes subtract.
+    signed = table.placement.ring_areas(cols, rows, rings)
     outer = np.zeros(len(signed), np.bool_)
     outer[polygons[:-1]] = True
     areas = np.where(outer, np.abs(signed), -np.abs(signed))
     # Coordinates in the output's CRS, shape (N, 2)
     first_ring = polygons[features]
-    points = table.placement.on_map(x, y)
+    points = table.placement.on_map(*table.placement.in_own_crs(cols, rows))
     first_vertex = rings[first_ring[:-1]]
     boxes = np.hstack(
         [np.minimum.reduceat(points, first_vertex), np.maximum.reduceat(points, first_vertex)]
