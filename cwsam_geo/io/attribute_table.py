@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ _REAL, _TEXT = 1, 2
 _VALUE_NAMES = ("value", "values", "val", "code", "gridcode", "pixelvalue", "class_value")
 _CLASS_NAMES = re.compile(r"class|name|label|categor|descr|legend|cover|type", re.IGNORECASE)
 """What columns are called that hold the values and the class names, where no usage tells them."""
+
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 
 _LONGEST_RANGE = 1 << 12
 """Most values of a row that stands for a range: longer ranges are of measured values."""
@@ -80,6 +82,18 @@ def category_names(band: ElementTree.Element) -> dict[int, str]:
     element = band.find("CategoryNames")
     texts = [] if element is None else [(e.text or "").strip() for e in element]
     return {value: text for value, text in enumerate(texts) if text}
+
+
+def flag_names(tags: Mapping[str, str]) -> dict[int, str]:
+    """Classes in a band's tags, as NetCDF's CF conventions write them.
+
+    ``flag_values`` lists the values, and ``flag_meanings`` one word for each.
+    """
+    values = re.split(r"[\s,]+", tags.get("flag_values", "").strip(" {}"))
+    meanings = tags.get("flag_meanings", "").split()
+    if len(values) != len(meanings) or not all(_WHOLE.fullmatch(value) for value in values):
+        return {}
+    return {int(value): word for value, word in zip(values, meanings, strict=True)}
 
 
 def gdal_table(band: ElementTree.Element) -> dict[int, ClassText]:

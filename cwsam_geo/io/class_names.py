@@ -12,12 +12,18 @@ from rasterio.errors import RasterioError
 
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.errors import LegendError, UsageError
-from cwsam_geo.io.attribute_table import category_names, described, esri_table, gdal_table
+from cwsam_geo.io.attribute_table import (
+    category_names,
+    described,
+    esri_table,
+    flag_names,
+    gdal_table,
+)
 from cwsam_geo.io.legend_file import tagged_legend
 
 Origin = Literal["tag", "table", "categories", "palette"]
 """Where the classes come from: this package's ``LEGEND`` tag, a raster attribute table (of GDAL or
-ESRI), GDAL's category names, or only a palette, which has colours without names."""
+ESRI), GDAL's category names or NetCDF's flags, or only a palette, which has no names."""
 
 _GOLDEN = 0.618033988749895
 """Step of the hue in turns of the colour wheel: the fractional part of the golden ratio."""
@@ -119,8 +125,8 @@ def class_names(dataset: Any, band: int, label: str) -> ClassNames:
     """Names and colours of the values of a band of an open raster.
 
     The first that names a class counts: the ``LEGEND`` tag, a raster attribute table, category
-    names, an ESRI value attribute table (``.vat.dbf``). Values without a colour there have that of
-    the palette.
+    names, NetCDF's flags, an ESRI value attribute table (``.vat.dbf``). Values without a colour
+    there have that of the palette.
 
     Raises:
         LegendError: The ``LEGEND`` tag is a legend with a mistake.
@@ -131,7 +137,7 @@ def class_names(dataset: Any, band: int, label: str) -> ClassNames:
         names = {e.code: e.name for e in legend.entries}
         return ClassNames(label, "tag", names, {e.code: e.color for e in legend.entries}, legend)
     description = described(dataset, band)
-    categories = category_names(description)
+    categories = category_names(description) or flag_names(dataset.tags(band))
     table = gdal_table(description)
     if not table and categories:
         return ClassNames(label, "categories", categories, palette)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cwsam_geo.atomic import check_apart, check_output
+from cwsam_geo.atomic import check_apart
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.tiling import default_overlap
@@ -140,10 +140,9 @@ def _check_paths(
         check_raster_output(target, outputs.overwrite)
     if outputs.vectors is not None:
         # Imported only when needed: geopandas takes a second and 150 MB.
-        from cwsam_geo.vectorization.formats import format_of
+        from cwsam_geo.vectorization.formats import check_vectors
 
-        format_of(outputs.vectors)
-        targets.append(check_output(outputs.vectors, outputs.overwrite))
+        targets.append(check_vectors(outputs.vectors, outputs.overwrite))
     inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(scenes, "the scene")
     if options.aoi is not None:
         inputs[options.aoi] = "the area of interest"

@@ -22,7 +22,7 @@ import pyproj
 import shapely
 from rasterio.crs import CRS
 
-from cwsam_geo.atomic import LEAST_ROOM, atomic_output, check_room
+from cwsam_geo.atomic import LEAST_ROOM, atomic_output, check_output, check_room
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.vectorization.geojson import cut_at_date_line, write_geojson
 from cwsam_geo.vectorization.shapefile import check_parts, move_parts, shortened
@@ -108,6 +108,19 @@ def format_of(path: str | os.PathLike[str]) -> str:
     return FORMATS[suffix]
 
 
+def check_vectors(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """Checks, before hours of work, that polygons can be written to ``path``.
+
+    Raises:
+        UsageError: The suffix is unknown, the file or a part of it exists and ``overwrite`` is
+            False, or ``check_output`` refuses the path.
+        OutputError: The folder does not exist or is not writable.
+    """
+    if format_of(path) == "ESRI Shapefile":
+        check_parts(path, overwrite)
+    return check_output(path, overwrite)
+
+
 def write_layer(
     path: str | os.PathLike[str],
     layer: OutputLayer,
@@ -130,8 +143,7 @@ def write_layer(
         Exception: Whatever ``batches`` raises.
     """
     kind = format_of(path)
-    if kind == "ESRI Shapefile":
-        check_parts(path, overwrite)
+    check_vectors(path, overwrite)
     with atomic_output(path, overwrite) as temporary:
         source = _Stream(batches)
         try:

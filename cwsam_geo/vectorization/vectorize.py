@@ -13,15 +13,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from cwsam_geo.atomic import check_apart, check_output
+from cwsam_geo.atomic import check_apart
+from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import Geolocation, crs_name
 from cwsam_geo.vectorization.coverage.polygons import Drawing, Polygons, polygons
 from cwsam_geo.vectorization.coverage.sieve import REGION_BYTES, SievedStrips
 from cwsam_geo.vectorization.coverage.strip import ChosenStrips, CodeStrips
-from cwsam_geo.vectorization.formats import OutputLayer, format_of, write_layer
+from cwsam_geo.vectorization.formats import OutputLayer, check_vectors, format_of, write_layer
 from cwsam_geo.vectorization.options import ClassTotal, PathLike, VectorizeOptions, VectorizeResult
 from cwsam_geo.vectorization.placement import Placement, target_crs
-from cwsam_geo.vectorization.shapefile import SHORT_NAMES, check_parts
+from cwsam_geo.vectorization.shapefile import SHORT_NAMES
 from cwsam_geo.vectorization.strips import ClassSource, ConfidenceSource
 from cwsam_geo.vectorization.table import Rows, Table, dissolved, rows_of
 
@@ -98,13 +99,11 @@ def check_placeable(location: Geolocation, output: PathLike) -> None:
 
 
 def _check_paths(raster: PathLike, output: PathLike, options: VectorizeOptions) -> None:
-    check_output(output, options.overwrite)
-    if format_of(output) == "ESRI Shapefile":
-        check_parts(output, options.overwrite)
-        if options.layer is not None:
-            raise UsageError(
-                f"{output}: the layer of a shapefile has the name of its file; leave out --layer"
-            )
+    check_vectors(output, options.overwrite)
+    if format_of(output) == "ESRI Shapefile" and options.layer is not None:
+        raise UsageError(
+            f"{output}: the layer of a shapefile has the name of its file; leave out --layer"
+        )
     inputs = {raster: "the class raster"}
     if options.confidence is not None:
         inputs[options.confidence] = "the raster of --confidence"

@@ -110,7 +110,14 @@ def in_envi(path, array):
     return path.with_suffix(".dat")
 
 
+def with_flags(path, array):
+    write_classes(path, array)
+    with rasterio.open(path, "r+") as file:
+        file.update_tags(1, flag_values="{0,1,2}", flag_meanings="water trees Ödland")
+
+
 KEPT = [
+    with_flags,
     with_categories,
     with_table,
     with_a_table_without_usages,

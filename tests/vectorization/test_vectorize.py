@@ -528,7 +528,7 @@ def test_command_line(tmp_path):
     assert good.returncode == 0, good.stderr
     assert good.stdout == ""
     assert "out.gpkg: 3 polygons (water 1, trees 1, " in good.stderr
-    bad = subprocess.run([*call, "out.kml"], cwd=tmp_path, capture_output=True, text=True)
+    bad = subprocess.run([*call, "out.dxf"], cwd=tmp_path, capture_output=True, text=True)
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert ".parquet" in bad.stderr
