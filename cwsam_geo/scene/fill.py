@@ -137,10 +137,9 @@ def inner_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
     if stats.inner < _INNER or not isinstance(source.zero.nodata, EdgeArea):
         return []
     value = source.zero.values[0]
-    declared = ", although the file declares 0 as nodata" if 0 in source.nodata else ""
     return [
         f"{100 * stats.inner:.3g} % of the pixels are {value:g} in every band inside the scene and "
-        f"are mapped as data{declared} (calm water after noise removal): if they are masked "
+        f"are mapped as data (calm water after noise removal): if they are masked "
         f"(shadow, land), pass --nodata {value:g}"
     ]
 

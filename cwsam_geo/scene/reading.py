@@ -133,8 +133,9 @@ def plan_reading(
 def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> RasterSource:
     """The source with the rule for its pixels of power 0.
 
-    Pixels along the scene's edge are nodata. Those inside are data, even if the file declares 0 as
-    nodata: noise removal leaves no power on calm water. The user's nodata option decides for all.
+    Pixels along the scene's edge are nodata. Those inside are data, because noise removal leaves
+    no power on calm water. Where the file declares 0 as nodata, or the user decides, one rule holds
+    for all of them.
     """
     option = source.nodata_option
     if units == "db":
@@ -142,7 +143,7 @@ def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> Rast
         share, everywhere, nowhere = stats.infinite, option == -math.inf, option == "none"
     else:
         values = (0.0,)
-        share, everywhere = stats.zeros, option == 0
+        share, everywhere = stats.zeros, option == 0 or _declares_zero(source)
         nowhere = not zeros_are_nodata(
             units,
             stats,
@@ -157,6 +158,11 @@ def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> Rast
     if nowhere or everywhere or stats.blank or (stats.complete and not share):
         return source.with_zero(ZeroPower(values, nodata=not nowhere))
     return source.with_zero_at_edge(values)
+
+
+def _declares_zero(source: RasterSource) -> bool:
+    """Whether the file itself declares 0 as nodata; the border of a Sentinel-1 product is known."""
+    return source.nodata_option is None and not source.tables and set(source.nodata) == {0}
 
 
 def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
@@ -213,8 +219,14 @@ def _remarks(
     remarks = [f"units: {UNIT_NAMES[decision.units]}, {decision.reason}"]
     if scene.stretch and not stats.blank:
         remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
-    # Where the file or the user declares 0 as nodata, nothing needs saying.
-    if source.zero.nodata is not False and not all(v == 0 for v in source.nodata):
+    # Where the user declares 0 as nodata, nothing needs saying.
+    if _declares_zero(source) and source.zero.nodata is True and stats.zeros > 0:
+        remarks.append(
+            f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata, as the file "
+            "declares (if zeros inside the scene are calm water, remove the declaration with "
+            "gdal_edit.py -unsetnodata: then only zeros along the edge are nodata)"
+        )
+    elif source.zero.nodata is not False and not all(v == 0 for v in source.nodata):
         share = _no_power(source, stats) - stats.inner
         where = " along the scene's edge" if isinstance(source.zero.nodata, EdgeArea) else ""
         if share > 0:
