@@ -19,7 +19,7 @@ from cwsam_geo.errors import LegendError, SceneError, UsageError
 from cwsam_geo.evaluation.class_match import check_codes
 from cwsam_geo.evaluation.options import EvaluateOptions
 from cwsam_geo.io.class_raster import ClassRaster
-from cwsam_geo.io.geolocation import Geolocation, window_around
+from cwsam_geo.io.geolocation import locate, window_around
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.vector_file import Features, burn, read_area
 
@@ -85,7 +85,7 @@ class Overlay:
         try:
             if self.map.colors:
                 raise LegendError(f"{self.map.label}: is an RGB picture; give a raster of codes")
-            self.location = Geolocation(self.map.grid, self.map.label)
+            self.location = locate(self.map.grid, self.map.label)
             self.reference = open_reference(
                 reference_path, self.location, options.layer, band=options.band
             )

@@ -16,7 +16,8 @@ from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_band import ClassBand, Plane, Valid
 from cwsam_geo.io.class_names import ClassNames
-from cwsam_geo.io.geolocation import Geolocation, pixel_window, transformed
+from cwsam_geo.io.geolocation import Geolocation, locate, pixel_window, transformed
+from cwsam_geo.io.knots import between_knots, knots
 from cwsam_geo.io.raster_file import reading, rio_window
 
 Codes = NDArray[np.int32]
@@ -24,11 +25,6 @@ Codes = NDArray[np.int32]
 _PLANE = 'LOCAL_CS["plane",UNIT["metre",1]]'
 """CRS that GDAL gets for grids without one, because a warp needs a CRS on both sides."""
 
-_LATTICE = 16
-"""Pixels between the points at which thin-plate splines are evaluated.
-
-Splines bend little over 16 pixels, and each evaluation takes time for every control point.
-"""
 
 _TOLERANCE = 0.02
 """Pixels of error allowed to GDAL's approximate warp; its default of 0.125 shifts class borders."""
@@ -73,11 +69,11 @@ class ClassRaster:
         self._warped: Any = None
         self._onto: Geolocation | None = None
         try:
-            self._own = Geolocation(self._band.grid, self.label)
+            self._own = locate(self._band.grid, self.label)
             if onto is not None and not _alike(self._band.grid, onto.grid):
                 onto.check_crs(self._own.crs, self.label)
                 self._check_placeable(onto)
-                if onto.bent:
+                if not onto.straight:
                     # WarpedVRT cannot warp to a grid that is placed by control points.
                     self._onto = onto
                 else:
@@ -101,8 +97,7 @@ class ClassRaster:
         options: dict[str, Any] = {"add_alpha": not self._band.alpha}
         if self._band.alpha:
             options["src_nodata"] = None
-        if self._own.bent:
-            options["SRC_METHOD"] = "GCP_TPS"
+        options |= self._own.warp_options
         return WarpedVRT(
             self._band.dataset,
             src_crs=self._own.crs or _PLANE,
@@ -124,7 +119,7 @@ class ClassRaster:
         """Pixels of ``grid`` that the raster may cover."""
         if self._warped is None and self._onto is None:
             return self.grid.window
-        onto = self._onto or Geolocation(self.grid, self.label)
+        onto = self._onto or locate(self.grid, self.label)
         # Project the outline of the raster to the grid, and add a margin for its curvature.
         x, y = transformed(*self._own.outline(), self._own.crs, onto.crs)
         good = np.isfinite(x) & np.isfinite(y)
@@ -222,33 +217,14 @@ def _centres(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Columns and rows, each (h, w), in raster ``own``, of a window's pixel centres on ``onto``.
 
-    The thin-plate splines are evaluated on a lattice of knots and interpolated bilinearly between
-    them, as GDAL's approximate transformer does.
+    The transformation is evaluated at knots only.
     """
-    rows, top, down = _knots(window.row, window.height)
-    cols, left, along = _knots(window.col, window.width)
     # The knots: pixels of the window's grid -> its CRS -> the raster's CRS -> the raster's pixels.
-    knot_cols, knot_rows = np.meshgrid(cols, rows)
+    knot_cols, knot_rows = np.meshgrid(
+        knots(window.col + 0.5, window.width), knots(window.row + 0.5, window.height)
+    )
     x, y = transformed(*onto.to_map(knot_cols, knot_rows), onto.crs, own.crs)
-
-    def between(knots: NDArray[np.float64]) -> NDArray[np.float64]:
-        lines = knots[top] * (1 - down[:, None]) + knots[top + 1] * down[:, None]
-        return lines[:, left] * (1 - along) + lines[:, left + 1] * along
-
+    rows, cols = np.arange(float(window.height))[:, np.newaxis], np.arange(float(window.width))
     with np.errstate(invalid="ignore"):
-        place = own.to_pixels(x, y)
-        return between(place[0]), between(place[1])
-
-
-def _knots(
-    start: int, length: int
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Knots along one axis; for each pixel centre, the knot before it and the way to the next.
-
-    The way is a fraction of the distance between knots, 0 to 1.
-    """
-    count = -(-length // _LATTICE) + 1
-    centres: NDArray[np.float64] = np.arange(float(length)) / _LATTICE
-    before = centres.astype(np.int64)
-    knots: NDArray[np.float64] = start + 0.5 + np.arange(float(count)) * _LATTICE
-    return knots, before, centres - before
+        own_cols, own_rows = own.to_pixels(x, y)
+        return between_knots(own_cols, rows, cols), between_knots(own_rows, rows, cols)

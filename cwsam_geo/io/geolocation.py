@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyproj
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
@@ -15,6 +19,7 @@ from rasterio.transform import GCPTransformer
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.io.knots import between_knots, knots
 from cwsam_geo.io.longitudes import rejoined, turned
 
 Floats = NDArray[np.float64]
@@ -26,58 +31,58 @@ _HALF_TURN = 180
 """Degrees of longitude. A scene that spans more contains a pole or crosses the antimeridian."""
 
 
-class Geolocation:
-    """Converts between pixel coordinates and map coordinates of a grid.
-
-    Pixel coordinates are (column, row), continuous, with (0, 0) at the outer corner of the first
-    pixel. Thin-plate splines interpolate between ground control points, because polynomials are
-    off by hundreds of metres in mountains. If a grid has no georeferencing, its map coordinates
-    are its pixel coordinates.
+def locate(grid: SceneGrid, label: str) -> Geolocation:
+    """Where a grid lies on the map: by its geotransform or, without one, by its control points.
 
     Args:
         grid: The grid.
         label: The grid's name in messages.
 
-    Attributes:
-        crs: CRS of the map coordinates, from the geotransform or the control points; None
-            without georeferencing.
-
     Raises:
         SceneError: The geotransform is degenerate.
     """
+    if grid.transform.is_degenerate:
+        raise SceneError(f"{label}: its geotransform is degenerate; georeference it anew")
+    # A file may have both. GDAL then uses the geotransform and ignores the control points.
+    if grid.gcps and grid.transform.is_identity:
+        return GcpPlace(grid, label)
+    return AffinePlace(grid, label)
+
+
+class Geolocation(ABC):
+    """Converts between pixel coordinates and map coordinates of a grid; made by ``locate``.
+
+    Pixel coordinates are (column, row), continuous, with (0, 0) at the outer corner of the first
+    pixel.
+
+    Attributes:
+        crs: CRS of the map coordinates; None without georeferencing.
+        placed: Whether the grid has georeferencing.
+        straight: Whether pixel edges are straight lines on the map.
+        upright: Whether they are parallel to the axes of the map.
+        warp_options: GDAL's options for warping from this grid.
+    """
+
+    crs: CRS | None
+    placed: bool
+    straight: bool
+    upright: bool
+    warp_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, grid: SceneGrid, label: str) -> None:
         self.grid, self.label = grid, label
-        # A file may have both. GDAL then uses the geotransform and ignores the control points.
-        bent = bool(grid.gcps) and grid.transform.is_identity
-        self.crs: CRS | None = (grid.gcp_crs if bent else grid.crs) or None
-        self._splines = GCPTransformer(grid.gcps, tps=True) if bent else None
-        if grid.transform.is_degenerate:
-            raise SceneError(f"{label}: its geotransform is degenerate; georeference it anew")
 
-    @property
-    def bent(self) -> bool:
-        """True if the grid is placed by control points instead of a geotransform."""
-        return self._splines is not None
-
+    @abstractmethod
     def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
         """Map coordinates (x, y) in ``crs``, of pixel coordinates of any shape."""
-        if self._splines is None:
-            return self._apply(self.grid.transform, cols, rows)
-        x, y = self._splines.xy(rows.ravel(), cols.ravel(), offset="ul")
-        return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
 
+    @abstractmethod
     def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Pixel coordinates (column, row) of map coordinates in ``crs``, of any shape."""
-        if self._splines is None:
-            return self._apply(~self.grid.transform, x, y)
-        rows, cols = self._splines.rowcol(x.ravel(), y.ravel(), op=_unrounded)
-        return np.reshape(cols, x.shape), np.reshape(rows, x.shape)
 
-    @staticmethod
-    def _apply(transform: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        t = transform
-        return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
+    def approximated(self) -> Geolocation:
+        """The same place with a ``to_map`` that is fast for any number of points."""
+        return self
 
     def outline(self) -> tuple[Floats, Floats]:
         """Map coordinates (x, y) of points along the edge of the grid, shape (4 * 65,) each."""
@@ -114,7 +119,7 @@ class Geolocation:
         """
         self.check_crs(crs, label)
         shapes = self._met(shapes, crs)
-        if crs != self.crs or self._splines is not None:
+        if crs != self.crs or not self.straight:
             shapes = self._near(shapes, crs)
             west, south, east, north = self.bounds_in(crs)
             longest = max(east - west, north - south) / _EDGE_STEPS
@@ -199,6 +204,77 @@ class Geolocation:
             raise UsageError(
                 f"{label}: cannot be laid over {self.label}: {why}; bring both into one CRS first"
             )
+
+
+class AffinePlace(Geolocation):
+    """A grid placed by a geotransform.
+
+    The map coordinates of a grid without georeferencing are its pixel coordinates.
+    """
+
+    straight = True
+
+    def __init__(self, grid: SceneGrid, label: str) -> None:
+        super().__init__(grid, label)
+        self.crs = grid.crs or None
+        self.placed = grid.georeferenced
+        self.upright = grid.transform.b == 0 and grid.transform.d == 0
+
+    def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Map coordinates by the geotransform."""
+        return _apply(self.grid.transform, cols, rows)
+
+    def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Pixel coordinates by the inverse of the geotransform."""
+        return _apply(~self.grid.transform, x, y)
+
+
+class GcpPlace(Geolocation):
+    """A grid placed by ground control points.
+
+    Thin-plate splines interpolate between the points, because polynomials are off by hundreds of
+    metres in mountains.
+    """
+
+    placed, straight, upright = True, False, False
+    warp_options = MappingProxyType({"SRC_METHOD": "GCP_TPS"})
+
+    def __init__(self, grid: SceneGrid, label: str) -> None:
+        super().__init__(grid, label)
+        self.crs = grid.gcp_crs or None
+        self._splines = GCPTransformer(grid.gcps, tps=True)
+
+    def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Map coordinates by thin-plate splines."""
+        x, y = self._splines.xy(rows.ravel(), cols.ravel(), offset="ul")
+        return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
+
+    def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Pixel coordinates by thin-plate splines of the opposite direction."""
+        rows, cols = self._splines.rowcol(x.ravel(), y.ravel(), op=_unrounded)
+        return np.reshape(cols, x.shape), np.reshape(rows, x.shape)
+
+    def approximated(self) -> Geolocation:
+        """Interpolates between splines at every 16th pixel corner."""
+        return _KnotPlace(self.grid, self.label)
+
+
+class _KnotPlace(GcpPlace):
+    """A grid placed by control points whose splines are evaluated at some pixels only."""
+
+    def __init__(self, grid: SceneGrid, label: str) -> None:
+        super().__init__(grid, label)
+        where = np.meshgrid(knots(0, grid.width), knots(0, grid.height))
+        self._x, self._y = super().to_map(*where)
+
+    def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Map coordinates by bilinear interpolation of the splines."""
+        return between_knots(self._x, rows, cols), between_knots(self._y, rows, cols)
+
+
+def _apply(transform: Affine, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    t = transform
+    return t.a * x + t.b * y + t.c, t.d * x + t.e * y + t.f
 
 
 def transformed(

@@ -69,20 +69,18 @@ class PixelAreas:
         self._location = location
         grid = location.grid
         self._size = grid.height, grid.width
-        placed = location.crs is not None and (location.bent or grid.georeferenced)
+        placed = location.crs is not None and location.placed
         self.unit = "m2" if placed else "pixels"
         if location.crs is None or not placed:
             self._knots = np.ones((2, 2))
         else:
             crs = pyproj.CRS.from_wkt(location.crs.to_wkt())
-            transform = grid.transform
-            upright = transform.b == 0 and transform.d == 0 and not location.bent
             # In degrees, all pixels of a row have the same area.
-            by_row = bool(crs.is_geographic and upright)
+            by_row = bool(crs.is_geographic and location.upright)
             x, y = location.to_map(np.array([grid.width / 2]), np.array([grid.height / 2]))
             self._to_ground = _ground(crs, by_row, x, y)
             self._probe = _PROBE
-            if location.bent:
+            if not location.straight:
                 self._probe = max(_PROBE, min(_SPLINE_PROBE, min(self._size) / 64))
             else:
                 # The pixel in the middle says how many pixels 100 m are.
@@ -173,7 +171,7 @@ class PixelAreas:
 
     def _lattice(self, cells_across: int) -> Floats:
         """Areas of pixels around the knots of a lattice that is fine enough."""
-        most = _MOST_SPLINE_KNOTS if self._location.bent else _MOST_KNOTS
+        most = _MOST_KNOTS if self._location.straight else _MOST_SPLINE_KNOTS
         down, across = _FIRST_CELLS, cells_across
         coarse = self._pixels(down, across)
         while True:

@@ -14,7 +14,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.tiling import default_overlap
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.raster_sink import RasterLayout, check_raster_output, raster_sink
 from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.model.device import (
@@ -160,7 +160,7 @@ def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
     if outputs.vectors is not None:
         from cwsam_geo.vectorization.vectorize import check_placeable
 
-        check_placeable(Geolocation(source.grid, source.label), outputs.vectors)
+        check_placeable(locate(source.grid, source.label), outputs.vectors)
 
 
 def _nodata(options: PredictOptions) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
-from cwsam_geo.io.geolocation import Geolocation, crs_name, pixel_window
+from cwsam_geo.io.geolocation import crs_name, locate, pixel_window
 from cwsam_geo.io.vector_file import burn, read_area
 
 _NEAR = 1e-6
@@ -99,7 +99,7 @@ def part_in_area(grid: SceneGrid, label: str, aoi: str | os.PathLike[str]) -> Sc
         UsageError: The file has no polygons, no CRS, or lies outside the scene.
         SceneError: The scene's geotransform is degenerate.
     """
-    shapes = read_area(aoi, Geolocation(grid, label))
+    shapes = read_area(aoi, locate(grid, label))
     window = _touched(shapely.get_coordinates(shapes), grid)
     if window.empty:
         raise UsageError(f"{aoi}: has no polygons on {_extent(grid, label)}")
@@ -115,7 +115,7 @@ def _touched(points: NDArray[Any], grid: SceneGrid) -> Window:
 
 
 def _extent(grid: SceneGrid, label: str) -> str:
-    location = Geolocation(grid, label)
+    location = locate(grid, label)
     where = crs_name(location.crs) if location.crs else "its own coordinates"
     return f"{label}, which spans {_listed(location.bounds_in(None))} in {where}"
 

@@ -27,9 +27,6 @@ _WGS84 = CRS.from_epsg(4326)
 
 Floats = NDArray[np.float64]
 
-# Pixels between the knots at which control points are evaluated; bilinear in between.
-_KNOT = 16
-
 
 class Placement:
     """Transforms pixel corners to map coordinates and measures areas.
@@ -60,7 +57,7 @@ class Placement:
         self._location = location
         self.crs = target or location.crs
         self.area_unit = "m2" if location.crs is not None else None
-        self._knots = _knots(location) if location.bent else None
+        self._fast = location.approximated()
         self._areas = PixelAreas(location)
         # Without a CRS, areas are in squared units of the geotransform.
         self._unit = 1.0 if location.crs else abs(float(location.grid.transform.determinant))
@@ -69,7 +66,7 @@ class Placement:
         if location.crs is not None and target is not None and target != location.crs:
             self._moved = transformer_between(location.crs, target)
             self._centre = self._middle_longitude(target)
-        self.bends = self._moved is not None or location.bent
+        self.bends = self._moved is not None or not location.straight
 
     @property
     def reverse(self) -> bool:
@@ -82,9 +79,7 @@ class Placement:
 
     def in_own_crs(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
         """Coordinates in the raster's CRS."""
-        if self._knots is None:
-            return self._location.to_map(cols, rows)
-        return _between(self._knots, cols, rows)
+        return self._fast.to_map(cols, rows)
 
     def on_map(self, x: Floats, y: Floats) -> Floats:
         """Transforms coordinates in the raster's CRS to the output's, shape (N, 2).
@@ -149,29 +144,6 @@ def _other_way(location: Geolocation) -> str:
         "assign the true CRS first (gdal_edit.py -a_srs), or write *.gpkg, *.fgb or *.parquet in "
         "its own coordinates"
     )
-
-
-def _knots(location: Geolocation) -> Floats:
-    """Map coordinates of every ``_KNOT``-th pixel corner, shape (2, rows, cols)."""
-    grid = location.grid
-    cols, rows = np.meshgrid(
-        np.arange(0.0, grid.width + _KNOT, _KNOT), np.arange(0.0, grid.height + _KNOT, _KNOT)
-    )
-    return np.stack(location.to_map(cols, rows))
-
-
-def _between(knots: Floats, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-    """Map coordinates by bilinear interpolation of the knots."""
-    i, j = (rows // _KNOT).astype(np.int64), (cols // _KNOT).astype(np.int64)
-    i, j = np.minimum(i, knots.shape[1] - 2), np.minimum(j, knots.shape[2] - 2)
-    down, along = rows / _KNOT - i, cols / _KNOT - j
-
-    def at(values: Floats) -> Floats:
-        upper = values[i, j] * (1 - along) + values[i, j + 1] * along
-        lower = values[i + 1, j] * (1 - along) + values[i + 1, j + 1] * along
-        return np.asarray(upper * (1 - down) + lower * down)
-
-    return at(knots[0]), at(knots[1])
 
 
 def target_crs(location: Geolocation, options: VectorizeOptions, kind: str) -> CRS | None:

@@ -16,7 +16,7 @@ from cwsam_geo.core.legend import NODATA
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_band import ClassBand, data_bands
 from cwsam_geo.io.class_names import ClassNames
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.raster_file import (
     display_name,
     grid_of,
@@ -66,7 +66,7 @@ class ClassSource:
                     "class codes (choose it with --band)"
                 )
             self.grid: SceneGrid = self._band.grid
-            self.location = Geolocation(self.grid, self.label)
+            self.location = locate(self.grid, self.label)
             self.names: ClassNames = self._band.names
         except BaseException:
             self.close()

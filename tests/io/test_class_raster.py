@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from cwsam_geo import EvaluateOptions, VectorizeOptions, evaluate, vectorize
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_raster import ClassRaster
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 
 CLASSES = np.array([10, 20, 30, 60])
 
@@ -82,7 +82,7 @@ def test_whole_numbers_of_any_type_are_codes(tmp_path, dtype, nodata, hole):
         scene().astype(np.uint8),
         transform=NORTH_UP @ Affine.translation(2, 1),
     )
-    onto = Geolocation(ClassRaster(shifted).grid, "other.tif")
+    onto = locate(ClassRaster(shifted).grid, "other.tif")
     reader = ClassRaster(path, onto)
     values, good = reader.read(reader.grid.window)
     assert (good[:-1, :-2] == valid[1:, 2:]).all()

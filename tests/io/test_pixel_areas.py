@@ -15,7 +15,7 @@ from rasterio.crs import CRS
 
 from cwsam_geo import VectorizeOptions, evaluate, vectorize
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.pixel_areas import PixelAreas
 
 PLACES = {
@@ -49,7 +49,7 @@ def test_polygons_have_the_area_of_their_pixels(tmp_path_factory, array, place):
     raster = write_classes(folder / "map.tif", array, nodata=0, crs=crs, transform=transform)
     vectorize(raster, folder / "map.parquet")
     frame = geopandas.read_parquet(folder / "map.parquet")
-    areas = PixelAreas(Geolocation(grid(array.shape, place), place)).of(Window(0, 0, *array.shape))
+    areas = PixelAreas(locate(grid(array.shape, place), place)).of(Window(0, 0, *array.shape))
     for code, area in frame.groupby("class_id").area_m2.sum().items():
         assert area == pytest.approx(areas[array == code].sum(), rel=1e-6)
 
@@ -57,7 +57,7 @@ def test_polygons_have_the_area_of_their_pixels(tmp_path_factory, array, place):
 @pytest.mark.parametrize("place", [p for p in PLACES if p not in ("a plane", "the globe")])
 def test_areas_are_those_of_the_ellipsoid(place):
     shape = (20, 20)
-    location = Geolocation(grid(shape, place), place)
+    location = locate(grid(shape, place), place)
     areas = PixelAreas(location)
     crs, transform = PLACES[place]
     # Edges that are straight in the CRS, in parts so short that geodesics follow them
@@ -74,7 +74,7 @@ def test_areas_are_those_of_the_ellipsoid(place):
 
 
 def test_the_globe_has_the_area_of_the_ellipsoid():
-    location = Geolocation(grid((20, 30), "the globe"), "the globe")
+    location = locate(grid((20, 30), "the globe"), "the globe")
     areas = PixelAreas(location)
     assert areas.of(location.grid.window).sum() == pytest.approx(510_065_621_724_088, rel=1e-6)
     ring = np.array([[0, 0], [30, 0], [30, 20], [0, 20], [0, 0]], float)
@@ -82,7 +82,7 @@ def test_the_globe_has_the_area_of_the_ellipsoid():
 
 
 def test_windows_have_the_areas_of_the_whole():
-    location = Geolocation(grid((300, 200), "UTM, far from its meridian"), "")
+    location = locate(grid((300, 200), "UTM, far from its meridian"), "")
     areas = PixelAreas(location)
     whole = areas.of(location.grid.window)
     part = areas.of(Window(31, 17, 50, 60))
@@ -111,7 +111,7 @@ def test_control_points_give_areas_on_the_ellipsoid():
         tuple(points),
         CRS.from_epsg(4326),
     )
-    areas = PixelAreas(Geolocation(shape, ""))
+    areas = PixelAreas(locate(shape, ""))
     ring = np.array([[0, 0], [1500, 0], [1500, 1000], [0, 1000], [0, 0]], float)
     dense = shapely.get_coordinates(shapely.segmentize(shapely.Polygon(ring), 1))
     truth = abs(pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*place(*dense.T))[0])

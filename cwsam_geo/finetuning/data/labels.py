@@ -36,7 +36,7 @@ from cwsam_geo.finetuning.targets.class_sets import (
     joined,
 )
 from cwsam_geo.io.class_raster import ClassRaster
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.raster_file import environment, rio_window
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.vector_file import Features
@@ -91,7 +91,7 @@ def scan_labels(
         SceneError: A file cannot be read.
         OutputError: ``target`` cannot be written.
     """
-    location = Geolocation(source.grid, source.label)
+    location = locate(source.grid, source.label)
     reference = open_reference(
         scene.pair.labels, location, scene.layer, scene.pair.shared, scene.label_band
     )

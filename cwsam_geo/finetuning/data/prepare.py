@@ -33,7 +33,7 @@ from cwsam_geo.finetuning.targets.class_sets import (
     joined,
     partial_rows,
 )
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import Geolocation, locate
 from cwsam_geo.scene.reading import plan_reading
 from cwsam_geo.scene.source import open_source
 
@@ -106,7 +106,7 @@ def region_data(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cwsam-geo-")))
         spec = replace(base or _open_spec(config), tile_size=config.tiles.tile_size)
         scanned = _scan(config, spec, sets, folder, tell)
-        locations = tuple(Geolocation(s.file.grid, s.file.label) for s in scanned)
+        locations = tuple(locate(s.file.grid, s.file.label) for s in scanned)
         split = draw_split(
             [
                 SplitScene(location, s.cells, s.scene.split)

@@ -20,7 +20,7 @@ from cwsam_geo.finetuning.split.assignment import BlockTable, assign_blocks
 from cwsam_geo.finetuning.split.blocks import SplitScene, draw_split
 from cwsam_geo.finetuning.split.roles import TEST, TRAIN, UNUSED, VAL
 from cwsam_geo.finetuning.targets.class_sets import CellCounts, cell_shape, count_cells
-from cwsam_geo.io.geolocation import Geolocation
+from cwsam_geo.io.geolocation import locate
 
 SETS = np.vstack([np.zeros((1, 3), bool), np.eye(3, dtype=bool), [[True, True, False]]])
 UTM = CRS.from_epsg(32633)
@@ -42,7 +42,7 @@ def split_scene(scene_grid, labels=None, split=None, name="scene.tif", seed=0):
     if labels is None:
         labels = np.random.default_rng(seed).integers(0, 5, shape)
     cells = count_cells(labels.astype(np.uint16), Window(0, 0, *shape), cell_shape(scene_grid))
-    return SplitScene(Geolocation(scene_grid, name), cells, split)
+    return SplitScene(locate(scene_grid, name), cells, split)
 
 
 class Drawn:
