@@ -167,7 +167,6 @@ def atomic_output(
     Ctrl-C. Only a killed process leaves its hidden ``.*.tmp*`` file behind.
 
     Args:
-        path: The output.
         overwrite: Whether an existing file may be replaced.
         sidecars: Endings of sidecar files that move into place with the file, if the block leaves
             them beside the temporary file.

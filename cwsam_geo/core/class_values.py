@@ -1,8 +1,9 @@
-"""Which class a code, name or colour of a label or reference file means: the one place that says.
+"""Finds the class that a code, name or colour in a label or reference file means.
 
-``evaluate`` asks for the values of a reference, ``finetune`` for those of labels. Both follow the
-same rule. An entry of the user's map comes first. A value without an entry is the class with that
-code, name or colour. A value that is neither is an error that lists it with its pixels.
+``evaluate`` uses it for the values of a reference, ``finetune`` for those of labels. The user's map
+(``--map``, or ``map:`` in region.yaml) comes first. A value without an entry there means the class
+with that code, name or colour. If there is no such class, it is an error: the message lists these
+values with their numbers of pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cwsam_geo.core.legend import Legend, by_name, is_code, is_color, plain_colo
 from cwsam_geo.errors import LegendError, UsageError
 
 IGNORE = "ignore"
-"""Word in a map for values that do not count."""
+"""Word in the user's map for values that do not count."""
 
 LISTED = 12
 """Number of values or names that a message lists, so that it stays readable."""
@@ -36,7 +37,7 @@ Value = int | str
 """A value as a file has it: a code, a name, or a colour ``#rrggbb``."""
 
 ClassMap = Mapping[str, tuple[int, ...]]
-"""Channels of the classes that each value may mean; none for ``ignore``.
+"""The user's map: channels of the classes that each value may mean; none for ``ignore``.
 
 Keys are codes, names or colours (``#rrggbb`` in lower case) as text."""
 
@@ -51,11 +52,11 @@ class Wording:
     """How messages name the user's map, which the command line and region.yaml spell differently.
 
     Attributes:
-        map: The map, in front of an entry or a remark.
+        map: The option or key of the map, such as ``--map``.
         hint: What to do about values without a class.
-        entry: How one more entry of the map is written.
-        classes: Where the classes stand.
-        file: What the file is.
+        entry: How an entry of the map is written; ``{value}`` is its value.
+        classes: Where the classes are listed.
+        file: The file whose values are looked up.
     """
 
     map: str
@@ -88,7 +89,7 @@ def value_name(value: object) -> str:
 
 
 def kind_of(values: Iterable[Value]) -> ValueKind:
-    """What all values of a file are; ``name`` unless all are codes, or all are colours."""
+    """Kind of a file's values: ``name`` unless all are codes, or all are colours."""
     names = [value_name(value) for value in values]
     if all(is_color(name) for name in names):
         return "colour"
@@ -100,11 +101,10 @@ class ClassValues:
     """Which classes each value of one file means.
 
     Attributes:
-        legend: The classes.
         label: The file's name in messages.
         wording: How messages name the map.
-        entries: The user's map; its names and those of the classes are matched exactly or, if that
-            finds none, in any case.
+        entries: The user's map. Names in it, and names of classes, are matched exactly or, if that
+            finds nothing, without regard to upper and lower case.
     """
 
     legend: Legend
@@ -196,7 +196,7 @@ class ClassValues:
         )
 
     def remarks(self, values: Collection[Value], own: Legend | None) -> tuple[str, ...]:
-        """Remarks on codes that count as the class of that code, but may mean something else.
+        """Remarks on codes that count as the class with the same code, but may mean another class.
 
         Args:
             values: Values that occur in the file.
@@ -242,7 +242,7 @@ class ClassValues:
 
 
 def absent_names(entries: Iterable[str], values: Iterable[str]) -> list[str]:
-    """Names and colours in a map that do not occur in any case, and so may be misspelt.
+    """Names and colours in a map that do not occur (whatever the case), and so may be misspelt.
 
     Args:
         entries: Keys of the map. Codes among them may be absent.

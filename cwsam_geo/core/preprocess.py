@@ -41,7 +41,6 @@ class SceneBands:
     """Units, order and stretch of a scene's bands, as a model needs them.
 
     Attributes:
-        units: Units of the values.
         positions: For each band of the model, its index in the scene's array, or None if the
             scene lacks it.
         stretch: Amplitudes that become 0 and 255, for models of 8-bit amplitude; None if the scene

@@ -70,7 +70,6 @@ def class_rows(
 
     Args:
         classes: The classes of the report, or some of them.
-        counts: Counts to show.
     """
     return [
         [

@@ -1,10 +1,10 @@
-"""``cwsam-geo evaluate``: a map and a reference to an accuracy assessment.
+"""``cwsam-geo evaluate`` compares a map with a reference and measures its accuracy.
 
 ``overlay`` opens the map, the reference and the area of interest on the map's grid. A reference
 raster is resampled and polygons are rasterised window by window (``io.reference``), and ``pixels``
-counts the pairs of reference value and map code; for a sample of points, ``points`` counts them by
-stratum (``strata``). Only then ``class_match`` says which class each value is (the rule is
-``core.class_values``), merges classes and drops ignored ones: the counts become a confusion matrix
-of K classes, rows for the reference and columns for the map. ``core.metrics`` makes scores and
-estimates of it, ``result`` keeps them, and ``report`` writes them.
+counts the pairs of reference value and map code. For a sample of points, ``points`` counts the
+pairs by stratum (``strata``). After counting, ``class_match`` finds the class of each value (by the
+rule in ``core.class_values``), merges classes and drops ignored ones. The result is a confusion
+matrix of K classes: rows are the reference, columns the map. ``core.metrics`` computes scores and
+estimates from it, ``result`` holds them, and ``report`` writes them.
 """

@@ -1,4 +1,4 @@
-"""Brings the codes of a map and the values of a reference to the same classes."""
+"""Matches the codes of a map and the values of a reference with classes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def channels_of_values(
         classes: The classes after merging.
         mapping: The user's mapping.
         where: Name of the reference in messages.
-        unit: What the counts are, in the plural.
+        unit: What is counted, for messages: ``pixels`` or ``points``.
 
     Raises:
         LegendError: Values have no class. The message lists such values with their counts.
@@ -113,12 +113,12 @@ def channels_of_values(
     channels: dict[Value, int | None] = {}
     unknown: dict[Value, int] = {}
     for value, count in values.items():
-        meant = meanings.channels(value)
-        if meant is None:
+        unmerged = meanings.channels(value)
+        if unmerged is None:
             unknown[value] = count
         else:
-            # The command line gives a value one class or none; the channel is that after merging.
-            channels[value] = classes.by_code[int(legend.codes[meant[0]])] if meant else None
+            # --map gives a value one class or none. Its channel changes if classes are merged.
+            channels[value] = classes.by_code[int(legend.codes[unmerged[0]])] if unmerged else None
     meanings.check_known(unknown, sum(values.values()), unit)
     return channels
 

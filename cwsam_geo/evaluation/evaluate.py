@@ -31,10 +31,11 @@ def evaluate(
     """Compares a class raster with a reference, and writes reports.
 
     The comparison runs on the map's grid, window by window. A reference raster on another grid or
-    in another CRS is resampled by nearest neighbour; polygons are rasterised, the later over the
-    earlier. A pixel counts where both the map and the reference have a class. Points are treated as
-    a stratified sample: the map's classes are the strata, unless the options name others, and
-    accuracy and areas are estimated after Olofsson et al. (2014, doi:10.1016/j.rse.2014.02.015).
+    in another CRS is resampled by nearest neighbour; polygons are rasterised, and where they
+    overlap, the later one counts. A pixel counts where both the map and the reference have a class.
+    Points are treated as a stratified sample: the map's classes are the strata, unless the options
+    name others, and accuracy and areas are estimated after Olofsson et al. (2014,
+    doi:10.1016/j.rse.2014.02.015).
 
     Args:
         map_path: Class raster with codes 0 to 254; 255 and the declared nodata value are nodata.
@@ -48,8 +49,8 @@ def evaluate(
             the last with the whole report.
 
     Raises:
-        UsageError: The two files cannot be aligned, or do not overlap; a report cannot be written
-            where it is to be, or is an input.
+        UsageError: The two files cannot be aligned, or do not overlap; the path of a report cannot
+            be written, or is that of an input.
         LegendError: A code has no class. The message lists such codes with their counts.
         SceneError: A file cannot be read.
         OutputError: A report cannot be written.

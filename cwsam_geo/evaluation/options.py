@@ -50,7 +50,7 @@ class EvaluateOptions:
         mapping: How codes and classes of the reference correspond to the map's classes.
         layer: Column and layer of a vector reference.
         band: Number (from 1) or name of the band of a reference raster that holds the class codes;
-            None where it can be told.
+            None to find it.
         map_band: The same for the map.
         aoi: Vector file; pixels and points outside its polygons do not count.
         stratum_sizes: Size of each stratum of ``layer.stratum``, for samples of points that were

@@ -143,8 +143,8 @@ class Overlay:
 
         Args:
             codes: Pixel count of each code in the map.
-            others: Values of the reference. If the map has no legend, the legend that is made
-                includes reference values that are codes, as numbers or as text.
+            others: Values of the reference. If the legend is made from codes, reference values that
+                are codes (numbers, also as text) become classes too.
 
         Raises:
             LegendError: The map has codes that are missing from its legend.

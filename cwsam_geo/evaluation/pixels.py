@@ -26,10 +26,11 @@ from cwsam_geo.io.geolocation import crs_name
 from cwsam_geo.io.reference import Reference
 
 _FEW_VALUES = 1 << 14
-"""Range of reference values up to which pairs are counted in a table, of at most 32 MB."""
+"""If reference values span less than this, pairs are counted in a table (at most 32 MB), else by
+sorting."""
 
 _MOST_VALUES = 100_000
-"""Number of different reference values above which the reference is refused as no class raster."""
+"""A reference with more different values than this is refused, because it is no class raster."""
 
 _CODES = 256
 """Number of possible map codes (uint8)."""

@@ -47,7 +47,7 @@ th { font-weight: 600 } td:first-child, th:first-child { text-align: left }
 
 
 def write_reports(evaluation: Evaluation, outputs: EvaluateOutputs) -> None:
-    """Writes the reports that are asked for.
+    """Writes the requested reports.
 
     Raises:
         UsageError: A file exists and is not to be replaced, or matplotlib is not installed.
@@ -75,8 +75,8 @@ def json_report(evaluation: Evaluation) -> str:
 def csv_report(evaluation: Evaluation) -> str:
     """Scores, counts and, for points, estimates of each class as CSV; undefined values are empty.
 
-    The last columns are the row of the confusion matrix: pixels or points of the reference class
-    by class of the map.
+    The last columns are the class's row of the confusion matrix: its pixels or points in the
+    reference, by class of the map.
     """
     report = evaluation.to_dict()
     rows = []
@@ -97,7 +97,7 @@ def csv_report(evaluation: Evaluation) -> str:
 
 
 def text_report(report: Mapping[str, Any]) -> str:
-    """Tables for the terminal of a report, as ``Evaluation.to_dict`` gives it."""
+    """A report (the result of ``Evaluation.to_dict``) as tables for the terminal."""
     # A large legend has many classes that occur nowhere; only the files list them.
     occurring = [c for c in report["classes"] if c["support"] or c["mapped"] or c["ignored"]]
     lines = [*_columns([class_head(), *class_rows(occurring)]), "", *_columns(overall_rows(report))]
@@ -146,7 +146,7 @@ def html_report(evaluation: Evaluation) -> str:
 
 def _class_table(report: dict[str, Any]) -> str:
     rows = [
-        # The swatch shows what a legend shows, instead of the code.
+        # The first cell shows the class's colour and name instead of code and name.
         [_swatch(c) + (" <small>(ignored)</small>" if c["ignored"] else ""), *row[1:]]
         for c, row in zip(report["classes"], class_rows(report["classes"]), strict=True)
     ]

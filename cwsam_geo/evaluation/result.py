@@ -107,7 +107,6 @@ class Evaluation:
             counterpart (``without_reference``, ``without_map``).
         sample: Estimates from a sample of points; None for other references.
         remarks: Warnings for the user, a sentence each.
-        options: The options of the comparison.
     """
 
     map: str

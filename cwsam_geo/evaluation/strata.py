@@ -1,4 +1,4 @@
-"""The strata of a sample of points: the map's classes, or those by which the points were drawn."""
+"""The strata of a sample of points: the map's classes, or the strata that a column names."""
 
 from __future__ import annotations
 

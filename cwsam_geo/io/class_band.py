@@ -1,4 +1,4 @@
-"""The band of class codes in a raster, or the three bands of a label picture: read as stored."""
+"""Finds and reads the band of class codes in a raster, or the three bands of a label picture."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _CLASS_BANDS = (
     *("label", "labels", "class", "classes", "classification", "class_id", "class_code"),
     *("landcover", "land_cover", "land cover", "lulc", "lc", "category", "categories"),
 )
-"""Names of the band with the classes in rasters that hold other bands beside it, such as the
+"""Names of the band with the class codes in rasters that also have other bands, such as the
 probabilities of Dynamic World."""
 
 
 class ClassBand:
     """Class codes, or the colours of a picture, of an open raster on its own grid.
 
-    Whole numbers of any type are codes, also those stored as floats or with 64 bits, in which other
-    programs (QGIS's raster calculator, numpy) write class rasters.
+    Codes are whole numbers, which may be stored as floats or 64-bit integers: QGIS's raster
+    calculator and numpy write class rasters in this way.
 
     Args:
         path: A raster with one band of class codes, or an 8-bit RGB picture.
-        band: Number, from 1, or name of the band with the codes; None if it needs no choice.
+        band: Number, from 1, or name of the band with the codes; None to find it.
 
     Attributes:
         label: The raster's name in messages.
@@ -54,11 +54,11 @@ class ClassBand:
         colors: True for a picture.
         dtype: Type of the codes that ``read`` returns: the stored one, or int32 where that is a
             float or has 64 bits.
-        nodata: Code that no valid pixel has, or None.
-        remarks: What the user must know of the choice of the band.
+        nodata: Code of pixels without data, or None.
+        remarks: Remarks for the user on the band that is read.
 
     Raises:
-        SceneError: The raster cannot be opened, or it cannot be told which band holds classes.
+        SceneError: The raster cannot be opened, or it is unclear which band holds the codes.
         UsageError: There is no such ``band``.
     """
 
@@ -86,7 +86,7 @@ class ClassBand:
         self.alpha = ColorInterp.alpha in self.dataset.colorinterp
 
     def _meaning(self, band: int | str | None) -> tuple[list[int], bool]:
-        """Numbers of the bands with codes or colours, and True for colours."""
+        """Numbers of the bands to read, and True if they are colours, False if they are codes."""
         dataset = self.dataset
         bands = data_bands(dataset)
         names = [(text or "").casefold() for text in dataset.descriptions]
@@ -118,14 +118,14 @@ class ClassBand:
         )
 
     def _obvious(self, bands: Sequence[int], labels: Sequence[int]) -> int:
-        """The only one of several bands that is called so, or else the only one with a palette."""
+        """The only band with a name such as ``label``, or else the only one with a palette."""
         descriptions = [d or "" for d in self.dataset.descriptions]
         colored = [i for i in bands if self.dataset.colorinterp[i - 1] == ColorInterp.palette]
         sure = labels or colored
         if len(sure) != 1:
             raise SceneError(
-                f"{self.label}: has {len(bands)} bands ({_listed(descriptions, bands)}), and which "
-                "one holds the class codes cannot be told; choose it (--band), or give a "
+                f"{self.label}: has {len(bands)} bands ({_listed(descriptions, bands)}), and it is "
+                "unclear which one holds the class codes; choose it (--band), or give a "
                 "raster with one band of class codes, or an 8-bit RGB picture in the classes' "
                 "colours"
             )
@@ -141,7 +141,7 @@ class ClassBand:
         """Names and colours of the codes.
 
         Raises:
-            LegendError: The ``LEGEND`` tag is a legend with a mistake.
+            LegendError: The ``LEGEND`` tag holds an invalid legend.
         """
         return class_names(self.dataset, self.numbers[0], self.label)
 
@@ -163,9 +163,9 @@ class ClassBand:
             if self.alpha:
                 band = self.dataset.colorinterp.index(ColorInterp.alpha) + 1
                 valid &= self.dataset.read(band, window=rect) > 0
-        return self.whole(stored, valid)
+        return self.to_codes(stored, valid)
 
-    def whole(self, stored: Plane, valid: Valid) -> tuple[Plane, Valid]:
+    def to_codes(self, stored: Plane, valid: Valid) -> tuple[Plane, Valid]:
         """Stored values as codes of ``dtype``; pixels with the nodata value are not valid.
 
         Raises:
@@ -180,7 +180,7 @@ class ClassBand:
             valid &= ~np.isnan(stored)
         elif stored.dtype == np.int64:
             valid &= stored != np.iinfo(np.int64).min  # what a cast makes of NaN
-        # Nodata values, such as -3.4e38, need not be class codes.
+        # Blank invalid pixels: nodata values such as -3.4e38 need not fit into int32.
         stored = np.where(valid, stored, 0)
         if stored.dtype.kind == "f" and not (np.trunc(stored) == stored)[np.isfinite(stored)].all():
             example = stored[np.trunc(stored) != stored].flat[0]
@@ -201,7 +201,7 @@ class ClassBand:
 
 
 def data_bands(dataset: Any) -> list[int]:
-    """Numbers of the bands that are no alpha band, from 1."""
+    """Numbers of all bands except alpha bands, from 1."""
     return [i for i, c in enumerate(dataset.colorinterp, 1) if c != ColorInterp.alpha]
 
 

@@ -35,7 +35,7 @@ class ClassNames:
 
     Attributes:
         label: Name of the raster in messages.
-        origin: Where the classes come from; None if the raster says nothing of its values.
+        origin: Where the classes come from; None if the raster does not describe its values.
         names: Name of each value that has one. Two values may share a name.
         colors: ``#rrggbb`` of each value that has one.
         tag: The legend of the ``LEGEND`` tag, in the order of the model's channels.
@@ -72,7 +72,7 @@ class ClassNames:
         number: int | None = None
         with contextlib.suppress(ValueError):
             number = int(text)
-        # Only this package's tag is sure to list every class.
+        # Only this package's tag certainly lists every class.
         if number is not None and (number in self.names or self.origin != "tag"):
             return frozenset({number})
         if not self.names:
@@ -94,7 +94,7 @@ class ClassNames:
             nodata: The raster's nodata value, which is no class.
 
         Returns:
-            The legend, or None if the raster says nothing of its values.
+            The legend, or None if the raster does not describe its values.
         """
         if self.tag is not None or self.origin is None:
             return self.tag
@@ -107,7 +107,7 @@ class ClassNames:
         if not codes:
             return None
         texts = [self.names.get(c, str(c)) for c in codes]
-        # Two codes of one name stay two classes; the code tells them apart.
+        # If two codes share a name, add the code to both names.
         return Legend.from_list(
             [
                 {
@@ -124,12 +124,12 @@ class ClassNames:
 def class_names(dataset: Any, band: int, label: str) -> ClassNames:
     """Names and colours of the values of a band of an open raster.
 
-    The first that names a class counts: the ``LEGEND`` tag, a raster attribute table, category
-    names, NetCDF's flags, an ESRI value attribute table (``.vat.dbf``). Values without a colour
-    there have that of the palette.
+    They come from the first of these that is present: the ``LEGEND`` tag, a raster attribute table,
+    category names, NetCDF's flags, an ESRI value attribute table (``.vat.dbf``). If none of them
+    gives a value a colour, it has its colour in the palette.
 
     Raises:
-        LegendError: The ``LEGEND`` tag is a legend with a mistake.
+        LegendError: The ``LEGEND`` tag holds an invalid legend.
     """
     palette = _palette(dataset, band)
     legend = tagged_legend(dataset.tags(), label)

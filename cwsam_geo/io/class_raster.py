@@ -30,7 +30,8 @@ _TOLERANCE = 0.02
 """Pixels of error allowed to GDAL's approximate warp; its default of 0.125 shifts class borders."""
 
 _LARGEST_READ = 1 << 26
-"""Most pixels of the raster in one read on a grid with control points: 256 MB of int32 codes."""
+"""Largest number of pixels of the raster to read at once if the other grid has control points:
+256 MB of int32 codes."""
 
 
 class ClassRaster:
@@ -151,7 +152,7 @@ class ClassRaster:
             stored = self._warped.read(self._band.numbers, window=rect)
         if self.colors:
             return self._codes(stored, valid)
-        return self._codes(*self._band.whole(stored[0], valid))
+        return self._codes(*self._band.to_codes(stored[0], valid))
 
     def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, Valid]:
         cols, rows = _centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
@@ -184,7 +185,7 @@ class ClassRaster:
             r, g, b = plane.astype(np.int32)
             return (r << 16) | (g << 8) | b, valid
         if plane.dtype == np.uint32 and plane.max(where=valid, initial=0) >= 2**31:
-            raise SceneError(f"{self.label}: holds values from 2147483648 on; give a class raster")
+            raise SceneError(f"{self.label}: holds values above 2147483647; give a class raster")
         return plane.astype(np.int32), valid
 
     def close(self) -> None:
@@ -200,7 +201,7 @@ class ClassRaster:
             occurring: Codes that occur in the raster; see ``ClassNames.legend``.
 
         Raises:
-            LegendError: The ``LEGEND`` tag is a legend with a mistake.
+            LegendError: The ``LEGEND`` tag holds an invalid legend.
         """
         return self.names.legend(occurring, self._band.dataset.nodata)
 

@@ -35,7 +35,6 @@ def locate(grid: SceneGrid, label: str) -> Geolocation:
     """Where a grid lies on the map: by its geotransform or, without one, by its control points.
 
     Args:
-        grid: The grid.
         label: The grid's name in messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""True ground areas of pixels and polygons: the one definition of an area in this package."""
+"""Ground areas of pixels and polygons on the ellipsoid; the only source of areas in the package."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _FIRST_CELLS = 16
 """Cells along each side of the coarsest lattice of knots."""
 
 _TOLERANCE = 1e-6
-"""Relative difference of two lattices, one twice as fine, at which the finer one is good enough.
+"""A lattice is fine enough if its areas differ by at most this fraction from one half as fine.
 
-Its own error is then about a quarter of that.
+Its own error is then about a quarter of this.
 """
 
 _MOST_KNOTS = 1 << 18
 _MOST_SPLINE_KNOTS = 1 << 15
-"""Largest lattice: 2 MB, and about 2 s of transformations. Smooth grids need a few thousand knots.
+"""Largest numbers of knots in a lattice. The first takes 2 MB, and about 2 s of transformations;
+smooth grids need only a few thousand knots.
 
-Splines between control points take long, and have a kink at each of the points, which no lattice
-follows; the area of a Sentinel-1 scene is exact to 1e-5 with the smaller number.
+The second is for splines between control points. They are slow, and have a kink at each control
+point that no lattice can follow; the area of a Sentinel-1 scene is exact to 1e-5 with it.
 """
 
 _PROBE = 1 / 8
@@ -95,7 +96,7 @@ class PixelAreas:
 
     def of(self, window: Window) -> Floats:
         """Area of each pixel of a window, shape (h, w), float64, in ``unit``."""
-        # Where knots are closer than pixels, the mean of several places in each pixel.
+        # If knots are closer together than pixels, average several places in each pixel.
         down, across = (max(1, round(1 / cell)) for cell in self._cell)
         rows = window.row + (np.arange(window.height * down) + 0.5) / down
         cols = window.col + (np.arange(window.width * across) + 0.5) / across
@@ -140,7 +141,7 @@ class PixelAreas:
         return np.asarray(np.add.reduceat(integrals, offsets[:-1]))
 
     def _along(self, cols: Floats, rows: Floats, along: Floats, down: Floats) -> Floats:
-        """The integral of P along each edge, from its start and its extent."""
+        """The integral of P (see ``of_rings``) along each edge, given its start and its extent."""
         parts = np.maximum(np.ceil(np.abs(down) * _EDGE_PARTS / self._size[0]), 1).astype(np.int64)
         if parts.max(initial=1) == 1:
             return self._gauss(cols, rows, along, down)
@@ -157,7 +158,7 @@ class PixelAreas:
         return (sums[0] + sums[1]) / 2 * down
 
     def _before(self, cols: Floats, rows: Floats) -> Floats:
-        """P at pixel coordinates: the area of the row from column 0 on."""
+        """P (see ``of_rings``) at pixel coordinates: area of the row from column 0 to ``cols``."""
         i, t = _cells(rows, self._cell[0], self._knots.shape[0])
         j, u = _cells(cols, self._cell[1], self._knots.shape[1])
 
@@ -211,7 +212,7 @@ def _halved(knots: Floats) -> Floats:
 
 
 def _cells(places: Floats, size: float, knots: int) -> tuple[Ints, Floats]:
-    """The knot before each place along an axis, and the way from it to the next, 0 to 1."""
+    """Index of the knot before each place, and the fraction of the way to the next knot."""
     before = np.clip((places / size).astype(np.int64), 0, knots - 2)
     return before, places / size - before
 

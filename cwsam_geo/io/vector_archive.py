@@ -22,7 +22,6 @@ class Member:
     """A vector file in an archive.
 
     Attributes:
-        archive: Path of the archive.
         name: Path inside the archive; a geodatabase is a folder.
     """
 

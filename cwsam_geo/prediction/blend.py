@@ -32,7 +32,6 @@ def profile(name: BlendName, length: int, overlap: int) -> NDArray[np.float64]:
     """Weights along one side of a tile: positive everywhere, even at the outermost logit.
 
     Args:
-        name: The blend.
         length: Logits along the side.
         overlap: Logits shared with a neighbour; only ``linear`` depends on it.
 
@@ -79,7 +78,7 @@ def _constants(ops: Ops, rows: NDArray[np.float64]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Settled:
-    """Final pixels.
+    """Pixels that no later tile changes.
 
     Attributes:
         window: Their place in the scene.
@@ -153,7 +152,8 @@ class Blender:
         Args:
             tile: The next tile of the plan.
             logits: Logits, shape (K, n, n), or None for a tile without data.
-            wanted: False if none of the pixels that settle is needed; they are not computed then.
+            wanted: False if the map needs none of the pixels that settle, so that they are not
+            computed.
 
         Returns:
             The settled strips, which together cover ``tile.settles``; none if not wanted.
@@ -162,7 +162,7 @@ class Blender:
             ValueError: The tile is not the next one, or the logits have the wrong shape.
         """
         if tile.index != self._next:
-            raise ValueError(f"tile {tile.index} was fed where {self._next} was due")
+            raise ValueError(f"tile {tile.index} was fed, but the next one is tile {self._next}")
         self._next += 1
         if tile.row_index != self._row_index:
             self._begin_row(tile.row_index)

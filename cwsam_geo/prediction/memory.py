@@ -23,7 +23,6 @@ def expected_memory(architecture: Architecture, plan: TilePlan, grid: SceneGrid)
     """Estimates the peak memory of ``predict`` on a CPU, in bytes.
 
     Args:
-        architecture: Architecture of the model.
         plan: Tiles over the scene.
         grid: Grid of the scene; ``count`` is the number of bands that the model takes.
     """

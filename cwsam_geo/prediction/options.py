@@ -75,7 +75,7 @@ class PredictOutputs:
         confidence: Raster of the winning class's probability in per cent.
         probabilities: Raster of every class's probability in per cent, one band per class.
         vectors: Polygons of the classes; see ``vectorize`` for the formats. With ``confidence``
-            each polygon carries its mean.
+            each polygon has its mean confidence.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for all rasters.
 

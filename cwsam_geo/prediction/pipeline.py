@@ -88,8 +88,7 @@ class MapSummary:
     """Summary of a run.
 
     Attributes:
-        pixels: Number of pixels by class code, nodata (255) included; codes that occur only.
-        tiles: Tiles of the plan.
+        pixels: Number of pixels by class code, nodata (255) included; only codes that occur.
         empty_tiles: Tiles that were not given to the model, because they have no data or no pixel
             of the part depends on them.
         batch_size: Tiles per call of the model at the end of the run: spread evenly over a row of
@@ -137,17 +136,15 @@ def map_scene(
 ) -> MapSummary:
     """Streams a scene through a predictor, in memory that does not grow with the scene's height.
 
-    The map of a part equals that part of the whole scene's map: the tiles lie where they lie for
-    the whole scene, and the model sees the scene around the part.
+    The map of a part equals that part of the whole scene's map, because its tiles have the same
+    positions and the model also sees the scene around the part.
 
-    Reading and writing run in threads of their own. A GPU is given the next batch before it has
-    finished the last, so that it waits for neither. Pixels without data are filled before the
-    model and become nodata after it; tiles without any data are not given to the model.
+    Reading and writing run in their own threads. A GPU gets the next batch before it has finished
+    the last one, so that it waits for neither thread. Pixels without data are filled before the
+    model runs and become nodata afterwards; tiles without any data skip the model.
 
     Args:
         source: The whole scene.
-        predictor: The model.
-        job: The settings.
         sinks: Where the results go; their windows are counted from the part's corner.
         on_progress: Called after every tile.
         part: The part to map; None for the whole scene.
@@ -222,7 +219,7 @@ class _Run:
         self.done = self.pixels = 0
 
     def run(self) -> MapSummary:
-        # Whatever happens, both threads are ended: closing the generator stops the reader.
+        # Both threads end even after an error: closing the generator stops the reader.
         bands = row_bands(self.source, self.plan)
         with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
             for i, band in zip(self.plan.rows, bands, strict=True):
@@ -253,8 +250,8 @@ class _Run:
         stack = self._stack()
         for tile in tiles:
             values, valid = band.cut(tile.window)
-            # The first condition is that of the whole scene: a tile without data adds nothing to
-            # its neighbours. The second spares tiles that no pixel of the part depends on.
+            # Skip tiles without data, as for the whole scene, and tiles on which no pixel of the
+            # part depends.
             fed = bool(valid.any()) and bool(mapped.cut(tile.reaches).any())
             waiting.append((tile, fed))
             if fed:
@@ -277,7 +274,7 @@ class _Run:
             yield tile, next(logits) if fed else None
 
     def _predict(self, stack: TileStack) -> Iterator[Any]:
-        """Logits of each tile of a stack; halves the batch size for good when memory runs out."""
+        """Logits of each tile of a stack; halves the batch size permanently if memory runs out."""
         start = 0
         while start < len(stack):
             size = self.summary.batch_size

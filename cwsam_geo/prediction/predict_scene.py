@@ -64,7 +64,7 @@ def predict_scene(
             is wrong and what to do.
         MemoryError: A single tile does not fit into memory.
     """
-    # Everything that can be refused is refused before the model computes.
+    # All checks come before the model computes, which may take hours.
     options, outputs = options or PredictOptions(), outputs or PredictOutputs()
     scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
     targets = _check_paths(scenes, Path(output), options, outputs)
@@ -82,7 +82,7 @@ def predict_scene(
         _check_files(targets, whole)
         _check_vectors(outputs, whole)
         reading = plan_reading(whole, bundle.preprocess, options.units)
-        _tell(on_event, bundle, reading)
+        _report_decisions(on_event, bundle, reading)
         source = reading.source
         part = _part(source, options)
         grid = source.grid.crop(part.window)
@@ -173,7 +173,9 @@ def _nodata(options: PredictOptions) -> Any:
         raise UsageError(f'nodata {options.nodata!r}: give a number, "nan" or "none"') from None
 
 
-def _tell(on_event: Callable[[Event], None], bundle: ModelBundle, reading: Reading) -> None:
+def _report_decisions(
+    on_event: Callable[[Event], None], bundle: ModelBundle, reading: Reading
+) -> None:
     for text in reading.remarks:
         on_event({"event": "decision", "text": text})
     warnings = list(reading.warnings)
@@ -256,7 +258,7 @@ def _progress_event(progress: Progress) -> Event:
 
 
 def _done_event(output: Path, legend: Legend, summary: MapSummary) -> Event:
-    # A class of that name keeps it.
+    # If the model has a class "nodata", that class keeps the name.
     nodata = f"nodata ({NODATA})" if "nodata" in legend.names else "nodata"
     names = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
     return {

@@ -1,4 +1,4 @@
-"""Bounded threads of the pipeline: one reads row bands ahead, another writes results behind."""
+"""The threads of the pipeline: one reads row bands ahead, one writes results. Both bound memory."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cwsam_geo.scene.source import Source
 
 _READ_ROWS = 256
-"""Rows per read, rounded up to whole blocks: keeps the reader's temporary arrays small beside the
-band."""
+"""Rows per read, rounded up to whole blocks: the reader's temporary arrays stay small compared with
+the band."""
 
 _BANDS_ALIVE = 2
 """Row bands in memory: one that is mapped and one that is being read."""
@@ -61,7 +61,7 @@ class RowBand:
 
 
 def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
-    """Reads what a plan needs of a scene once, from top to bottom, as one band per row of tiles.
+    """Reads the rows that a plan needs once, from top to bottom, as one band per row of tiles.
 
     A thread reads one band ahead. Rows that two bands share are copied, not read again, and reads
     begin at block borders. Reading tile by tile would make GDAL decode a file of one-line strips
@@ -152,7 +152,6 @@ class Backlog:
 
     Args:
         limit: Jobs in the queue, at most.
-        name: Name of the thread.
     """
 
     def __init__(self, limit: int, name: str) -> None:
@@ -208,8 +207,8 @@ class Backlog:
         Without this wait the caller would close the file that the running job writes to.
         """
         interrupt: BaseException | None = None
-        # join() alone is not safe: after an interrupt it takes the thread for dead (CPython up to
-        # 3.12). The event says for certain that the thread has ended.
+        # join() alone is not safe: after an interrupt, CPython up to 3.12 wrongly considers the
+        # thread ended. The event is set when the thread really ends.
         while not self._ended.is_set():
             try:
                 with contextlib.suppress(queue.Full):

@@ -1,4 +1,4 @@
-"""Fits a scene to a model: bands by name or order, stretch to 8 bits, check of the distribution."""
+"""Finds the bands of a model in a scene, by name or by order."""
 
 from __future__ import annotations
 

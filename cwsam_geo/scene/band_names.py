@@ -1,7 +1,7 @@
-"""Which polarisation each band of a raster is, by what programs write into files and their names.
+"""Finds the polarisation of each band in the metadata and file names that programs write.
 
-Sentences such as "Sigma0_VV_db", glued words ("VVmean"), covariances of one polarisation with
-itself (NISAR's "VVVV") and elements of PolSARpro's matrices ("C11") are understood.
+It understands names such as "Sigma0_VV_db", words joined to a polarisation ("VVmean"), the
+covariance of a polarisation with itself (NISAR's "VVVV") and matrix elements of PolSARpro ("C11").
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _WORDS = (
     "sigma|gamma|beta|naught|nought|backscatter|intensity|amplitude|power|magnitude|sar|band|pol|"
     "mean|median|avg|average|min|max|db|lin|linear|log|pow|amp|int|norm|filtered|filt|s1|rtc|grd"
 )
-"""Words that are glued to polarisations, in any case: ``sigmavv``, ``VHDB``."""
+"""Words that may be joined to a polarisation, in upper or lower case: ``sigmavv``, ``VHDB``."""
 
 _POLARISATION = re.compile(
     rf"(?<![A-Za-z])(?:(?:{_WORDS})\d*)*((?:VV|VH|HH|HV)+)(?:{_WORDS})*(?![A-Za-z])", re.IGNORECASE
 )
 
 _GLUED = re.compile(r"(?<![A-Z])((?:VV|VH|HH|HV)+)(?![A-Z])")
-"""Upper case beside any words in lower case: ``speckleVVcleaned``."""
+"""A polarisation in upper case, joined to any lower-case words: ``speckleVVcleaned``."""
 
 _WORD = re.compile(r"[^\W_]")
 
@@ -89,9 +89,9 @@ def data_bands(dataset: Any) -> list[int]:
 
 def polarisations(text: str) -> list[str]:
     """Polarisations named in a text, upper case, in order, each once."""
-    found = _POLARISATION.findall(text) or _GLUED.findall(text)
-    # "VVVH" names two, and NISAR's "VVVV" one.
-    pairs = [run[i : i + 2].upper() for run in found for i in range(0, len(run), 2)]
+    runs = _POLARISATION.findall(text) or _GLUED.findall(text)
+    # "VVVH" names two polarisations, and NISAR's "VVVV" one.
+    pairs = [run[i : i + 2].upper() for run in runs for i in range(0, len(run), 2)]
     return list(dict.fromkeys(pairs))
 
 
@@ -112,8 +112,8 @@ def without_polarisations(text: str) -> str:
 def band_names(dataset: Any, path: str) -> list[str | None]:
     """The polarisation of each band of an open raster, or None where nothing names it.
 
-    The description of a band counts before its tags. If no band has a name of its own, tags of the
-    dataset, SNAP's metadata or the file's name may name all bands in order.
+    The description of a band takes precedence over its tags. If neither names any band, the tags of
+    the dataset, SNAP's metadata or the file name may list the names of all bands.
 
     Args:
         dataset: An open rasterio dataset.
@@ -144,13 +144,13 @@ def _of_band(dataset: Any, index: int) -> str | None:
     name = name or next((n for n in by_polarisation if n), None)
     if name:
         return name
-    # Tags that contradict each other name nothing.
+    # Tags that contradict each other are ignored.
     by_name = {only_polarisation(v) for k, v in tags.items() if _NAME_TAG.fullmatch(k)} - {None}
     return by_name.pop() if len(by_name) == 1 else None
 
 
 def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None]]:
-    """Possible names of all ``count`` data bands, the surest first; empty lists name none."""
+    """Candidate names of all ``count`` data bands, most reliable first; a list may be empty."""
     tags: Mapping[str, str] = dataset.tags()
     by_polarisation = [v for k, v in tags.items() if _POLARISATION_TAG.fullmatch(k)]
     yield _in_order(" ".join(by_polarisation), count)
@@ -164,7 +164,7 @@ def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None
     if dataset.driver == "Zarr":
         arrays = [Path(f) for f in dataset.files if Path(f).name in (".zarray", "zarr.json")]
         yield _each([f.parent.name for f in arrays], count)
-    # The variable of a container (NETCDF:"scene_vh.nc":VV) counts before the file's name.
+    # The variable of a container (NETCDF:"scene_vh.nc":VV) is more reliable than the file name.
     name = file_name(path)
     yield _in_order(name.rpartition(":")[2], count)
     yield _in_order(name, count)

@@ -122,25 +122,25 @@ def describe_bands(
 
 @dataclass(frozen=True)
 class ZeroPower:
-    """How pixels are read whose power is 0 in every band.
+    """How pixels are read that have power 0 in every band.
 
     A 0 in one band alone is data: noise removal makes calm water 0 in cross polarisation. A 0 in
-    every band is fill, as a rule. In decibels power 0 is -inf, and the same rule applies to it.
+    every band is usually fill. In decibels, power 0 is -inf, and the same rule applies to it.
 
     Attributes:
         values: Stored values (before scale and offset) that stand for power 0: 0, -inf, or both as
-            long as the units are not decided. -inf is nodata in any band if it is not among them;
-            a nodata value of 0 counts only where every band holds it if 0 is among them.
+            long as the units are not decided. If 0 is listed, a nodata value of 0 counts only where
+            every band is 0. If -inf is not listed, a pixel is nodata where any band is -inf.
         nodata: True if pixels that hold such a value in every band are nodata, False if they are
-            data; or the area in which they are nodata, because it is connected with the scene's
-            edge: the border of the swath, not water inside it.
+            data. With an ``EdgeArea``, only those in the area are nodata: the border of the swath,
+            but not water inside it.
     """
 
     values: tuple[float, ...] = (-math.inf,)
     nodata: bool | EdgeArea = True
 
     def fill(self, pixels: Pixels, window: Window) -> NDArray[np.bool_]:
-        """Pixels of a window of the scene that are nodata for their power of 0, shape (H, W)."""
+        """True where a pixel of a window is nodata because its power is 0, shape (H, W)."""
         if self.nodata is False or not pixels.no_power.any():
             return np.zeros_like(pixels.no_power)
         if self.nodata is True:
@@ -154,10 +154,10 @@ class ZeroPower:
 
 
 AS_DECLARED = ZeroPower()
-"""How pixels are read if nothing is known of a scene: nodata values count in any band."""
+"""Rule before anything is decided: a declared nodata value, even 0, applies to each band."""
 
 UNDECIDED = ZeroPower((0.0, -math.inf))
-"""How pixels are read as long as it is unknown whether they are in decibels."""
+"""Rule while the units are unknown: both 0 and -inf stand for power 0."""
 
 
 NO_POWER_DB = 10 * math.log10(TINY_POWER)
@@ -214,8 +214,8 @@ def read_bands(
         bands: Bands to read, all stored as one type.
         alpha: Numbers of the alpha bands; a pixel has no data where any of them is 0.
         window: A window inside the raster.
-        zero: Values of power 0. Pixels without power count as data here; what they are depends on
-            the bands of other files, too.
+        zero: Values of power 0. Pixels of power 0 count as data here, because the bands of the
+            other files decide, too, whether they are nodata.
     """
     rect = rio_window(window)
     stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
@@ -223,7 +223,7 @@ def read_bands(
     for band, plane, has_data in zip(bands, stored, data, strict=True):
         if band.nodata is not None and not (band.nodata == 0 and 0.0 in zero.values):
             has_data &= _differs(plane, band.nodata)
-    # Zeros are stored zeros, because an offset moves the values that are read.
+    # Look for zeros among the stored values, because an offset would move them.
     no_power = np.zeros(stored.shape[1:], bool)  # (H, W)
     if 0.0 in zero.values:
         no_power |= (stored == 0).all(axis=0)

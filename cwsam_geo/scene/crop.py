@@ -17,9 +17,9 @@ from cwsam_geo.io.geolocation import crs_name, locate, pixel_window
 from cwsam_geo.io.vector_file import burn, read_area
 
 _NEAR = 1e-6
-"""Pixels by which bounds may reach over a pixel edge without taking the next pixel.
+"""Tolerance in pixels: bounds that reach this little into a pixel do not include it.
 
-Bounds are decimal numbers and miss the edges that they name by rounding.
+Bounds are rounded decimal numbers, so they rarely lie exactly on a pixel edge.
 """
 
 

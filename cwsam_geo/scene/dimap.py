@@ -13,9 +13,9 @@ _FIELD = re.compile(rb"<(BAND_INDEX|BAND_NAME)>([^<]*)</")
 
 
 def snap_band_names(metadata: bytes) -> list[str]:
-    """Names of a product's bands, in the order of the bands; empty if it is none of SNAP's.
+    """Names of a product's bands, in the order of the bands; empty if the metadata is not SNAP's.
 
-    The metadata is not parsed as XML, since that of a Sentinel-1 product has megabytes.
+    The metadata is not parsed as XML, because a Sentinel-1 product has megabytes of it.
     """
     bands: list[tuple[int, str]] = []
     for block in _BAND.findall(metadata):

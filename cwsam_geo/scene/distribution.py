@@ -14,47 +14,48 @@ from cwsam_geo.scene.statistics import BandStats, SceneStats
 from cwsam_geo.scene.units import PLAUSIBLE_DB, UNIT_NAMES, decibels
 
 _DB_MARGIN = 3.0
-"""Distance of the median from the training data, in dB, that is never worth a warning."""
+"""A median at most this far outside the training data, in dB, never causes a warning."""
 
 _BETTER = 0.8
-"""Fraction of the distance from the training data below which another unit fits better. Half of
-the real scenes tried fit twice as well in their own unit, the closest 1.3 times."""
+"""Another unit fits better if its distance from the training data is below this fraction of the
+distance in the assumed unit. Half of the real scenes tried are at least twice as close in their own
+unit as in the other; the least clear scene is 1.3 times as close."""
 
 _FITS = 8.0
-"""Mean distance of a quantile from the training data, in dB, up to which a unit fits at all. Real
-scenes have up to 5 in their own unit, calibrated amplitude taken for power 5 to 10."""
+"""Largest mean distance of the quantiles from the training data, in dB, at which a unit fits at
+all. Real scenes have up to 5 in their own unit; amplitude that is read as power has 5 to 10."""
 
 _NARROW = 0.65
-"""Fraction of the training data's spread (5 to 95 %) below which values are suspiciously alike, if
-the bands are, too. Speckle alone gives real scenes of one land cover 0.36."""
+"""Values are suspiciously alike if their spread (5 to 95 %) is below this fraction of the training
+data's, and the bands are alike as well. Speckle alone gives a real scene of one land cover 0.36."""
 
 _NARROW_ALONE = 0.25
-"""The same for a scene of one band."""
+"""The same fraction for a scene of one band, where no bands can be compared."""
 
 _NARROW_CLIPPED = 0.75
-"""The same, for spread or difference between bands, where values were clipped to exactly 0..1."""
+"""The same fraction, for spread or difference of bands, if values were clipped to exactly 0..1."""
 
 _CLIPPED = 1e-4
-"""Share of a band's values at an end of their range from which on it is a clipping limit."""
+"""An end of a band's range is a clipping limit if at least this share of the values lies there."""
 
 _SPECKLE = 0.36
-"""Fraction of the training data's spread below which one band is hardly power: speckle of
-Sentinel-1's GRD alone (4.4 looks) has 0.46."""
+"""A single band is hardly power if its spread is below this fraction of the training data's:
+the speckle of a Sentinel-1 GRD (4.4 looks) alone gives power 0.46."""
 
 _ALIKE = 0.5
-"""Fraction of the training data's difference between two bands below which bands are suspiciously
-alike. Real scenes have 0.69 or more; numbers scaled to 0..1 have up to 0.4."""
+"""Two bands are suspiciously alike if they differ by less than this fraction of their difference in
+the training data. Real scenes have 0.69 or more; numbers scaled to 0..1 have up to 0.4."""
 
 _TELLING_DB = 3.0
-"""Difference between two bands in the training data, in dB, that is large enough to compare."""
+"""Smallest difference of two bands in the training data, in dB, that is worth comparing."""
 
 
 def distribution_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> str | None:
     """A warning if the whole scene's values are far from the model's training data; else None.
 
-    A model without quantiles of its training data is checked against the median of calibrated
-    backscatter instead, if it takes decibels or power. The positions in ``scene`` are indices into
-    ``stats.bands``.
+    If the model has no quantiles of its training data, but takes decibels or power, the scene is
+    compared with the plausible median of calibrated backscatter instead. The positions in ``scene``
+    are indices into ``stats.bands``.
     """
     far = []
     for i, position in enumerate(scene.positions):
@@ -73,8 +74,8 @@ def _far(spec: PreprocessSpec, band: int, scaled: tuple[float, float, float]) ->
     unit = "" if spec.scaling == "amplitude8" else " dB"
     scene_range = f"median {median:.3g}{unit} (5 to 95 %: {low:.3g} to {high:.3g})"
     if spec.quantiles is not None:
-        # The training data's 5 %, 50 % and 95 % quantiles; the median may leave them by half their
-        # range.
+        # 5, 50 and 95 % quantiles of the training data. The scene's median may lie outside their
+        # range by half of that range.
         q5, q50, q95 = (_comparable(spec, q) for q in spec.quantiles[band])
         margin = max(_DB_MARGIN if unit else 0.1, 0.5 * (q95 - q5))
         if q5 - margin <= median <= q95 + margin:
@@ -88,13 +89,13 @@ def _far(spec: PreprocessSpec, band: int, scaled: tuple[float, float, float]) ->
 
 
 def likeness_warning(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> str | None:
-    """Says what values look like that are near the training data, but not distributed like it.
+    """Warns if the values are distributed unlike the training data, and says what they look like.
 
-    Amplitude that is taken for power has half of its decibels: half the spread, and bands half as
-    far apart. Numbers that were scaled for another network are closer still.
+    Amplitude that is read as power has half the decibels, so it has half the spread and half the
+    difference between bands. Numbers that were scaled for another network have even less of both.
 
     Returns:
-        The warning; None if the values look like the training data, or nothing is known of it.
+        The warning; None if the values look like the training data, or the model has no quantiles.
     """
     comparison = _compared(spec, scene, stats)
     if comparison is None:
@@ -125,7 +126,7 @@ def _better_units(comparison: _Comparison, units: Units) -> Units | None:
     # In decibels, amplitude that is taken for power is halved, and the reverse is doubled.
     if units == "power":
         factor, other = 2.0, "amplitude"
-        # One band alone may just be bright. But power varies more than this, by speckle alone.
+        # A single band may just be bright. But speckle alone makes power vary more than this.
         alone = comparison.spread < _SPECKLE
     else:
         factor, other = 0.5, "power"
@@ -157,7 +158,7 @@ class _Comparison:
 
     @property
     def narrow(self) -> bool:
-        """True if the scene's values, and its bands, are suspiciously alike."""
+        """True if the scene's values are suspiciously alike, and its bands too."""
         if self._pair is None:
             return self.spread < _NARROW_ALONE
         apart, trained = self._apart
@@ -180,7 +181,8 @@ class _Comparison:
     @property
     def _spread(self) -> NDArray[np.float64]:
         """Spread of each band as a fraction of the training data's, shape (N,)."""
-        # Where the low end was clipped to 0 the whole spreads without bounds: take the upper half.
+        # Values clipped to 0 have extremely low dB, which make the full spread (low = 0) far too
+        # large: the spread above the median (low = 1) is the smaller one then.
         ratios = [
             (self.scene[:, 2] - self.scene[:, low])
             / np.maximum(self.trained[:, 2] - self.trained[:, low], 1e-6)
@@ -226,11 +228,11 @@ class _Comparison:
 def _compared(spec: PreprocessSpec, scene: SceneBands, stats: SceneStats) -> _Comparison | None:
     if spec.quantiles is None or spec.scaling == "amplitude8" or stats.blank:
         return None
-    found = [(i, p) for i, p in enumerate(scene.positions) if p is not None]
+    present = [(i, p) for i, p in enumerate(scene.positions) if p is not None]
     return _Comparison(
-        names=tuple(spec.bands[i] for i, _ in found),
-        scene=np.array([_scaled(spec, scene, stats.bands[p]) for _, p in found]),
-        trained=np.array([[_comparable(spec, q) for q in spec.quantiles[i]] for i, _ in found]),
+        names=tuple(spec.bands[i] for i, _ in present),
+        scene=np.array([_scaled(spec, scene, stats.bands[p]) for _, p in present]),
+        trained=np.array([[_comparable(spec, q) for q in spec.quantiles[i]] for i, _ in present]),
     )
 
 

@@ -1,10 +1,10 @@
 """The part of a scene without echo that is connected with the scene's edge.
 
-No file says which of its zeros are the border of the swath and which are calm water, where noise
-removal left no power. The border is connected with the edge of the raster, water as a rule is not.
-Connection is a property of the whole scene: a bay of the border may open anywhere. So the scene is
-divided into cells, and the area is followed from the edge inwards, from cell to cell, until it
-grows no more. Cells that it does not reach are not read.
+A 0 is either the border of the swath, or calm water where noise removal left no power, and the file
+does not say which. The border is connected with the edge of the raster; water usually is not.
+Whether a pixel is connected depends on the whole scene, because the border can reach far into it.
+The scene is therefore divided into cells, and a flood fill goes from the edge inwards, cell by
+cell, until it reaches no more pixels. Cells that it does not reach are not read.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.windows import units_along
 
 _CELL_PIXELS = 1 << 21
-"""Most pixels of a cell: 2 million, so that its labels (int32) take 8 MB."""
+"""Largest number of pixels in a cell: 2 million, so that its labels (int32) take 8 MB."""
 
 _CELL_SIDE = 512
-"""Least side of a cell in pixels in a tiled file: smaller cells would be many small reads."""
+"""Smallest side of a cell in a tiled file, in pixels: smaller cells would mean many small reads."""
 
 Mask = NDArray[np.bool_]
 
 Place = tuple[int, int]
-"""Row and column of a cell among the cells."""
+"""Position of a cell in the grid of cells: row and column, from 0."""
 
 
 @dataclass(frozen=True, eq=False)
 class EdgeArea:
-    """Pixels that are connected with the scene's edge, in row and column direction.
+    """Pixels without echo that are connected with the scene's edge, along rows and columns.
 
     Attributes:
         width: Columns of the scene.
@@ -67,11 +67,12 @@ class EdgeArea:
 
 
 def edge_area(grid: SceneGrid, without_echo: Callable[[Window], Mask]) -> EdgeArea:
-    """Follows the pixels without echo from the scene's edge inwards.
+    """Finds the pixels without echo that are connected with the scene's edge, by a flood fill.
 
     Args:
         grid: The scene's grid.
-        without_echo: Reads a window inside the scene: True where a pixel has no power or no data.
+        without_echo: Function that reads a window inside the scene; its result, (h, w) bool, is
+            True where a pixel has no power or no data.
     """
     cell = _cell_shape(grid)
     rows, cols = units_along(grid.height, cell[0]), units_along(grid.width, cell[1])
@@ -92,6 +93,7 @@ def edge_area(grid: SceneGrid, without_echo: Callable[[Window], Mask]) -> EdgeAr
         }
         if not here.grow(seeds):
             continue
+        # Queue the neighbours that the fill can enter from this cell.
         for side, neighbour in _neighbours(place, rows, cols):
             other = cells.get(neighbour)
             reached = here.reached_sides[side]
@@ -120,7 +122,7 @@ _STEPS = {"top": (-1, 0), "bottom": (1, 0), "left": (0, -1), "right": (0, 1)}
 
 @dataclass(eq=False)
 class _Cell:
-    """What is known of a cell: open pixels have no echo, reached ones are in the area."""
+    """A cell: open pixels have no echo; reached pixels are the open ones that the fill reached."""
 
     width: int
     on_edge: tuple[str, ...]
@@ -136,17 +138,17 @@ class _Cell:
         return cls(mask.shape[1], on_edge, _packed(mask), sides, nothing)
 
     def grow(self, seeds: Mapping[str, Mask]) -> bool:
-        """Lets the area in from the neighbours and the scene's edge; True if it grew.
+        """Continues the fill from neighbours and the scene's edge; True if it reached more pixels.
 
         Args:
-            seeds: For each neighbour, by side, where its pixels beside this cell are reached.
+            seeds: For each side with a neighbour, the reached pixels of the neighbour along it.
         """
         starts = {side: self.open_sides[side] for side in self.on_edge}
         starts |= {side: self.open_sides[side] & seed for side, seed in seeds.items()}
         if not any((start & ~self.reached_sides[side]).any() for side, start in starts.items()):
             return False
         mask = _unpacked(self.open, self.width)
-        # Areas of a cell that are connected inside it have one label.
+        # Open pixels that are connected inside the cell get the same label.
         labels, count = ndimage.label(mask)
         chosen = np.zeros(count + 1, bool)
         for side, start in starts.items():
@@ -173,7 +175,7 @@ def _on_edge(place: Place, rows: int, cols: int) -> tuple[str, ...]:
 
 
 def _cell_shape(grid: SceneGrid) -> tuple[int, int]:
-    """Height and width of a cell: whole blocks, as far as they are not too large."""
+    """Height and width of a cell: whole storage blocks, or part of a block that is too large."""
     height, width = grid.block_shape
     if width >= grid.width:
         rows = max(1, _CELL_PIXELS // grid.width // height) * height

@@ -14,8 +14,8 @@ from cwsam_geo.scene.statistics import (
 )
 
 _NOTABLE = 1e-2
-"""Share of pixels that hold a value in every band from which on it is likely fill, even if an echo
-could have that value."""
+"""A value is likely fill if at least this share of the pixels holds it in every band, even if an
+echo can have that value."""
 
 _NOTABLE_ALONE = 5e-2
 """The same for a scene of one band, where small digital numbers repeat often."""
@@ -51,20 +51,17 @@ def certain_fill(repeated: Iterable[Repeated], units: Units | None) -> Repeated 
         repeated: Values that are suspiciously frequent.
         units: Units of the values, or None if they are not decided yet.
     """
-    # Data in dB times 100 has many values below any echo's dB, and repeats some of them. Unless the
-    # scale is linear, a value must therefore also be far from the others.
+    # dB times 100 are lower than any echo in dB, and whole numbers repeat. Unless the units are
+    # linear, a value must therefore also be far from the others to be fill.
     linear = units in ("power", "amplitude")
     return next((r for r in repeated if no_echo(r.value, units) and (linear or r.apart)), None)
 
 
 def likely_fill(repeated: Iterable[Repeated], units: Units, bands: int) -> tuple[Repeated, ...]:
-    """Values that are possible, but hardly in so many pixels of every band at once.
-
-    An echo can have such a value, or the value stands for 0 power.
+    """Values that an echo can have, but that too many pixels hold in every band at once.
 
     Args:
         repeated: Values that are suspiciously frequent; 0 may be among them.
-        units: Units of the values.
         bands: Number of bands of the scene.
     """
     least = _NOTABLE if bands > 1 else _NOTABLE_ALONE
@@ -81,7 +78,6 @@ def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> 
     """Refuses a scene with values that are certainly fill, unless ``--nodata`` is given.
 
     Args:
-        source: The scene.
         stats: Statistics of the values that ``source`` reads.
         units: Units of the values, or None if they are not decided yet.
 
@@ -90,10 +86,10 @@ def check_fill(source: RasterSource, stats: SceneStats, units: Units | None) -> 
     """
     fill = certain_fill(_repeated(source, stats), units)
     if fill is not None and source.nodata_option is None:
+        option = _nodata_option(source, fill)
         raise SceneError(
             f"{source.label}: {_holds(source, fill, fill.share)}, which no echo has: fill that the "
-            f"file does not declare as nodata; pass {_settled(source, fill)}, or --nodata none to "
-            "map it as it is"
+            f"file does not declare as nodata; pass {option}, or --nodata none to map it as it is"
         )
 
 
@@ -101,9 +97,7 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
     """Warnings of values that may be fill, but are mapped as data.
 
     Args:
-        source: The scene.
         stats: Statistics of the values that ``source`` reads.
-        units: Units of the values.
         zeros: True if pixels that are 0 in every band are nodata.
     """
     if source.nodata_option == "none" or stats.eight_bit or stats.blank:
@@ -113,11 +107,12 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
     warnings = []
     # Certain fill gets here only if --nodata names another value: check_fill refuses it otherwise.
     if fill := certain_fill(repeated, units):
-        warnings.append(f"{_holds(source, fill, fill.share)} {mapped} {_settled(source, fill)}")
+        option = _nodata_option(source, fill)
+        warnings.append(f"{_holds(source, fill, fill.share)} {mapped} {option}")
     zero = () if zeros else (Repeated(0.0, stats.zeros, stats.zeros),)
     for fill in likely_fill((*zero, *repeated), units, len(stats.bands)):
         share = f"{_holds(source, fill, fill.joint)} in every band"
-        warnings.append(f"{share} {mapped} {_settled(source, fill)}")
+        warnings.append(f"{share} {mapped} {_nodata_option(source, fill)}")
     # Fill may also be spread over many impossible values, by resampling for instance.
     ends = [(b.quantile(1.0), b.quantile(99.0)) for b in stats.bands]
     if not warnings and units == "db" and any(no_echo(v, units) for end in ends for v in end):
@@ -129,7 +124,8 @@ def fill_warnings(source: RasterSource, stats: SceneStats, units: Units, zeros: 
 
 
 _INNER = 1e-3
-"""Share of the pixels from which on power 0 inside a scene is said: dead pixels are fewer."""
+"""``predict`` warns if at least this share of the pixels has power 0 inside the scene; dead pixels
+are fewer."""
 
 
 def inner_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
@@ -145,15 +141,14 @@ def inner_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
 
 
 _PARTIAL = 1e-3
-"""Share of the pixels with data in some bands only from which on it is said: such pixels along the
-edge of a swath are fewer."""
+"""``predict`` warns if at least this share of the pixels lacks data in one band but not in another;
+the edge of a swath has fewer."""
 
 
 def partial_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
     """Warns of pixels that become nodata because one band has no data.
 
     Args:
-        source: The scene.
         stats: Statistics of the values that ``source`` reads.
     """
     # Each band's share, with the name of the band.
@@ -166,9 +161,9 @@ def partial_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
         return []
     listed = ", ".join(f"{100 * share:.3g} % lack {name}" for share, name in shares)
     return [
-        f"pixels with data in some bands only become nodata ({listed}): if those are dark water, "
-        "whose logarithm was taken of zero or negative power, set it to a low value first "
-        "(such as -50 dB)"
+        f"pixels become nodata because one of their bands has no data ({listed}): if they are dark "
+        "water, where the logarithm of zero or negative power was taken, set them to a low value "
+        "first (such as -50 dB)"
     ]
 
 
@@ -183,7 +178,7 @@ def _holds(source: RasterSource, fill: Repeated, share: float) -> str:
     return f"{100 * share:.3g} % of the pixels hold exactly {source.as_stored(fill.value):.10g}"
 
 
-def _settled(source: RasterSource, fill: Repeated) -> str:
+def _nodata_option(source: RasterSource, fill: Repeated) -> str:
     """The option that makes the fill nodata, with a note if it replaces another nodata value."""
     option = f"--nodata {source.as_stored(fill.value):.10g}"
     others = [value for value in source.nodata if value is not None]

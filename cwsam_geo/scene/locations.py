@@ -34,10 +34,10 @@ _RASTERS = (
     (".nc", ".h5"),
     (".jp2", ".png"),
 )
-"""Suffixes of rasters, those that hold a scene rather than its preview first."""
+"""Suffixes of rasters, in order of preference: formats of scenes before formats of previews."""
 
 _MOST_NAMES = 6
-"""Names that a message lists."""
+"""Largest number of names in a message."""
 
 _ASIDE = re.compile(r"metadata|calibration|quality|lookup", re.IGNORECASE)
 """Groups of a container whose arrays are named after polarisations but are no images."""
@@ -48,9 +48,10 @@ _ENVI_DATA = ("", ".img", ".bin", ".dat", ".raw", ".bsq", ".bil", ".bip")
 def raster_files(location: Location) -> list[str]:
     """The raster files of a location.
 
-    For a Sentinel-1 product (its ``.SAFE`` folder, ``manifest.safe`` or ``.zip``) these are its
-    measurement files; for a SNAP product (``.dim`` or ``.data``), another folder or ``.zip`` the
-    one raster inside, or the ones that name one polarisation each; and else the location itself.
+    - A Sentinel-1 product (``.SAFE`` folder, ``manifest.safe`` or ``.zip``): its measurement files.
+    - A SNAP product (``.dim`` or ``.data``), another folder or ``.zip``: the only raster inside, or
+      the rasters that name one polarisation each.
+    - Anything else: the location itself.
 
     Raises:
         SceneError: There is no raster, or more than one way to read the location.
@@ -80,7 +81,7 @@ def open_rasters(file: str) -> list[tuple[Any, str]]:
     In a container (NetCDF, HDF5, Zarr) these are the sub-datasets that name one polarisation each.
 
     Raises:
-        SceneError: A raster cannot be opened, or it is not sure which sub-datasets are meant.
+        SceneError: A raster cannot be opened, or several choices of sub-datasets are possible.
     """
     try:
         return [(open_dataset(file), file)]
@@ -112,7 +113,7 @@ def _in_folder(path: Path) -> list[str]:
     if path.suffix.lower() == ".data":
         return _of_snap(path)
     rasters = _rasters(str(p) for p in members if p.is_file())
-    # What unpacking a product makes: a folder with the product in it.
+    # Unpacking a product often makes a folder around the product's own folder.
     products = [p for p in members if p.suffix.lower() in (".safe", ".dim")]
     if not rasters and len(products) == 1:
         return raster_files(products[0])
@@ -193,7 +194,7 @@ def _rasters(names: Iterable[str]) -> list[str]:
 
 
 def _sure_choice(rasters: Sequence[str]) -> list[str]:
-    """The only raster, or those that name one polarisation each; empty if that is not sure."""
+    """The only raster, or those that name one polarisation each; empty if that is ambiguous."""
     if len(rasters) == 1:
         return list(rasters)
     for suffixes in _RASTERS:
@@ -206,7 +207,7 @@ def _sure_choice(rasters: Sequence[str]) -> list[str]:
 
 
 def _images(subdatasets: Sequence[str]) -> list[str]:
-    """The sub-datasets that name one polarisation each; empty if that is not sure."""
+    """The sub-datasets that name one polarisation each; empty if that is ambiguous."""
     groups: dict[str, list[tuple[str, str]]] = {}
     for name in subdatasets:
         group, variable = _image_of(name)
@@ -224,7 +225,7 @@ def _image_of(subdataset: str) -> tuple[str, str]:
 
 
 def _one_each(named: Sequence[tuple[str, str]]) -> list[str]:
-    """Those of some rasters that name one polarisation each and are named alike otherwise.
+    """The rasters that name one polarisation each, if their names are equal otherwise; else none.
 
     Args:
         named: Rasters, and for each the text that may name its polarisation.

@@ -1,4 +1,4 @@
-"""What is suspicious about a scene for a model: warnings, and refusals."""
+"""Warns of scenes that look wrong for a model, or refuses them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MEASURED = {"uint16", "complex64"}
 """Data types of the scenes that may be Sentinel-1 measurement files: GRD, and SLC as read."""
 
 _SWAP_MARGIN = 1.0
-"""dB by which cross polarisation must be brighter at all levels to be taken for co-polarisation.
+"""Bands count as swapped if cross polarisation is brighter at all quantiles by more than this (dB).
 
-In scenes of noise alone both are equal.
+In scenes that hold only noise, both are equally bright.
 """
 
 _CROSS = {"VH", "HV"}
@@ -39,25 +39,25 @@ def scene_warnings(
     decision: UnitsDecision,
     match: BandMatch,
 ) -> tuple[str, ...]:
-    """Warns of what is suspicious about a scene for a model.
+    """Warnings about a scene that may not suit a model.
 
     Raises:
-        SceneError: Uncalibrated values meet a model of calibrated ones, and the user has not
-            said what the values are; or bands without names look swapped.
+        SceneError: The values are not calibrated, but the model takes calibrated backscatter, and
+            the user has not named the units; or bands without names look swapped.
     """
     if stats.blank:
         content = "nothing but 0" if stats.valid else "no valid pixel"
         return (f"the scene holds {content}: the map will be empty",)
     far = distribution_warning(spec, scene, stats)
-    # Uncalibrated values are refused, unless the model takes any, the user vouches for them, or the
-    # model was trained on values like these.
+    # Uncalibrated values are refused, unless the model takes 8-bit amplitude, the user has named
+    # the units, or the model was trained on values like these.
     familiar = spec.quantiles is not None and far is None
     if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
         stats, decision.units
     ):
         raise SceneError(_refusal(source, decision))
     warnings = [far] if far else []
-    # What the tables of a product say needs no guess.
+    # Values calibrated with the tables of a product are known to be sigma nought.
     if not source.tables and (likeness := likeness_warning(spec, scene, stats)):
         warnings.append(likeness)
     if far and source.tables and _knows_digital_numbers(spec):

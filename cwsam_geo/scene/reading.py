@@ -96,7 +96,7 @@ def plan_reading(
     stats = sample_statistics(narrow)
     decision = units_of(narrow, stats, units)
     # Nodata.
-    narrow = _decided_zero(narrow, stats, decision.units)
+    narrow = _with_zero_rule(narrow, stats, decision.units)
     zeros = narrow.zero.zero_is_nodata
     if isinstance(narrow.zero.nodata, EdgeArea) or (0 in narrow.nodata and not zeros):
         # The first sample could not tell zeros at the edge from zeros inside, nor know that a 0 in
@@ -130,12 +130,12 @@ def plan_reading(
     )
 
 
-def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> RasterSource:
-    """The source with the rule for its pixels of power 0.
+def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> RasterSource:
+    """The source with the rule that says which of its pixels of power 0 are nodata.
 
-    Pixels along the scene's edge are nodata. Those inside are data, because noise removal leaves
-    no power on calm water. Where the file declares 0 as nodata, or the user decides, one rule holds
-    for all of them.
+    By default, pixels of power 0 are nodata if they are connected with the scene's edge, and data
+    inside, because noise removal leaves no power on calm water. If the file declares 0 as nodata,
+    or the user passes ``--nodata``, either all of them are nodata or none.
     """
     option = source.nodata_option
     if units == "db":
@@ -149,11 +149,11 @@ def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> Rast
             stats,
             source.nodata,
             # The border of a Sentinel-1 product is 0, whatever its files declare.
-            told=option is not None if source.tables else source.declares_nodata,
-            asked=option is not None,
+            declared=option is not None if source.tables else source.declares_nodata,
+            by_user=option is not None,
         )
         if nowhere:
-            # A nodata value of 0 then counts in any band.
+            # A declared nodata value of 0 then applies to each band on its own.
             values = ()
     if nowhere or everywhere or stats.blank or (stats.complete and not share):
         return source.with_zero(ZeroPower(values, nodata=not nowhere))
@@ -161,7 +161,10 @@ def _decided_zero(source: RasterSource, stats: SceneStats, units: Units) -> Rast
 
 
 def _declares_zero(source: RasterSource) -> bool:
-    """Whether the file itself declares 0 as nodata; the border of a Sentinel-1 product is known."""
+    """True if the file declares 0 as nodata and the user gives no other nodata value.
+
+    False for a calibrated Sentinel-1 product: its border is 0, whatever its files declare.
+    """
     return source.nodata_option is None and not source.tables and set(source.nodata) == {0}
 
 
@@ -181,9 +184,7 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
     """Units of a source: power if it is calibrated to sigma nought, else by ``decide_units``.
 
     Args:
-        source: The scene.
         stats: Statistics of the values that ``source`` reads.
-        units: Value of ``--units``.
 
     Raises:
         SceneError: The units cannot be decided, or the scene has undeclared fill.
@@ -208,7 +209,7 @@ def _replaced(source: RasterSource) -> list[str]:
     text = f"{option:g}" if isinstance(option, float) else str(option)
     return [
         f"--nodata {text} replaces the declared nodata value {value:g}: "
-        "pixels that hold it are data"
+        f"pixels that are {value:g} are data"
         for value in source.replaced
     ]
 
@@ -219,7 +220,7 @@ def _remarks(
     remarks = [f"units: {UNIT_NAMES[decision.units]}, {decision.reason}"]
     if scene.stretch and not stats.blank:
         remarks.append(f"stretch: amplitude 0 to {scene.stretch[1]:.4g} (98 % quantile) as 8 bits")
-    # Where the user declares 0 as nodata, nothing needs saying.
+    # No remark where the user declares 0 as nodata (``--nodata 0``).
     if _declares_zero(source) and source.zero.nodata is True and stats.zeros > 0:
         remarks.append(
             f"{100 * stats.zeros:.3g} % of the pixels are 0 in every band: nodata, as the file "
@@ -243,7 +244,7 @@ def _no_power(source: RasterSource, stats: SceneStats) -> float:
 
 
 def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:
-    """Amplitudes that become 0 and 255 all over the scene, for models of 8-bit amplitude.
+    """The amplitudes that become 0 and 255 in the whole scene, for models of 8-bit amplitude.
 
     Amplitude 0 stays 0, so that ratios are kept and water stays dark. The upper end is the 98 %
     quantile of the brightest band, which ships and roofs cannot move. The single-look amplitude of

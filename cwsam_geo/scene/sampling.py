@@ -16,7 +16,7 @@ from cwsam_geo.scene.bands import NO_POWER_DB, Pixels, ZeroPower
 from cwsam_geo.scene.statistics import BandStats, Repeated, SceneStats, repeated_values
 
 _VALUES = 2_000_000
-"""Values per band to keep by default: quantiles are then good to 0.1 % and computed in 50 ms."""
+"""Values per band to keep by default: quantiles are then exact to 0.1 % and take 50 ms."""
 
 _DECODED = 16_000_000
 """Most pixels to decode for the first sample, to bound its time."""
@@ -27,14 +27,15 @@ _REMOTE_READS = 32
 """Most windows to read for the first sample, local and remote; each remote one is a request."""
 
 _LEAST_UNIT = 256
-"""Least side in pixels of a window in a tiled file; strips have at least a quarter of its area."""
+"""Smallest side of a window in a tiled file, in pixels; a window of strips may have a quarter of
+this square's area."""
 
 _ENOUGH = 20_000
-"""Pixels with data below which a larger sample is read."""
+"""A larger sample is read if the first has fewer pixels with data than this."""
 
 
 class Sampled(Protocol):
-    """A scene that is sampled: pixels are told apart by what each band holds."""
+    """What ``sample_statistics`` needs from a scene."""
 
     @property
     def grid(self) -> SceneGrid: ...  # noqa: D102
@@ -131,9 +132,9 @@ class _Sample:
         """Statistics of the pixels that were read."""
         grid = self._source.grid
         values = np.concatenate(self._kept, axis=1) if self._kept else None  # (N, pixels)
-        data = self.found / self.valid if self.valid else 0.0
+        echo_share = self.found / self.valid if self.valid else 0.0
         if values is not None and np.isnan(values).all(axis=1).any():
-            # A band that is -inf wherever another has an echo: it has that value only.
+            # This band is -inf wherever another band has an echo: -inf is its only value.
             np.nan_to_num(values, copy=False, nan=NO_POWER_DB)
         return SceneStats(
             dtype=grid.dtype,
@@ -146,7 +147,7 @@ class _Sample:
             lacking=tuple((self.lacking / self.pixels).tolist()),
             whole_numbers=_whole(grid.dtype, values),
             bands=() if values is None else _band_stats(values),
-            repeated=() if values is None else _repeated(values, data),
+            repeated=() if values is None else _repeated(values, echo_share),
         )
 
 
@@ -154,14 +155,14 @@ def _band_stats(values: NDArray[np.float32]) -> tuple[BandStats, ...]:
     return tuple(BandStats.of(band[~np.isnan(band)]) for band in values)
 
 
-def _repeated(values: NDArray[np.float32], data: float) -> tuple[Repeated, ...]:
+def _repeated(values: NDArray[np.float32], echo_share: float) -> tuple[Repeated, ...]:
     known = ~np.isnan(values).any(axis=0)
     if not known.any():
         return ()
-    # Shares of the pixels with data become shares of the valid pixels.
-    data *= known.mean()
+    # Convert shares of the values to shares of the valid pixels.
+    factor = echo_share * known.mean()
     return tuple(
-        replace(r, share=r.share * data, joint=r.joint * data)
+        replace(r, share=r.share * factor, joint=r.joint * factor)
         for r in repeated_values(values[:, known])
     )
 

@@ -85,7 +85,8 @@ class RasterSource:
         chosen: True if the user selected the bands.
         nodata_option: The user's nodata option.
         zero: How pixels of power 0 are read.
-        rescaled: True if the user gave a scale or an offset, which says what the values are.
+        rescaled: True if the user gave a scale or an offset. They apply to stored values, so the
+            source is not calibrated then.
         tables: Calibration of each selected band if values are read as sigma nought; empty if
             they are read as stored.
     """
@@ -122,10 +123,10 @@ class RasterSource:
 
     @property
     def declares_nodata(self) -> bool:
-        """True if the user or the file declares nodata, be it only NaN, or the file has a mask.
+        """True if the user or the file declares a nodata value (even NaN), or the file has a mask.
 
         An alpha band is not enough: it marks pixels that warping left empty, but zeros inside the
-        image may be nodata all the same.
+        image may still be nodata.
         """
         declared = any(b.declared is not None or b.masked for b in self.bands)
         return declared or self.nodata_option is not None
@@ -200,9 +201,9 @@ class RasterSource:
         return tuple(sorted(values))
 
     def as_stored(self, value: float) -> float:
-        """The stored value, before scale and offset, of a value that was read.
+        """Converts a value that was read to the stored value, before scale and offset.
 
-        Nodata values are compared with stored values.
+        ``--nodata`` takes stored values.
         """
         band = self.bands[0]
         # str gives the shortest decimal that rounds to the float32: 0.1, not 0.10000000149.
@@ -240,7 +241,7 @@ class RasterSource:
         return pixels.values, pixels.valid & ~self.zero.fill(pixels, window)
 
     def examine(self, window: Window) -> Pixels:
-        """Reads a window like ``read``, and says what each band holds.
+        """Reads a window like ``read``, but with the data mask of each band and pixels of power 0.
 
         Raises:
             SceneError: The file is damaged, or the network failed.
@@ -253,10 +254,10 @@ class RasterSource:
         return pixels
 
     def with_zero_at_edge(self, values: tuple[float, ...]) -> RasterSource:
-        """The same scene, whose pixels of power 0 are nodata if they are connected with its edge.
+        """The same scene; its pixels of power 0 are nodata if they are connected with its edge.
 
-        Pixels that are nodata for another reason connect, too. This reads the cells of the scene
-        that the area reaches: all of it if it is stored in strips.
+        A connection may also run through pixels that are nodata for another reason. The method
+        reads the part of the scene that the area reaches, and all of a scene in strips.
 
         Args:
             values: Stored values of power 0, as in ``ZeroPower``.
@@ -272,8 +273,9 @@ class RasterSource:
         return self.with_zero(ZeroPower(values, edge_area(self.grid, without_echo)))
 
     def _calibrate(self, values: NDArray[np.float32], window: Window) -> None:
-        """Converts digital numbers (N, H, W) to sigma nought in place; without an echo 0 stays."""
-        echo = (values != 0).any(axis=0)  # (H, W); no echo is exactly 0 in every band
+        """Converts digital numbers (N, H, W) to sigma nought in place."""
+        # Pixels that are 0 in every band have no echo, and stay 0.
+        echo = (values != 0).any(axis=0)  # (H, W)
         for numbers, table in zip(values, self.tables, strict=True):
             table.apply(numbers, window, self.complex)
             np.copyto(numbers, np.float32(0), where=~echo)
@@ -329,11 +331,11 @@ def open_source(
     )
     if not locations:
         raise UsageError("no scene given")
-    given = [file for location in locations for file in raster_files(location)]
+    rasters = [file for location in locations for file in raster_files(location)]
     with contextlib.ExitStack() as stack:
         datasets: list[Any] = []
         files: list[str] = []
-        for file in given:
+        for file in rasters:
             for dataset, path in open_rasters(file):
                 stack.enter_context(contextlib.closing(dataset))
                 datasets.append(dataset)
@@ -374,7 +376,7 @@ def _rescaled(parts: Sequence[Part], scale: float | None, offset: float | None) 
 
 
 def _stored_as(parts: Sequence[Part]) -> dict[str, Any]:
-    """What a grid says of the stored bands: their number, type and nodata value."""
+    """Fields of a grid that describe the stored bands: their number, type and nodata value."""
     bands = [b for part in parts for b in part.bands]
     return {"count": len(bands), "dtype": stored_type(parts), "nodata": bands[0].nodata}
 

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEAST = 1e-3
-"""Share of a band's pixels from which on a value is examined; dead pixels are fewer."""
+"""A value is examined if at least this share of a band's pixels holds it; dead pixels are fewer."""
 
 _STANDS_OUT = 10
 """A value is suspected to be fill if it occurs at least this many times as often as the values next
 to it. Integer data repeats values too, but evenly."""
 
 _GAP = 0.02
-"""Fraction of the range of the other values. A frequent value that ends the range and is closer to
-them than this is a clipping limit, not fill."""
+"""A frequent value at an end of the range is a clipping limit, not fill, if its distance from the
+other values is at most this fraction of their range."""
 
 _FAR = 2
-"""Distance from the central 90 % of the other values, as a multiple of their range. A value further
-away cannot be a measurement, whatever the unit."""
+"""A value cannot be a measurement, whatever the unit, if its distance from the central 90 % of the
+other values is more than this multiple of their range."""
 
 _VALUES = 500_000
-"""Values of a band that are examined, at most; the others are skipped evenly."""
+"""Largest number of values of a band that are examined; a longer band is thinned evenly."""
 
 PERCENTS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 98.0, 99.0, 99.9)
 """Quantiles that ``BandStats`` holds, in percent."""
@@ -39,8 +39,8 @@ class Repeated:
         value: The value, in the unit of the scene's values.
         share: Fraction of the pixels that hold it in at least one band.
         joint: Fraction of the pixels that hold it in every band.
-        clipped: True if it looks like a clipping limit: it ends the range of the values, right
-            beside the others.
+        clipped: True if it looks like a clipping limit: it is the lowest or highest value, and
+            close to the others.
         apart: True if it is far from almost all other values.
     """
 
@@ -167,7 +167,8 @@ class SceneStats:
         lacking: For each band, fraction of the read pixels in which it has no data although
             another band has; empty if unknown.
         infinite: Fraction of the valid pixels that are -inf in every band: power 0 in dB.
-        inner: Fraction of the valid pixels that are 0 or -inf in every band and still data.
+        inner: Fraction of the valid pixels that are 0 or -inf in every band but count as data,
+            because they are not connected with the scene's edge.
     """
 
     dtype: str

@@ -1,4 +1,4 @@
-"""Units of a scene's values: statistics of the whole scene, and the decision drawn from them."""
+"""Decides the units of a scene's values: dB, power or amplitude."""
 
 from __future__ import annotations
 
@@ -60,7 +60,6 @@ class UnitsDecision:
     """The units of a scene's values, and the reason for the decision.
 
     Attributes:
-        units: The units.
         reason: The reason, as text for the user.
         given: True if the user named the units.
     """
@@ -100,14 +99,14 @@ def decide_units(
         units: Units = "amplitude" if stats.whole_numbers else "power"
         return UnitsDecision(units, "no pixel holds data")
     hints = list(hints)
-    statement = _told([h for h in hints if _STRONG.match(h)])
+    statement = _named_units([h for h in hints if _STRONG.match(h)])
     if statement and _impossible(statement[0], stats):
         raise SceneError(
             f"{label}: the file says {UNIT_NAMES[statement[0]]} ({statement[1]}), but its values "
             f"do not look like that ({_levels(stats)}); say what they are with --units db, power "
             "or amplitude"
         )
-    statement = statement or _told([h for h in hints if _TELLING.match(h)])
+    statement = statement or _named_units([h for h in hints if _TELLING.match(h)])
     if statement is None or _impossible(statement[0], stats):
         return _by_values(stats, label)
     return UnitsDecision(statement[0], f"the scene says so ({statement[1]})")
@@ -117,19 +116,21 @@ _FACTORS = (10, 100, 1000)
 """Factors by which dB are multiplied to store them as whole numbers."""
 
 _FILLED = 0.3
-"""Share of one value from which on it moves the quantiles of the others too far to say anything."""
+"""A value that fills more than this share of the scene distorts the quantiles too far to judge the
+rest."""
 
 _SPREAD_DB = (2.5, 60.0)
-"""Range from the 5 to the 95 % quantile of dB: speckle alone makes 3, ships and shadow 60."""
+"""Possible distance from the 5 to the 95 % quantile of values in dB: speckle alone gives about 3,
+ships and radar shadow up to 60."""
 
 
 def check_scale(stats: SceneStats, label: str, option: UnitsOption, rescaled: bool) -> None:
-    """Refuses dB that were multiplied, often to store them as whole numbers, without a scale.
+    """Refuses values that look like dB times 10, 100 or 1000, if the file declares no scale.
 
     Args:
         stats: Statistics of the whole scene.
         label: Name of the scene in messages.
-        option: Value of ``--units``; the user is believed if it is power or amplitude.
+        option: Value of ``--units``; nothing is checked if it is ``power`` or ``amplitude``.
         rescaled: True if the user gave a scale or an offset.
 
     Raises:
@@ -164,32 +165,30 @@ def _of_complex(option: UnitsOption) -> UnitsDecision:
 
 
 def zeros_are_nodata(
-    units: Units, stats: SceneStats, nodata: Iterable[float | None], told: bool, asked: bool
+    units: Units, stats: SceneStats, nodata: Iterable[float | None], declared: bool, by_user: bool
 ) -> bool:
-    """Whether pixels that are 0 in every band are nodata. A pixel that is 0 in one band is data.
+    """Whether pixels that are 0 in every band may be nodata, at least along the scene's edge.
 
     No radar echo is exactly 0, but the border of a Sentinel-1 product is, whatever nodata value
-    the file declares. Noise removal can set dark water to 0 in one band: such a pixel is data,
-    even if the file declares 0 as nodata.
+    the file declares. Noise removal can set dark water to 0 in one band: a pixel that is 0 in one
+    band only is data, even if the file declares 0 as nodata.
 
     Args:
-        units: Units of the values.
-        stats: Statistics of the scene.
         nodata: Nodata value of each band, or None.
-        told: True if the file or the user declares what is nodata.
-        asked: True if the user does.
+        declared: True if the file or the user declares what is nodata.
+        by_user: True if the user declares it (``--nodata``).
     """
     # In dB and in 8-bit pictures 0 is an ordinary value.
     if units == "db" or stats.eight_bit:
         return False
     digital = np.dtype(stats.dtype).kind in "iu" and stats.whole_numbers
-    # Digital numbers with a declared nodata value may still have an undeclared border of zeros: for
-    # them only --nodata keeps the zeros as data.
-    return not told or (digital and not asked) or all(value == 0 for value in nodata)
+    # Digital numbers may have a border of zeros besides the nodata value that the file declares, so
+    # only --nodata can make their zeros data.
+    return not declared or (digital and not by_user) or all(value == 0 for value in nodata)
 
 
-def _told(hints: Iterable[str]) -> tuple[Units, str] | None:
-    """The units that the hints name, with the first such hint; None if none do or they disagree."""
+def _named_units(hints: Iterable[str]) -> tuple[Units, str] | None:
+    """Units that the hints name, with the first such hint; None if none does or they disagree."""
     hint_by_units: dict[Units, str] = {}
     for hint in hints:
         text = hint.partition(": ")[2]
@@ -232,7 +231,8 @@ def _by_values(stats: SceneStats, label: str) -> UnitsDecision:
         return UnitsDecision("amplitude", f"digital numbers ({levels})")
     if max(b.median for b in bands) < _LINEAR_MEDIAN:
         return UnitsDecision(
-            "power", f"small and not negative ({levels}; else pass --units amplitude)"
+            "power",
+            f"small and not negative ({levels}; if it is amplitude, pass --units amplitude)",
         )
     raise _ambiguous(label, f"too large for calibrated power ({levels})")
 

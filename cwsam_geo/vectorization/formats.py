@@ -74,7 +74,6 @@ class OutputLayer:
     """A layer to write.
 
     Attributes:
-        name: Name of the layer.
         crs: CRS of the coordinates; None where it is unknown.
         multi: Geometries are multipolygons.
         classes: Returns the classes of the QGIS style; called after all features are written.
@@ -132,9 +131,7 @@ def write_layer(
 
     Args:
         path: The output; its suffix decides the format.
-        layer: Properties of the layer.
         schema: Columns of the batches; the geometry is well-known binary.
-        batches: The features.
         overwrite: Replace an existing file.
 
     Raises:

@@ -31,7 +31,6 @@ def write_geojson(
 
     Args:
         path: The file to write.
-        name: Name of the collection.
         batches: Features whose outer rings run counterclockwise.
         precision: Side of a pixel, in units of the coordinates.
         longitudes: Coordinates are longitudes and latitudes. They get the decimals that

@@ -64,7 +64,6 @@ class ClassTotal:
 
     Attributes:
         value: Value of the class in the raster.
-        name: Name of the class.
         count: Number of features.
         area: Total area, in ``VectorizeResult.area_unit``.
     """

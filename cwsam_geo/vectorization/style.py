@@ -39,7 +39,6 @@ def embed_style(
 
     Args:
         path: The GeoPackage.
-        layer: Name of the layer.
         geometry: Name of the layer's geometry column.
         classes: Classes to colour by ``class_id``.
     """

@@ -169,5 +169,5 @@ def test_what_is_held_does_not_grow_with_the_height_of_the_scene():
 def test_tiles_out_of_order_are_refused():
     plan = TilePlan(64, 64, 32, 0)
     blender = Blender(plan, 2, "flat", NumpyOps())
-    with pytest.raises(ValueError, match="tile 1 was fed where 0 was due"):
+    with pytest.raises(ValueError, match="tile 1 was fed, but the next one is tile 0"):
         blender.feed(plan.tile(0, 1), None)

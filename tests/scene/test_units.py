@@ -134,7 +134,7 @@ def test_a_unit_that_cannot_be_is_refused_and_a_file_name_is_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("units", "dtype", "nodata", "asked", "expected"),
+    ("units", "dtype", "nodata", "by_user", "expected"),
     [
         ("power", "float32", None, False, True),
         ("power", "float32", 0.0, False, True),
@@ -148,10 +148,10 @@ def test_a_unit_that_cannot_be_is_refused_and_a_file_name_is_passed_over():
         ("db", "float32", 0.0, False, False),
     ],
 )
-def test_when_zero_is_nodata(units, dtype, nodata, asked, expected):
+def test_when_zero_is_nodata(units, dtype, nodata, by_user, expected):
     stats = stats_of(np.arange(1, 100), dtype=dtype)
-    told = nodata is not None
-    assert zeros_are_nodata(units, stats, [nodata, nodata], told, asked) is expected
+    declared = nodata is not None
+    assert zeros_are_nodata(units, stats, [nodata, nodata], declared, by_user) is expected
 
 
 # The sample

@@ -26,7 +26,6 @@ def check_labels(
     Args:
         labels: The labels to train on.
         validation: Labels of the validation pixels, one entry for each scene.
-        legend: The classes.
         tell: Called with a remark if classes have no label.
 
     Raises:
@@ -84,7 +83,6 @@ def _nothing_counts(
     Args:
         validation_pixels: Validation pixels of each label row, shape (S,).
         single: Which label rows allow one class, shape (S,).
-        legend: The classes.
         in_training: Whether training pixels have labels that would count.
     """
     if not validation_pixels.any():

@@ -79,7 +79,6 @@ def scan_labels(
         scene: The scene's entry in the configuration.
         source: The scene, with the bands and the nodata rule of training. Pixels without data get
             no label.
-        legend: The classes.
         sets: The class sets of the region.
         target: GeoTIFF to write on the scene's grid; 0 means no label.
         progress: Called with the number of pixels that were read since the last call.

@@ -123,7 +123,6 @@ class SceneReader:
         """Reads a tile of a scene.
 
         Args:
-            index: Index of the scene.
             window: Pixels of the tile; it may extend beyond the scene.
 
         Raises:

@@ -203,12 +203,10 @@ class RegionConfig:
 
     Attributes:
         legend: The classes; the one in its ``ignore`` does not count in scores.
-        scenes: The labelled scenes.
         init: Name or path of the model from which training starts.
         recipe: Hyperparameters of training.
         tiles: How tiles are drawn and augmented.
         blocks: How scenes are divided.
-        inputs: Input of the model.
         machine: Device, precision and processes.
         licence: Licence of the trained weights as the user states it, or None.
         label: Path of the file, for messages.

@@ -29,7 +29,6 @@ def load_yaml(text: str, where: str) -> Mapping[str, Any]:
     """Parses a mapping from YAML text.
 
     Args:
-        text: The YAML text.
         where: Name of the file, for messages.
 
     Raises:

@@ -27,7 +27,6 @@ class Pair:
 
     Attributes:
         scene: File of the scene, or its files of one band each.
-        labels: File of the labels.
         shared: The labels are those of another scene too.
     """
 

@@ -107,7 +107,6 @@ def load_region(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
     """Reads ``region.yaml``; relative paths in it refer to its folder.
 
     Args:
-        path: The file.
         overrides: Values that replace those of the file by key; mappings such as ``train`` are
             merged key by key.
 

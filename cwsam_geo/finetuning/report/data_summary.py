@@ -121,7 +121,6 @@ def write_split(
     pixels (column, row), and the property ``pixels_of`` names the scene.
 
     Args:
-        split: The split.
         locations: Georeferencing of the scenes, in the order of ``split.names``.
         path: The GeoJSON file to write.
         overwrite: Replace an existing file.

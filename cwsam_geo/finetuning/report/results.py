@@ -25,7 +25,6 @@ class TrainingResult:
     """A finished training run.
 
     Attributes:
-        name: Name of the model.
         legend: The model's classes.
         ignore: Channels that do not count in the scores.
         architecture: Sizes and options of the model.

@@ -58,7 +58,6 @@ def assign_blocks(blocks: BlockTable, val: float, test: float, seed: int) -> NDA
         blocks: The blocks: at least two, or three with a test.
         val: Share of the labels for validation.
         test: Share of the labels for the test; 0 for no test.
-        seed: Seed of the draws.
 
     Returns:
         Role of each block, shape (N,), uint8.

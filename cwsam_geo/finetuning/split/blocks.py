@@ -61,7 +61,6 @@ class SpatialSplit:
 
     Attributes:
         scenes: Roles of the pixels of each scene.
-        planes: The planes of the scenes.
         blocks: The blocks with labels.
         names: Names of the scenes.
         whole: Role of each scene as a whole; None for scenes that are divided by blocks.
@@ -90,7 +89,6 @@ def draw_split(
     labels. Training pixels keep at least the gap from blocks for validation and test.
 
     Args:
-        scenes: The scenes.
         sets: Classes that each label may mean, shape (S, K), bool.
         options: Sizes of the blocks and the gap, and the shares of validation and test.
         tile: Side and overlap of a tile in pixels.
@@ -126,10 +124,7 @@ class _Grid:
     """The grid of blocks on a plane, with the labelled cells in it.
 
     Attributes:
-        index: Index of the plane.
-        plane: The plane.
         cols: Columns of blocks.
-        rows: Rows of blocks.
         size: Requested side of a block, in the plane's units.
         ids: Block (row * cols + column) of each entry of ``cells``, shape (N,).
         cells: Label counts of each scene on the plane.

@@ -73,7 +73,6 @@ class EpochBatches(Sampler[list[Key]]):
         samples: Samples of an epoch over all processes; rounded up to full batches.
         batch_size: Samples in a batch of one process.
         multiple: The number of batches is rounded up to a multiple of this.
-        share: This process.
 
     Attributes:
         epoch: The epoch of the next iteration; the training loop sets it.
@@ -101,7 +100,6 @@ class TileBatches(Sampler[list[Key]]):
     Args:
         tiles: Number of tiles over all processes.
         batch_size: Largest number of tiles in a batch.
-        share: This process.
     """
 
     def __init__(self, tiles: int, batch_size: int, share: ProcessShare) -> None:
@@ -193,7 +191,6 @@ def batch_loader(
     """Loads batches of samples.
 
     Args:
-        samples: The tiles.
         batches: The keys of each batch.
         workers: Worker processes that load ahead; 0 to load in this process.
         pin: Put batches into page-locked memory, for faster copies to a CUDA device.

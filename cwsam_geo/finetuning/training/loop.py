@@ -78,7 +78,6 @@ class Trainer:
 
     Args:
         model: The model, with all parameters frozen that are not trained.
-        recipe: The hyperparameters.
         data: The samples, and how their labels count.
         place: The compute environment and the checkpoint.
         on_event: Called with events ``progress`` (after each step) and ``epoch``.
@@ -265,7 +264,6 @@ def validation_matrix(
         model: Maps images (B, 3, T, T) to logits (B, K, t, t).
         batches: Images (B, 3, T, T), float32, and label rows (B, T, T), int64.
         sets: Which classes each label row allows, shape (S, K), bool.
-        device: Device of the model.
 
     Returns:
         Shape (K, K), int64; rows are the labels, columns the model.

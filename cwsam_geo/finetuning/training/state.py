@@ -100,7 +100,6 @@ def save_checkpoint(
 
     Args:
         path: The checkpoint file to write.
-        state: The run.
         settings: Everything that must be unchanged for a run to be resumed, for JSON.
 
     Raises:

@@ -28,13 +28,11 @@ class Stepper:
     Args:
         model: The model, with all parameters frozen that are not trained.
         loss: The loss of logits and label rows.
-        recipe: The hyperparameters.
         processes: The processes that train together.
         precision: Number format of the model's arithmetic.
 
     Attributes:
         model: The model, on its device.
-        device: Device of the model.
         precision: Number format of the arithmetic.
         names: Names of the tensors that training may change and that are saved.
 

@@ -111,7 +111,6 @@ def trace(strip: Strip, of_run: Ints) -> Arcs:
     direction, and a vertex that is not a node has one edge in and one out.
 
     Args:
-        strip: The strip.
         of_run: Region of each run of the strip.
     """
     # Vertices: positions and edge bits, each (V,). Edges between them, each (E,).
@@ -219,7 +218,6 @@ def _sides(strip: Strip, of_run: Ints, base: Ints, direction: NDArray[np.uint8])
     """Regions to the left and right of edges, shape (n, 2).
 
     Args:
-        strip: The strip.
         of_run: Region of each run.
         base: Position of the pixel to the lower right of each edge's upper or left end, (n,).
         direction: Direction of each edge, (n,).

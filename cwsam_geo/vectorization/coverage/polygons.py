@@ -81,7 +81,6 @@ def polygons(
     where boundaries are simplified or smoothed.
 
     Args:
-        source: The raster.
         drawing: How boundaries are drawn.
         confidence: Reads the values to average over each feature; None for no average.
     """

@@ -62,7 +62,6 @@ def assemble(arcs: Arcs, regions: StripRegions, width: int, reverse: bool) -> Ri
 
     Args:
         arcs: All arcs that bound complete regions, each once.
-        regions: Regions of the strip.
         width: Columns of the scene.
         reverse: Outer rings run counterclockwise as seen in the image; else clockwise.
     """

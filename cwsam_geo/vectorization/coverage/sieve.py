@@ -41,7 +41,6 @@ class SievedStrips:
     grows by about ``REGION_BYTES`` for each region.
 
     Args:
-        source: The raster.
         row_areas: Area of a pixel in each row, shape (H,).
         least: Smallest area of a region that is not merged, in the unit of ``row_areas``.
         diagonal: Pixels that touch only at a corner are connected (8-connectivity).

@@ -21,7 +21,6 @@ class ChosenStrips:
     """A raster in which all but the chosen codes are 0 (no class).
 
     Args:
-        source: The raster.
         codes: The codes that stay.
     """
 
