@@ -1,0 +1,142 @@
+"""How sure a model may say it is: a temperature, measured on places that were left out.
+
+    python experiments/calibrate.py JUDGED [--bundle MODEL --output CALIBRATED]
+
+JUDGED is the folder that ``landcover_places.py folds`` or ``judge.py`` wrote. For each site the
+temperature is fitted on the other sites, so the error after it is that of an unseen site; the one
+for the bundle is fitted on all. It is put into the weights: the decoder's logits are products with
+the vector of its hypernetwork, whose last layer is divided by the temperature. So every reader of
+the bundle gets calibrated probabilities, and no map changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from judge_metrics import LAND, calibration_error
+from numpy.typing import NDArray
+
+from cwsam_geo.model.bundle import ModelBundle
+
+TEMPERATURES = np.geomspace(0.4, 8.0, 60)
+_LAST = "decoder.hypernetwork.layers.2"
+
+
+def log_probability(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
+    """Of every class, shape (N, K)."""
+    shown = logits.astype(np.float64) / temperature
+    shown -= shown.max(1, keepdims=True)
+    return np.asarray(shown - np.log(np.exp(shown).sum(1, keepdims=True)))
+
+
+def fitted(logits: NDArray[Any], channels: NDArray[np.int64], weights: NDArray[Any]) -> float:
+    """The temperature with the least weighted mean of -log probability."""
+    at = np.arange(len(channels))
+    losses = [-(weights * log_probability(logits, t)[at, channels]).sum() for t in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def calibrated(folder: Path) -> dict[str, Any]:
+    """Temperature and calibration error before and after, of all modes together.
+
+    Floods and what is only known not to be water take no part: their labels tell water alone.
+
+    Args:
+        folder: It holds ``logits_*.npz``.
+    """
+    parts = [dict(np.load(path)) for path in sorted(folder.glob("logits_*.npz"))]
+    modes = np.concatenate(
+        [
+            np.repeat(path.stem.removeprefix("logits_"), len(part["label"]))
+            for path, part in zip(sorted(folder.glob("logits_*.npz")), parts, strict=True)
+        ]
+    )
+    site, label, logits = (
+        np.concatenate([p[name] for p in parts]) for name in ("site", "label", "logits")
+    )
+    used = (label != LAND) & ~np.char.startswith(site.astype(str), "flood_")
+    modes, site, label, logits = modes[used], site[used], label[used], logits[used]
+    channels = label.astype(np.int64) - 1
+    # Each site, mode and class has the same say as in the judge's capped figures.
+    weights = _weights(modes, site, label)
+    after = np.zeros(len(label))
+    by_site: dict[str, float] = {}
+    for name in np.unique(site):
+        own = site == name
+        by_site[str(name)] = fitted(logits[~own], channels[~own], weights[~own])
+        after[own] = np.exp(log_probability(logits[own], by_site[str(name)]).max(1))
+    before = np.exp(log_probability(logits, 1.0).max(1))
+    right = logits.argmax(1) == channels
+    found: dict[str, Any] = {
+        "temperature": fitted(logits, channels, weights),
+        "left_out": by_site,
+        "modes": {},
+    }
+    for mode in np.unique(modes):
+        own = modes == mode
+        found["modes"][str(mode)] = {
+            "before": _error(before[own], right[own], weights[own]),
+            "after": _error(after[own], right[own], weights[own]),
+            "sites_after": {
+                str(s): _error(after[m], right[m], weights[m])
+                for s in np.unique(site[own])
+                for m in [own & (site == s)]
+            },
+        }
+    return found
+
+
+def _weights(
+    modes: NDArray[Any], site: NDArray[Any], label: NDArray[np.uint8], most: int = 3000
+) -> NDArray[np.float64]:
+    """What brings each mode, site and class down to ``most`` pixels."""
+    keys = np.char.add(np.char.add(modes.astype(str), site.astype(str)), label.astype(str))
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return np.asarray(np.minimum(1.0, most / counts)[place])
+
+
+def _error(confidence: NDArray[Any], right: NDArray[Any], weights: NDArray[Any]) -> float:
+    rng = np.random.default_rng(0)
+    kept = rng.random(len(right)) < weights
+    return round(calibration_error(confidence[kept], right[kept]), 4)
+
+
+def with_temperature(
+    bundle: ModelBundle, temperature: float, said: Mapping[str, Any]
+) -> ModelBundle:
+    """A bundle whose logits are divided by a temperature.
+
+    Args:
+        bundle: A full one.
+        temperature: Above 0.
+        said: What its provenance says of the calibration.
+    """
+    tensors = dict(bundle.tensors)
+    for kind in ("weight", "bias"):
+        tensors[f"{_LAST}.{kind}"] = tensors[f"{_LAST}.{kind}"] / temperature
+    provenance = {**bundle.provenance, "calibration": {"temperature": temperature, **said}}
+    return ModelBundle(replace(bundle.header, provenance=provenance), tensors)
+
+
+@click.command()
+@click.argument("judged", type=click.Path(path_type=Path))
+@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle to calibrate.")
+@click.option("--output", type=click.Path(path_type=Path), help="Where it goes.")
+def main(judged: Path, bundle: Path | None, output: Path | None) -> None:
+    """Measures the temperature on JUDGED and puts it into a bundle."""
+    found = calibrated(judged)
+    click.echo(json.dumps(found, indent=1))
+    (judged / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if bundle is not None and output is not None:
+        said = {"ece": {m: v["after"] for m, v in found["modes"].items()}}
+        with_temperature(ModelBundle.load(bundle), found["temperature"], said).save(output, True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Trains ``s1-landcover``'s four classes, leaving sites out in turn, or on everything.
+
+    python experiments/landcover_places.py --output FOLDER folds    # leave sites out, then judge
+    python experiments/landcover_places.py --output FOLDER train    # on all sites
+
+Both go through this package's own ``finetune``. Sites are left out in four groups (``FOLDS`` in
+places_data.py): a model of a group has seen none of its sites, no other date and no neighbour. What
+is done is kept in FOLDER and not done again with the same recipe, and an interrupted training goes
+on from its last epoch, so the command can be stopped and given again. ``--folds a,c`` shares folds
+out among processes.
+
+The last epoch is kept, so the sites left out, which are shown as "validation", choose nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from galileo_start import galileo_bundle
+from places_data import (
+    ABSENT_DB,
+    AMPLITUDE_OFFSET_DB,
+    CAP,
+    CLASSES,
+    FLOOD_CAP,
+    FOLDS,
+    floods,
+    in_folds,
+    places,
+    shared_data,
+    training_scenes,
+)
+
+from cwsam_geo.finetuning import finetune
+from cwsam_geo.model.fast import tune_allocator
+from cwsam_geo.train.config import RegionConfig
+from cwsam_geo.train.job import FinetuneOptions
+from cwsam_geo.train.region_file import parse_region
+
+NAME = "s1-landcover"
+MEAN, STD = (-11.5, -18.5, 7.0), (5.0, 5.5, 4.0)
+INPUT: dict[str, Any] = {
+    "bands": ["VV", "VH"],
+    "optional": ["VH"],
+    "clip": [[-32, 5], [-40, 0]],
+    "mean": list(MEAN),
+    "std": list(STD),
+}
+TRAIN: dict[str, Any] = {
+    "scope": "full",
+    "epochs": 8,
+    "samples": 240,
+    "batch_size": 8,
+    "keep": "last",
+    "lr": 5e-4,
+    "warmup": 0.1,
+    "weight_decay": 0.05,
+    "tile_size": 128,
+    "loss": "ce",
+    "class_weights": "none",
+    "balance": 0.7,
+    "augment": ["flip", "rot90", "speckle", "gain", "mosaic"],
+    "device": "cpu",
+    "precision": "fp32",
+}
+LICENCE = (
+    "CC BY-SA 4.0, as TerraMesh asks of what is derived from it; the encoder begins with Galileo "
+    "nano (MIT); of some of the scenes no licence is stated: see the card"
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made.
+
+    Attributes:
+        data: Folder with ``places``, ``sen1floods11`` and ``galileo_nano``.
+        folder: Where all that is made is kept.
+        start: ``galileo`` (with ``patch`` and ``depth``), or a name or path as ``init`` takes it.
+        train: What wins over TRAIN.
+        patch: Side of a token of ``galileo``, in pixels.
+        depth: Blocks of ``galileo``.
+        vh_alone: Scenes with both bands come a second time without VV.
+        without: Sites that never take part.
+    """
+
+    data: Path
+    folder: Path
+    start: str
+    train: dict[str, Any]
+    patch: int = 8
+    depth: int = 4
+    vh_alone: bool = True
+    without: tuple[str, ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the training."""
+        return {**TRAIN, **self.train}
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """All that a result depends on but the scenes."""
+        start = [self.start, self.patch, self.depth] if self.start == "galileo" else [self.start]
+        data = [CAP, FLOOD_CAP, ABSENT_DB, AMPLITUDE_OFFSET_DB, self.vh_alone, *self.without]
+        return {"train": self.settings, "start": start, "data": data, "input": INPUT}
+
+    def init(self) -> str:
+        """What ``finetune`` starts from."""
+        if self.start != "galileo":
+            return self.start
+        size = self.settings["tile_size"]
+        path = self.folder / f"start_{self.patch}_{self.depth}_{size}.safetensors"
+        if not path.exists():
+            bundle = galileo_bundle(
+                self.data / "galileo_nano" / "encoder.pt",
+                CLASSES,
+                (self.patch, self.depth, size),
+                MEAN,
+                STD,
+            )
+            bundle.save(path)
+        return str(path.resolve())
+
+    def scenes(self) -> list[dict[str, Any]]:
+        """All training files with their sites."""
+        listed = places(self.data / "places") + floods(self.data / "sen1floods11")
+        listed = [p for p in listed if p.site not in self.without]
+        key = hashlib.sha256(json.dumps(self.said["data"]).encode()).hexdigest()[:8]
+        return training_scenes(listed, self.folder / f"scenes-{key}", self.vh_alone)
+
+    def region(self, left_out: tuple[str, ...]) -> RegionConfig:
+        """What ``finetune`` is told.
+
+        Args:
+            left_out: Sites that are shown as validation only; none: blocks of all sites are.
+        """
+        listed = []
+        for scene in self.scenes():
+            site = scene.pop("site")
+            scene.pop("place")
+            if left_out and site in left_out and scene["scene"].endswith("_vh.tif"):
+                continue
+            split = {"split": "val" if site in left_out else "train"} if left_out else {}
+            listed.append({**scene, **split})
+        content = {
+            "classes": CLASSES,
+            "scenes": listed,
+            "init": self.init(),
+            "preprocess": INPUT,
+            "train": self.settings,
+            "validation": {"block_size_px": 64, "fraction": 0.05},
+            "licence": LICENCE,
+        }
+        where = f"land cover without {', '.join(left_out)}" if left_out else "land cover"
+        return parse_region(content, Path.cwd(), where)
+
+
+def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
+    """The bundle of a fold; it is trained where it is not there with the same recipe."""
+    path = recipe.folder / f"{name}.safetensors"
+    note = recipe.folder / f"{name}_recipe.json"
+    said = {**recipe.said, "left_out": list(left_out)}
+    known = json.loads(note.read_text())["said"] == said if note.exists() else False
+    if known and path.exists():
+        return path
+    resume = known and (recipe.folder / f"{name}_checkpoint.pt").exists()
+    note.write_text(json.dumps({"said": said}))
+    began, cpu = time.perf_counter(), time.process_time()
+    options = FinetuneOptions(overwrite=not resume, resume=resume)
+    finetune(recipe.region(left_out), path, options, lambda event: _tell(name, event))
+    spent = {
+        "minutes": (time.perf_counter() - began) / 60,
+        "cpu_minutes": (time.process_time() - cpu) / 60,
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    note.write_text(json.dumps({"said": said, "spent": spent}))
+    return path
+
+
+def _tell(name: str, event: Any) -> None:
+    kind = event["event"]
+    if kind == "epoch":
+        iou = [None if v is None else round(v, 3) for v in event["iou"]]
+        click.echo(
+            f"{name} epoch {event['epoch']}: loss {event['loss']:.3f}, left out {iou}, "
+            f"{event['seconds']:.0f} s"
+        )
+    elif kind == "warning" and "far from the model's training data" not in event["text"]:
+        click.echo(f"{name}: {event['text']}", err=True)
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["folds", "train"]))
+@click.option("--data", type=click.Path(path_type=Path), default=shared_data, help="Data folder.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for models.")
+@click.option("--start", default="galileo", show_default=True, help="galileo, small, tiny or PATH.")
+@click.option("--patch", default=8, show_default=True, help="Pixels of a token of galileo.")
+@click.option("--depth", default=4, show_default=True, help="Blocks of galileo.")
+@click.option("--folds", "which", default="all", show_default=True, help="Such as a,c.")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--train", "settings", default="{}", help="JSON that wins over the recipe.")
+@click.option("--vh-alone/--no-vh-alone", default=True, help="Scenes a second time without VV.")
+@click.option("--without", multiple=True, help="A site that never takes part; repeatable.")
+@click.option("--windows", is_flag=True, help="Judge one window of large scenes, for speed.")
+@click.option("--judge/--no-judge", default=True, help="Judge the folds when all are there.")
+def main(what: str, output: Path, threads: int, which: str, judge: bool, **given: Any) -> None:
+    """Trains a model without some sites in turn and judges it there, or on all of them."""
+    torch.set_num_threads(threads)
+    tune_allocator()
+    output.mkdir(parents=True, exist_ok=True)
+    recipe = Recipe(
+        given["data"],
+        output,
+        given["start"],
+        json.loads(given["settings"]),
+        given["patch"],
+        given["depth"],
+        given["vh_alone"],
+        tuple(given["without"]),
+    )
+    if what == "train":
+        click.echo(trained(recipe, NAME, ()))
+        return
+    for fold in in_folds(which):
+        click.echo(trained(recipe, f"fold_{fold}", FOLDS[fold]))
+    if judge and all((output / f"fold_{fold}.safetensors").exists() for fold in FOLDS):
+        from judge import How, judge_folds
+
+        how = How(windows=given["windows"], cache=output / "forests")
+        bundles = {f: output / f"fold_{f}.safetensors" for f in FOLDS}
+        judge_folds(recipe.data, bundles, output / "judged", how)
+
+
+if __name__ == "__main__":
+    main()
