@@ -32,6 +32,7 @@ from places_data import (
     CLASSES,
     FLOOD_CAP,
     FOLDS,
+    NOT_WATER_CAP,
     floods,
     in_folds,
     places,
@@ -89,6 +90,7 @@ class Recipe:
         patch: Side of a token of ``galileo``, in pixels.
         depth: Blocks of ``galileo``.
         vh_alone: Scenes with both bands come a second time without VV.
+        dark_open: Land in VV alone comes a second time as dark as dunes.
         without: Sites that never take part.
     """
 
@@ -99,6 +101,7 @@ class Recipe:
     patch: int = 8
     depth: int = 4
     vh_alone: bool = True
+    dark_open: bool = False
     without: tuple[str, ...] = ()
 
     @property
@@ -110,7 +113,16 @@ class Recipe:
     def said(self) -> dict[str, Any]:
         """All that a result depends on but the scenes."""
         start = [self.start, self.patch, self.depth] if self.start == "galileo" else [self.start]
-        data = [CAP, FLOOD_CAP, ABSENT_DB, AMPLITUDE_OFFSET_DB, self.vh_alone, *self.without]
+        data = [
+            CAP,
+            FLOOD_CAP,
+            NOT_WATER_CAP,
+            ABSENT_DB,
+            AMPLITUDE_OFFSET_DB,
+            self.vh_alone,
+            *self.without,
+        ]
+        data += ["dark_open"] if self.dark_open else []
         return {"train": self.settings, "start": start, "data": data, "input": INPUT}
 
     def init(self) -> str:
@@ -127,7 +139,7 @@ class Recipe:
                 MEAN,
                 STD,
             )
-            bundle.save(path)
+            bundle.save(path, overwrite=True)  # Another process may have been quicker.
         return str(path.resolve())
 
     def scenes(self) -> list[dict[str, Any]]:
@@ -135,7 +147,7 @@ class Recipe:
         listed = places(self.data / "places") + floods(self.data / "sen1floods11")
         listed = [p for p in listed if p.site not in self.without]
         key = hashlib.sha256(json.dumps(self.said["data"]).encode()).hexdigest()[:8]
-        return training_scenes(listed, self.folder / f"scenes-{key}", self.vh_alone)
+        return training_scenes(listed, self.folder / f"scenes-{key}", self.vh_alone, self.dark_open)
 
     def region(self, left_out: tuple[str, ...]) -> RegionConfig:
         """What ``finetune`` is told.
@@ -147,7 +159,7 @@ class Recipe:
         for scene in self.scenes():
             site = scene.pop("site")
             scene.pop("place")
-            if left_out and site in left_out and scene["scene"].endswith("_vh.tif"):
+            if left_out and site in left_out and scene["scene"].endswith(("_vh.tif", "_dark.tif")):
                 continue
             split = {"split": "val" if site in left_out else "train"} if left_out else {}
             listed.append({**scene, **split})
@@ -210,6 +222,7 @@ def _tell(name: str, event: Any) -> None:
 @click.option("--threads", default=1, show_default=True)
 @click.option("--train", "settings", default="{}", help="JSON that wins over the recipe.")
 @click.option("--vh-alone/--no-vh-alone", default=True, help="Scenes a second time without VV.")
+@click.option("--dark-open", is_flag=True, help="Land in VV alone again, as dark as dunes.")
 @click.option("--without", multiple=True, help="A site that never takes part; repeatable.")
 @click.option("--windows", is_flag=True, help="Judge one window of large scenes, for speed.")
 @click.option("--judge/--no-judge", default=True, help="Judge the folds when all are there.")
@@ -226,6 +239,7 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
         given["patch"],
         given["depth"],
         given["vh_alone"],
+        given["dark_open"],
         tuple(given["without"]),
     )
     if what == "train":

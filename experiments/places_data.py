@@ -11,6 +11,8 @@ Training files are made of the published ones (``training_scenes``):
 - of a large scene the one window of 256 px with the best mix of classes is taken;
 - a scene with VH alone becomes one with VV far below every clip, which is what a model sees of a
   band that is not there; scenes with both bands come a second time in that form;
+- with ``dark_open``, land comes again in VV alone, so dark that its open parts have the level of
+  dunes: level alone shall not make water where there is no VH, texture and surroundings shall;
 - 8-bit amplitude becomes decibels by one constant, so that the city and the sea of Los Angeles lie
   where those of other places lie.
 """
@@ -40,12 +42,23 @@ CLASSES = [
     {"code": 4, "name": "built-up", "color": "#c4281b"},
 ]
 NAMES = tuple(str(c["name"]) for c in CLASSES)
+WATER, OPEN = 1, 3
+
+DUNES_DB = (-23.0, -19.0)
+"""Median VV of open land that is darkened, between these."""
+
+FLOOR_DB = -27.0
+"""Noise of Sentinel-1 that is left of no echo."""
 
 CAP = 6000
 """Training pixels per class and place, at most."""
 
 FLOOD_CAP = 20_000
-"""The same for water and for not-water of a flood."""
+"""The same for water of a flood."""
+
+NOT_WATER_CAP = 2000
+"""The same for what is known only not to be water. With 20,000 of them such labels teach whichever
+land class comes first: they praise the likeliest of the three, and all land becomes that."""
 
 ABSENT_DB = -40.0
 """VV of a scene without VV: below every clip, so a model sees the lowest value everywhere."""
@@ -193,7 +206,11 @@ def decibels(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.boo
 
 
 def training_scenes(
-    listed: list[LabelledPlace], folder: Path, vh_alone: bool = True, seed: int = 0
+    listed: list[LabelledPlace],
+    folder: Path,
+    vh_alone: bool = True,
+    dark_open: bool = False,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Files to train on, as a region lists them, with ``site`` and ``place`` beside.
 
@@ -201,6 +218,7 @@ def training_scenes(
         listed: The labelled scenes.
         folder: Where to write; files that are there are kept.
         vh_alone: Give scenes with both bands a second time without VV.
+        dark_open: Give land in VV alone a second time as dark as dunes.
         seed: Decides which labels stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -216,10 +234,15 @@ def training_scenes(
             kinds = [("", _without_vv(bands["VH"], seed))]
         elif "VH" in bands and vh_alone:
             kinds.append(("_vh", _without_vv(bands["VH"], seed)))
+        if dark_open and "VV" in bands and not item.flood and (codes[window] == OPEN).sum() > 500:
+            kinds.append(("_dark", _darkened(bands["VV"], codes, zlib.crc32(stem.encode()) + seed)))
         for suffix, kind in kinds:
             cap = (FLOOD_CAP if item.flood else CAP) // counted[item.place]
             rng = np.random.default_rng([seed, zlib.crc32(f"{stem}{suffix}".encode())])
-            thin = _thinned(codes[window], cap // 3 if suffix else cap, rng)
+            shown = np.where(codes == WATER, 0, codes) if suffix == "_dark" else codes
+            thin = _thinned(shown[window], cap // 3 if suffix else cap, rng)
+            few = _thinned(np.where(thin == 9, thin, 0), NOT_WATER_CAP // counted[item.place], rng)
+            thin = np.where(thin == 9, few, thin)
             if not thin.any():
                 continue
             scene, labels = folder / f"{stem}{suffix}.tif", folder / f"{stem}{suffix}_label.tif"
@@ -256,6 +279,16 @@ def _without_vv(vh: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.floa
     noise = np.random.default_rng(seed).random(vh.shape, np.float32)
     vv = np.where(np.isfinite(vh), np.float32(ABSENT_DB) - 5 * noise, np.float32(np.nan))
     return {"VV": vv.astype(np.float32), "VH": vh}
+
+
+def _darkened(
+    vv: NDArray[np.float32], codes: NDArray[np.uint8], seed: int
+) -> dict[str, NDArray[np.float32]]:
+    """VV of a scene whose open land is as dark as dunes, over the sensor's noise."""
+    level = np.random.default_rng(seed).uniform(*DUNES_DB)
+    shift = level - float(np.nanmedian(vv[codes == OPEN]))
+    power = 10 ** ((vv + min(shift, 0.0)) / 10) + 10 ** (FLOOR_DB / 10)
+    return {"VV": (10 * np.log10(power)).astype(np.float32)}
 
 
 def best_window(codes: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -297,10 +330,13 @@ def _write(path: Path, values: NDArray[Any], names: list[str]) -> None:
         "dtype": values.dtype,
         "nodata": np.nan if floats else None,
     }
-    with rasterio.open(path, "w", **profile) as file:
+    # Several processes may write the same files: each appears whole.
+    part = path.with_name(f".{os.getpid()}_{path.name}")
+    with rasterio.open(part, "w", **profile) as file:
         file.write(values)
         for number, name in enumerate(names, 1):
             file.set_band_description(number, name)
+    part.replace(path)
 
 
 def in_folds(which: str) -> Iterator[str]:
