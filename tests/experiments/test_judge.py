@@ -133,3 +133,24 @@ def test_forest_and_threshold_are_trained_on_other_sites_alone():
     levels = {s: np.repeat(v, len(judge_forest.SMOOTH), 1) for s, v in values.items()}
     dark = judge_forest.threshold_maps(levels, labels)
     assert np.mean(dark["b"][:50] == 1) < 0.1
+
+
+def test_labels_of_five_classes_are_four_and_sites_keep_neighbours_together(tmp_path):
+    import places_data
+    import rasterio
+
+    folder = tmp_path / "somewhere_else"
+    folder.mkdir()
+    values = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)
+    for name in ("s1.tif", "label.tif"):
+        with rasterio.open(
+            folder / name, "w", driver="GTiff", count=1, height=2, width=3, dtype="uint8"
+        ) as file:
+            file.write(values, 1)
+    (place,) = places_data.places(tmp_path)
+    assert place.codes().tolist() == [[0, 1, 2], [3, 4, 3]]
+    assert place.site == "somewhere"
+    assert places_data.site_of("ben_austria_danube_61_39") == "austria"
+    assert places_data.site_of("worldcereal_belgium_b") == "belgium"
+    sites = [site for fold in places_data.FOLDS.values() for site in fold]
+    assert len(sites) == len(set(sites))
