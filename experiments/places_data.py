@@ -86,7 +86,7 @@ SITES = {
     "tocantins_brazil": "tocantins",
     "volkov_losangeles": "losangeles",
 }
-"""Which site a place is of, where the name's first word does not tell (``desert``, ...)."""
+"""Which site a place is of, where its name does not tell (``site_of``)."""
 
 FOLDS: dict[str, tuple[str, ...]] = {
     "a": ("slovakia", "desert", "flood_india", "flood_ghana"),
@@ -136,10 +136,15 @@ def shared_data() -> Path:
 
 
 def site_of(place: str) -> str:
-    """The site of a place; an unknown place is named by its first word."""
-    if place.startswith("worldcereal_"):
-        return place.split("_")[1]
-    return SITES.get(place, place.split("_")[0])
+    """The site of a place.
+
+    An unknown place is its own, but all deserts are one, and so is each country of BigEarthNet and
+    WorldCereal.
+    """
+    first, _, rest = place.partition("_")
+    if first in ("worldcereal", "ben"):
+        return SITES.get(place, rest.split("_")[0])
+    return SITES.get(place, "desert" if first == "desert" else place)
 
 
 def labels_of(scene: Path) -> Path | None:

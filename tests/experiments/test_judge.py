@@ -149,7 +149,8 @@ def test_labels_of_five_classes_are_four_and_sites_keep_neighbours_together(tmp_
             file.write(values, 1)
     (place,) = places_data.places(tmp_path)
     assert place.codes().tolist() == [[0, 1, 2], [3, 4, 3]]
-    assert place.site == "somewhere"
+    assert place.site == "somewhere_else"
+    assert places_data.site_of("desert_p05") == "desert"
     assert places_data.site_of("ben_austria_danube_61_39") == "austria"
     assert places_data.site_of("worldcereal_belgium_b") == "belgium"
     sites = [site for fold in places_data.FOLDS.values() for site in fold]
