@@ -22,7 +22,7 @@ import numpy as np
 from judge_metrics import LAND, calibration_error
 from numpy.typing import NDArray
 
-from cwsam_geo.model.bundle import ModelBundle
+from cwsam_geo.model.bundles.bundle import ModelBundle
 
 TEMPERATURES = np.geomspace(0.4, 8.0, 60)
 _LAST = "decoder.hypernetwork.layers.2"

@@ -21,12 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cwsam_geo.legend import Legend
-from cwsam_geo.model.build import Architecture, Backbone
-from cwsam_geo.model.bundle import ModelBundle
-from cwsam_geo.model.convert import fresh_tensors
-from cwsam_geo.model.header import BundleHeader
-from cwsam_geo.preprocess import PreprocessSpec
+from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
+from cwsam_geo.model.network.architecture import Architecture, Backbone
+from cwsam_geo.model.upstream.convert import fresh_tensors
 
 SHIFT = tuple(m - 2 * s for m, s in ((-11.728724, 4.887146), (-18.855582, 5.730270)))
 DIVISOR = tuple(4 * s for s in (4.887146, 5.730270))
@@ -190,7 +189,7 @@ def gflop_per_mpx(architecture: Architecture, overlap: float = 0.125) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cwsam_geo.model.build import Cwsam
+    from cwsam_geo.model.network.cwsam import Cwsam
 
     size = architecture.tile_size
     model = Cwsam(architecture).eval()

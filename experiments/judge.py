@@ -45,7 +45,7 @@ from places_data import (
 )
 
 from cwsam_geo import load_model
-from cwsam_geo.model.predictor import LoadedModel
+from cwsam_geo.model.runtime.predictor import LoadedModel
 
 ModelOf = Callable[[str], LoadedModel | None]
 """From a site to the model that judges it, or None for none."""

@@ -12,11 +12,11 @@ from judge_metrics import LAND, SAME, WATER
 from numpy.typing import NDArray
 from places_data import ABSENT_DB
 
-from cwsam_geo.api import default_overlap
-from cwsam_geo.blend import profile
-from cwsam_geo.grid import TilePlan, Window
-from cwsam_geo.model.predictor import LoadedModel
-from cwsam_geo.preprocess import SceneBands
+from cwsam_geo.core.grid import Window
+from cwsam_geo.core.preprocess import SceneBands
+from cwsam_geo.core.tiling import TilePlan, default_overlap
+from cwsam_geo.model.runtime.predictor import LoadedModel
+from cwsam_geo.prediction.blend import profile
 
 Mode = Literal["both", "vv", "vh"]
 """Which bands a model is given."""

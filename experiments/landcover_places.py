@@ -40,11 +40,11 @@ from places_data import (
     training_scenes,
 )
 
-from cwsam_geo.finetuning import finetune
-from cwsam_geo.model.fast import tune_allocator
-from cwsam_geo.train.config import RegionConfig
-from cwsam_geo.train.job import FinetuneOptions
-from cwsam_geo.train.region_file import parse_region
+from cwsam_geo.finetuning.finetune import finetune
+from cwsam_geo.finetuning.options import FinetuneOptions
+from cwsam_geo.finetuning.region.config import RegionConfig
+from cwsam_geo.finetuning.region.region_file import parse_region
+from cwsam_geo.model.device import tune_allocator
 
 NAME = "s1-landcover"
 MEAN, STD = (-11.5, -18.5, 7.0), (5.0, 5.5, 4.0)
