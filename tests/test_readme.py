@@ -68,5 +68,5 @@ def test_the_region_shown_is_one_that_finetune_reads(folder, monkeypatch):
 def test_every_command_and_file_that_is_named_exists():
     for name in re.findall(r"cwsam-geo ([a-z]+)\b", README):
         assert name in COMMANDS
-    for name in re.findall(r"(?:examples|tests|benchmarks)/[\w./]+\w", README):
+    for name in re.findall(r"(?:examples|tests|benchmarks|experiments|docs)/[\w./]+\w", README):
         assert (ROOT / name).exists(), name

@@ -118,7 +118,7 @@ class Overlay:
         """Reads the map in an area, window by window.
 
         Raises:
-            LegendError: A pixel that is not nodata has a code outside 0 to 255.
+            LegendError: A pixel that is not nodata has a code outside 0 to 254.
         """
         done, pixels = 0, area.height * area.width
         for window in windows_over(area, self.map.grid.block_shape):
