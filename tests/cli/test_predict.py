@@ -677,11 +677,20 @@ def test_debug_shows_the_traceback(capfd, tmp_path, models):
 
 def _heed_signals():
     """Background jobs begin with Ctrl-C ignored, those of nohup with hang-ups: so may the tests."""
-    for which in (signal.SIGINT, signal.SIGHUP):
+    for which in STOPS[:2]:
         signal.signal(which, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+# Windows has neither hang-ups nor SIGKILL.
+STOPS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGHUP", "SIGTERM", "SIGKILL")
+    if hasattr(signal, name)
+]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("how", STOPS)
 def test_a_stopped_run_leaves_the_earlier_output(tmp_path, models, how):
     scene = write_scene(tmp_path / "scene.tif", np.tile(scene_values(), (1, 20, 10)))
     output = tmp_path / "map.tif"
