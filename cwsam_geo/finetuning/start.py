@@ -81,9 +81,11 @@ def find_start(
 
     Raises:
         ModelError: The weights are missing or damaged, or their sizes do not fit.
+        UsageError: Tiles are not whole patches of the network.
     """
     name = os.fspath(init)
     if name in BACKBONES:
+        _check_tile_size(name, BACKBONES[name].patch_size, tile_size)
         architecture = Architecture(BACKBONES[name], len(legend), tile_size)
         remark = f"training starts from random weights (backbone {name})"
         tensors = fresh_tensors(architecture, seed)
@@ -100,6 +102,14 @@ def find_start(
     start = _from_bundle(path, load_full(path), legend, tile_size, seed)
     # If the start is itself a bundle of adapters, the new adapters need its base, not the bundle.
     return replace(start, base=read_header(path).base or start.base)
+
+
+def _check_tile_size(init: str, patch_size: int, tile_size: int) -> None:
+    if tile_size % patch_size:
+        raise UsageError(
+            f"train: tile_size {tile_size}: {init} needs a multiple of {patch_size}, such as "
+            f"{-(-tile_size // patch_size) * patch_size}"
+        )
 
 
 def _sam_checkpoint(name: str) -> Path:
@@ -119,6 +129,7 @@ def _from_bundle(
     """The start from a full bundle that was read, or converted, from ``path``."""
     official = next((c.url for c in CHECKPOINTS.values() if c.file_name == path.name), None)
     base = BaseReference(bundle.frozen_sha256(), path.name, official or str(path.resolve()))
+    _check_tile_size(path.name, bundle.architecture.backbone.patch_size, tile_size)
     architecture = replace(bundle.architecture, num_classes=len(legend), tile_size=tile_size)
     tensors, remark = _with_classes(bundle, architecture, legend, seed)
     trained = bool(bundle.provenance["trained"])

@@ -35,6 +35,9 @@ _CLASS_BANDS = (
 """Names of the band with the class codes in rasters that also have other bands, such as the
 probabilities of Dynamic World."""
 
+_PERCENT = " (%)"
+"""End of the names that ``predict`` gives to bands of confidence and probabilities."""
+
 
 class ClassBand:
     """Class codes, or the colours of a picture, of an open raster on its own grid.
@@ -91,6 +94,11 @@ class ClassBand:
         bands = data_bands(dataset)
         names = [(text or "").casefold() for text in dataset.descriptions]
         labels = [i for i in bands if names[i - 1] in _CLASS_BANDS]
+        if band is None and bands and all(names[i - 1].endswith(_PERCENT) for i in bands):
+            raise SceneError(
+                f"{self.label}: holds {_listed([d or '' for d in dataset.descriptions], bands)}, "
+                "not class codes; give the class map"
+            )
         if band is not None:
             bands = [self._chosen(band)]
         elif not labels and len(bands) == 3 and {dataset.dtypes[i - 1] for i in bands} == {"uint8"}:

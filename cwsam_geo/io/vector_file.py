@@ -205,15 +205,21 @@ def _read(
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"{path}: cannot be read as a vector file: {_why(error)}") from None
+            raise UsageError(f"{path}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:
     text = " ".join(str(error).split())
+    wrong = "cannot be read as a vector file: "
     if "SHAPE_RESTORE_SHX" in text:
-        return "its .shx file is missing; a shapefile is .shp, .shx, .dbf and .prj together"
+        return f"{wrong}its .shx file is missing; a shapefile is .shp, .shx, .dbf and .prj together"
+    if "not recognized as being in a supported file format" in text:
+        return (
+            "is not a vector file that GDAL can read; give a GeoPackage, GeoJSON, shapefile or "
+            "another vector file"
+        )
     # Without GDAL's advice for programmers.
-    return text.split("; It might help")[0]
+    return wrong + text.split("; It might help")[0]
 
 
 def _table(

@@ -142,9 +142,11 @@ def _in_zip(path: Path) -> list[str]:
     rasters = _rasters(names)
     chosen = _sure_choice(rasters)
     if not chosen:
-        listed = f": {_listed(rasters)}" if rasters else ""
         raise SceneError(
-            f"{path}: holds {len(rasters)} rasters; unpack it and give the ones to map{listed}"
+            f"{path}: holds {len(rasters)} rasters; unpack it and give the ones to map: "
+            f"{_listed(rasters)}"
+            if rasters
+            else f"{path}: is a zip archive without rasters; give the raster file of the scene"
         )
     return [f"/vsizip/{path}/{name}" for name in chosen]
 

@@ -159,6 +159,13 @@ def test_what_an_archive_lacks_is_one_line(tmp_path, map_file, sample):
         evaluate(map_file, path, options())
 
 
+def test_a_file_that_is_no_vector_file_is_one_line_with_what_to_give(tmp_path, map_file):
+    path = tmp_path / "points.gpkg"
+    path.write_bytes(b"no GeoPackage")
+    with pytest.raises(UsageError, match=r"points\.gpkg: is not a vector file .*; give a GeoPa"):
+        evaluate(map_file, path, options())
+
+
 @pytest.mark.parametrize(
     ("suffix", "driver"),
     [("gml", "GML"), ("sqlite", "SQLite"), ("tab", "MapInfo File"), ("kmz", "KML")],

@@ -121,3 +121,10 @@ def test_what_is_not_there_or_is_the_authors_own_is_one_clear_error(tmp_path):
         find_start("nowhere", legend(3), 64, 0)
     with pytest.raises(ModelError, match="cwsam-geo convert"):
         find_start(str(TINY_CHECKPOINT), legend(5), 64, 0)
+
+
+def test_tiles_that_are_no_whole_patches_are_a_mistake_of_the_region(tmp_path):
+    path = random_bundle(legend(2), backbone=BACKBONES["tiny"]).save(tmp_path / "m.safetensors")
+    for init in ("tiny", path):
+        with pytest.raises(UsageError, match=r"tile_size 63: .* a multiple of 8, such as 64"):
+            find_start(init, legend(2), 63, 0)

@@ -195,3 +195,24 @@ def test_the_type_of_a_raster_changes_no_polygon(tmp_path_factory, array, dtype,
         frames.append(geopandas.read_parquet(folder / f"{kind}.parquet"))
     assert frames[0].class_id.tolist() == frames[1].class_id.tolist()
     assert frames[0].geometry.geom_equals(frames[1].geometry).all()
+
+
+@pytest.mark.parametrize("names", [["confidence (%)"], ["water (%)", "land (%)"]])
+def test_confidence_and_probabilities_of_predict_are_no_classes(tmp_path, names):
+    path = tmp_path / "percent.tif"
+    array = np.full((len(names), 8, 8), 60, np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=8, height=8, count=len(names), dtype="uint8",
+        crs="EPSG:32633", transform=NORTH_UP,
+    ) as out:  # fmt: skip
+        out.write(array)
+        out.descriptions = names
+    truth = write_classes(tmp_path / "truth.tif", array[0])
+    message = r"percent\.tif: holds 1 \w+ \(%\).*, not class codes; give the class map"
+    with pytest.raises(SceneError, match=message):
+        vectorize(path, tmp_path / "out.gpkg")
+    with pytest.raises(SceneError, match=message):
+        evaluate(path, truth)
+    assert not (tmp_path / "out.gpkg").exists()
+    # Whoever names the band means it.
+    assert vectorize(path, tmp_path / "out.gpkg", VectorizeOptions(band=1)).count == 1

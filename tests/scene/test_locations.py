@@ -268,3 +268,9 @@ def test_tiles_of_one_scene_are_no_bands(tmp_path):
     ]
     with pytest.raises(SceneError, match="tiles of one scene"):
         read(*single)
+
+
+def test_a_zip_without_rasters(tmp_path):
+    with zipfile.ZipFile(tmp_path / "roads.zip", "w") as out:
+        out.writestr("roads.txt", "no rasters")
+    refused(tmp_path / "roads.zip", "is a zip archive without rasters; give the raster file")
