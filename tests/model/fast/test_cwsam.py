@@ -324,7 +324,7 @@ import resource, torch
 from cwsam_geo.model.device import tune_allocator
 print(int(tune_allocator()))
 faults = []
-for _ in range(8):
+for _ in range(40):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     del_me = torch.ones(64 << 20)
     del del_me
