@@ -61,12 +61,12 @@ class FixedTiles(MadeUpTiles):
 class Failing(FixedTiles):
     """Tiles of which none can be had."""
 
-    def __init__(self, error):
+    def __init__(self, *errors):
         super().__init__(4)
-        self.error = error
+        self.errors = errors
 
     def sample(self, epoch, index):
-        raise self.error
+        raise self.errors[index % len(self.errors)]
 
 
 def micro_model(seed=0, scope="full"):

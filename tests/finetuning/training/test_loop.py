@@ -283,24 +283,27 @@ def test_processes_share_an_epoch_without_doubles(world, samples):
 SHM = "unable to allocate shared memory(shm) for file </torch_7_0>: No space left on device (28)"
 
 
-@pytest.mark.parametrize(
-    ("text", "advice"),
-    [
-        (SHM, "--shm-size=2g"),
-        ("unable to open shared memory object </torch_7_0> in read-write mode", "--shm-size=2g"),
-        ("Too many open files. Communication with the workers is no longer possible.", "ulimit -n"),
-        ("received 0 items of ancdata", "ulimit -n"),
-        ("DataLoader worker (pid 7) is killed by signal: Killed. ", "fewer workers"),
-    ],
-)
-def test_what_workers_run_out_of_is_one_line_with_both_ways_out(text, advice):
-    batches = batch_loader(Failing(RuntimeError(text)), TileBatches(4, 2, ProcessShare()), 1)
-    with pytest.raises(CwsamGeoError) as caught:
-        next(iter(batches))
-    message = str(caught.value)
-    assert "\n" not in message
-    assert advice in message
-    assert "--workers 0 (in the region file: workers: 0)" in message
+SHORTAGES = {
+    SHM: "--shm-size=2g",
+    "unable to open shared memory object </torch_7_0> in read-write mode": "--shm-size=2g",
+    "Too many open files. Communication with the workers is no longer possible.": "ulimit -n",
+    "received 0 items of ancdata": "ulimit -n",
+    "DataLoader worker (pid 7) is killed by signal: Killed. ": "fewer workers",
+}
+
+
+def test_what_workers_run_out_of_is_one_line_with_both_ways_out():
+    """One worker meets them all: torch waits five seconds for the end of one that has failed."""
+    keys = [[]]
+    batches = batch_loader(Failing(*map(RuntimeError, SHORTAGES)), keys, 1)
+    for index, (text, advice) in enumerate(SHORTAGES.items()):
+        keys[0] = [(0, index)]
+        with pytest.raises(CwsamGeoError) as caught:
+            next(iter(batches))
+        message = str(caught.value)
+        assert "\n" not in message, text
+        assert advice in message, text
+        assert "--workers 0 (in the region file: workers: 0)" in message, text
 
 
 @pytest.mark.parametrize("workers", [0, 1])
