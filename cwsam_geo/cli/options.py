@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from cwsam_geo.prediction.options import PredictOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Copy of the units in cwsam_geo.scene.units, which imports numpy; a test compares the two.
 UNITS = ("auto", "db", "power", "amplitude")
+
+# Copy of the names in cwsam_geo.prediction.blend, which imports numpy; a test compares the two.
+BLENDS = ("cosine", "linear", "gaussian", "flat")
 
 
 def output_option(help_text: str) -> Callable[[F], F]:
@@ -41,50 +47,193 @@ def quiet_option(function: F) -> F:
     )(function)
 
 
-def reading_options(function: F) -> F:
-    """Options of predict and info on how a scene is read and divided into tiles."""
-    for option in (
-        click.option(
-            "--nodata",
-            metavar="V",
-            callback=nodata_value,
-            help='Nodata value, instead of the declared one; "none" if no value is nodata.',
-        ),
-        click.option(
-            "--scale",
-            type=float,
-            metavar="F",
-            help="Factor from stored to true values, instead of the file's own.",
-        ),
-        click.option(
-            "--offset",
-            type=float,
-            metavar="V",
-            help="Added to stored values times the scale, instead of the file's own.",
-        ),
-        click.option(
-            "--units",
-            type=click.Choice(UNITS),
-            default="auto",
-            show_default=True,
-            help="Units of the scene's values; complex values are converted to power.",
-        ),
-        click.option(
-            "-b",
-            "--bidx",
-            callback=band_list,
-            metavar="1,2,...",
-            help="Bands of the scene to use, counted from 1.",
-        ),
-        click.option(
-            "--overlap",
-            type=click.IntRange(min=0),
-            metavar="PX",
-            help="Pixels shared by neighbouring tiles, at most half a tile.  [default: an eighth]",
-        ),
-    ):
+def _together(function: F, options: Iterable[Callable[[F], F]]) -> F:
+    """Adds options to a command; ``--help`` lists them in reverse order."""
+    for option in options:
         function = option(function)
     return function
+
+
+def model_options(function: F) -> F:
+    """Options of predict and batch on the model, and where and how it computes."""
+    return _together(
+        function,
+        (
+            click.option(
+                "--batch-size",
+                callback=auto_or_count,
+                metavar="auto|N",
+                default="auto",
+                show_default=True,
+                help="Number of tiles per batch, halved when memory runs out.",
+            ),
+            click.option(
+                "--precision",
+                type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+                default="auto",
+                show_default=True,
+                help="Floating-point precision of the model.",
+            ),
+            click.option(
+                "--device",
+                default="auto",
+                show_default=True,
+                help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
+            ),
+            click.option(
+                "-m",
+                "--model",
+                metavar="NAME|PATH",
+                help="Model bundle, by name or path.  [default: s1-landcover]",
+            ),
+        ),
+    )
+
+
+def mapping_options(function: F) -> F:
+    """Options of predict and batch on which part of a scene is mapped, and how carefully."""
+    return _together(
+        function,
+        (
+            click.option(
+                "--compile",
+                is_flag=True,
+                help="Compile the model for the GPU, which takes minutes once and then runs "
+                "faster.",
+            ),
+            click.option(
+                "--tta",
+                is_flag=True,
+                help="Average the predictions over four flips, at four times the cost.",
+            ),
+            click.option(
+                "--aoi",
+                metavar="FILE",
+                help="Map only the area inside the polygons of this vector file.",
+            ),
+            click.option(
+                "--bounds",
+                type=float,
+                nargs=4,
+                metavar="W S E N",
+                help="Map only this rectangle, given in the scene's CRS, exactly as the whole map "
+                "has it.",
+            ),
+            click.option(
+                "--blend",
+                type=click.Choice(BLENDS),
+                default="linear",
+                show_default=True,
+                help="Weighting of neighbouring tiles in their overlap.",
+            ),
+        ),
+    )
+
+
+def raster_options(function: F) -> F:
+    """Options on the format of the rasters that a command writes."""
+    return _together(
+        function,
+        (
+            click.option(
+                "--co",
+                "creation_options",
+                callback=creation_options,
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="GDAL creation option of the rasters; repeatable.",
+            ),
+            click.option(
+                "--of",
+                "raster_format",
+                type=click.Choice(["COG", "GTiff"]),
+                default="COG",
+                show_default=True,
+                help="Format of the rasters: cloud optimized or plain GeoTIFF.",
+            ),
+        ),
+    )
+
+
+# Options that go to PredictOptions unchanged.
+_PREDICT_OPTIONS = (
+    "device",
+    "precision",
+    "batch_size",
+    "overlap",
+    "blend",
+    "bidx",
+    "units",
+    "nodata",
+    "scale",
+    "offset",
+    "aoi",
+    "tta",
+    "compile",
+)
+
+
+def predict_options(values: Mapping[str, Any]) -> PredictOptions:
+    """The values of ``model_options``, ``reading_options`` and ``mapping_options`` as one object.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
+    from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions
+
+    return PredictOptions(
+        model=values["model"] or DEFAULT_MODEL,
+        bounds=values["bounds"] or None,
+        **{name: values[name] for name in _PREDICT_OPTIONS},
+    )
+
+
+def reading_options(function: F) -> F:
+    """Options of predict and info on how a scene is read and divided into tiles."""
+    return _together(
+        function,
+        (
+            click.option(
+                "--nodata",
+                metavar="V",
+                callback=nodata_value,
+                help='Nodata value, instead of the declared one; "none" if no value is nodata.',
+            ),
+            click.option(
+                "--scale",
+                type=float,
+                metavar="F",
+                help="Factor from stored to true values, instead of the file's own.",
+            ),
+            click.option(
+                "--offset",
+                type=float,
+                metavar="V",
+                help="Added to stored values times the scale, instead of the file's own.",
+            ),
+            click.option(
+                "--units",
+                type=click.Choice(UNITS),
+                default="auto",
+                show_default=True,
+                help="Units of the scene's values; complex values are converted to power.",
+            ),
+            click.option(
+                "-b",
+                "--bidx",
+                callback=band_list,
+                metavar="1,2,...",
+                help="Bands of the scene to use, counted from 1.",
+            ),
+            click.option(
+                "--overlap",
+                type=click.IntRange(min=0),
+                metavar="PX",
+                help="Pixels shared by neighbouring tiles, at most half a tile.  "
+                "[default: an eighth]",
+            ),
+        ),
+    )
 
 
 def auto_or_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:

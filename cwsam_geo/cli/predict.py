@@ -8,68 +8,25 @@ from typing import Any
 import click
 
 from cwsam_geo.cli.options import (
-    auto_or_count,
-    creation_options,
     json_option,
+    mapping_options,
+    model_options,
     output_option,
     overwrite_option,
+    predict_options,
     quiet_option,
+    raster_options,
     reading_options,
 )
 from cwsam_geo.cli.reporting import Reporter
-
-# Copy of the names in cwsam_geo.prediction.blend, which imports numpy; a test compares the two.
-BLENDS = ("cosine", "linear", "gaussian", "flat")
 
 
 @click.command("predict")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
 @output_option("Class raster to write, a GeoTIFF of uint8 codes with nodata 255.")
-@click.option(
-    "-m",
-    "--model",
-    metavar="NAME|PATH",
-    help="Model bundle, by name or path.  [default: s1-landcover]",
-)
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="Device to compute on: auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Floating-point precision of the model.",
-)
-@click.option(
-    "--batch-size",
-    callback=auto_or_count,
-    metavar="auto|N",
-    default="auto",
-    show_default=True,
-    help="Number of tiles per batch, halved when memory runs out.",
-)
+@model_options
 @reading_options
-@click.option(
-    "--blend",
-    type=click.Choice(BLENDS),
-    default="linear",
-    show_default=True,
-    help="Weighting of neighbouring tiles in their overlap.",
-)
-@click.option(
-    "--bounds",
-    type=float,
-    nargs=4,
-    metavar="W S E N",
-    help="Map only this rectangle, given in the scene's CRS, exactly as the whole map has it.",
-)
-@click.option(
-    "--aoi", metavar="FILE", help="Map only the area inside the polygons of this vector file."
-)
+@mapping_options
 @click.option(
     "--confidence",
     metavar="PATH",
@@ -83,32 +40,7 @@ BLENDS = ("cosine", "linear", "gaussian", "flat")
 @click.option(
     "--vectors", metavar="PATH", help="Also write the classes as polygons, like vectorize."
 )
-@click.option(
-    "--tta",
-    is_flag=True,
-    help="Average the predictions over four flips, at four times the cost.",
-)
-@click.option(
-    "--compile",
-    is_flag=True,
-    help="Compile the model for the GPU, which takes minutes once and then runs faster.",
-)
-@click.option(
-    "--of",
-    "raster_format",
-    type=click.Choice(["COG", "GTiff"]),
-    default="COG",
-    show_default=True,
-    help="Format of the rasters: cloud optimized or plain GeoTIFF.",
-)
-@click.option(
-    "--co",
-    "creation_options",
-    callback=creation_options,
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="GDAL creation option of the rasters; repeatable.",
-)
+@raster_options
 @overwrite_option
 @json_option
 @quiet_option
@@ -121,14 +53,10 @@ def command(
     bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid, with the class
     names and colours of the model.
     """
-    from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
+    from cwsam_geo.prediction.options import PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene
 
-    options = PredictOptions(
-        model=values["model"] or DEFAULT_MODEL,
-        bounds=values["bounds"] or None,
-        **{k: values[k] for k in _OPTIONS},
-    )
+    options = predict_options(values)
     outputs = PredictOutputs(
         confidence=values["confidence"],
         probabilities=values["probabilities"],
@@ -139,24 +67,6 @@ def command(
     )
     with PredictReporter(as_json, quiet) as report:
         predict_scene(scenes, output, options, outputs, report)
-
-
-# Options that go to PredictOptions unchanged.
-_OPTIONS = (
-    "device",
-    "precision",
-    "batch_size",
-    "overlap",
-    "blend",
-    "bidx",
-    "units",
-    "nodata",
-    "scale",
-    "offset",
-    "aoi",
-    "tta",
-    "compile",
-)
 
 
 class PredictReporter(Reporter):

@@ -25,7 +25,6 @@ from rio_cogeo.cogeo import cog_validate
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from cwsam_geo.cli import options as options_cli
-from cwsam_geo.cli import predict as predict_cli
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
@@ -755,7 +754,7 @@ def test_the_weights_are_held_once(tmp_path, models, scene, monkeypatch):
 
 
 def test_the_choices_of_the_command_are_those_of_the_package():
-    assert predict_cli.BLENDS == BLENDS
+    assert options_cli.BLENDS == BLENDS
     assert options_cli.UNITS == UNITS_OPTIONS
 
 
