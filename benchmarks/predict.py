@@ -92,14 +92,15 @@ def predict(scene: Path, megapixels: float, options: list[str]) -> Run:
 def read_like_predict(scene: Path, tile_size: int) -> float:
     """Seconds to read a scene as row bands of tiles that overlap by an eighth."""
     from cwsam_geo.core.tiling import TilePlan
-    from cwsam_geo.prediction.stream import row_bands
+    from cwsam_geo.prediction.stream import BandReader
     from cwsam_geo.scene.source import open_source
 
     source = open_source([scene])
     plan = TilePlan(source.grid.height, source.grid.width, tile_size, tile_size // 8)
     started = time.perf_counter()
-    for _ in row_bands(source, plan):
-        pass
+    with BandReader(source, plan) as bands:
+        for _ in bands:
+            pass
     seconds = time.perf_counter() - started
     source.close()
     return seconds

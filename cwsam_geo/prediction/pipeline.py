@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from cwsam_geo.core.predictor import Decision, PendingDecision, Predictor, TileS
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
 from cwsam_geo.core.tiling import Tile, TilePlan
 from cwsam_geo.prediction.blend import Blender, BlendName
-from cwsam_geo.prediction.stream import Backlog, RowBand, row_bands
+from cwsam_geo.prediction.stream import Backlog, BandReader, RowBand
 
 if TYPE_CHECKING:
     from cwsam_geo.scene.source import Source
@@ -133,6 +132,7 @@ def map_scene(
     sinks: Sinks,
     on_progress: Callable[[Progress], None] = lambda _: None,
     part: Part | None = None,
+    bands: BandReader | None = None,
 ) -> MapSummary:
     """Streams a scene through a predictor, in memory that does not grow with the scene's height.
 
@@ -148,6 +148,7 @@ def map_scene(
         sinks: Where the results go; their windows are counted from the part's corner.
         on_progress: Called after every tile.
         part: The part to map; None for the whole scene.
+        bands: Reads the source for ``tile_plan`` already; None to begin now.
 
     Returns:
         Counts of pixels and tiles, and times in seconds.
@@ -158,7 +159,15 @@ def map_scene(
         ModelError: The model's logits are not finite.
         MemoryError: A single tile does not fit into memory.
     """
-    return _Run(source, predictor, job, sinks, on_progress, part).run()
+    return _Run(source, predictor, job, sinks, on_progress, part).run(bands)
+
+
+def tile_plan(
+    source: Source, tile_size: int, stride: int, overlap: int, part: Part | None = None
+) -> TilePlan:
+    """The tiles with which ``map_scene`` covers a scene or a part of it."""
+    window = source.grid.window if part is None else part.window
+    return TilePlan(source.grid.height, source.grid.width, tile_size, overlap, stride, window)
 
 
 _Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
@@ -190,14 +199,7 @@ class _Run:
         self.source, self.predictor, self.job, self.sinks = source, predictor, job, sinks
         self.on_progress, self.part = on_progress, part
         self.window = source.grid.window if part is None else part.window
-        self.plan = TilePlan(
-            source.grid.height,
-            source.grid.width,
-            predictor.tile_size,
-            job.overlap,
-            predictor.stride,
-            self.window,
-        )
+        self.plan = tile_plan(source, predictor.tile_size, predictor.stride, job.overlap, part)
         self.blender = Blender(
             self.plan,
             predictor.num_classes,
@@ -218,11 +220,10 @@ class _Run:
         self.started = time.perf_counter()
         self.done = self.pixels = 0
 
-    def run(self) -> MapSummary:
-        # Both threads end even after an error: closing the generator stops the reader.
-        bands = row_bands(self.source, self.plan)
-        with self.backlog, contextlib.closing(bands):  # type: ignore[type-var]  # a generator
-            for i, band in zip(self.plan.rows, bands, strict=True):
+    def run(self, bands: BandReader | None) -> MapSummary:
+        # Both threads end even after an error.
+        with self.backlog, bands or BandReader(self.source, self.plan) as reader:
+            for i, band in zip(self.plan.rows, reader, strict=True):
                 mapped = self._mapped(i)
                 for tile, logits in self._predicted(band, mapped, self.plan.row(i)):
                     self._settle(band, mapped, tile, logits)

@@ -9,16 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cwsam_geo.atomic import check_apart
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
-from cwsam_geo.core.tiling import default_overlap
-from cwsam_geo.errors import UsageError
-from cwsam_geo.io.geolocation import locate
-from cwsam_geo.io.raster_sink import RasterLayout, check_raster_output, raster_sink
-from cwsam_geo.model.bundles.bundle import ModelBundle
+from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 from cwsam_geo.model.device import (
-    auto_batch_size,
     check_compile,
     precision_warning,
     resolve_device,
@@ -28,15 +22,16 @@ from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
-from cwsam_geo.prediction.provenance import map_tags, settings_of
-from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
-from cwsam_geo.scene.plausibility import place_warning
-from cwsam_geo.scene.reading import Reading, plan_reading
-from cwsam_geo.scene.source import RasterSource, Source, open_source
-
-Scene = str | os.PathLike[str]
-
-Event = Mapping[str, Any]
+from cwsam_geo.prediction.preparation import (
+    Event,
+    MapRequest,
+    ModelFacts,
+    PreparedScene,
+    Scene,
+    check_request,
+    prepare_scene,
+)
+from cwsam_geo.prediction.stream import BandReader
 
 
 def predict_scene(
@@ -45,6 +40,7 @@ def predict_scene(
     options: PredictOptions | None = None,
     outputs: PredictOutputs | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
+    model: LoadedModel | None = None,
 ) -> MapSummary:
     """Maps a scene: writes a georeferenced raster of class codes.
 
@@ -55,6 +51,8 @@ def predict_scene(
         outputs: Further outputs, and the format; None for the defaults.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
             ``progress`` or ``done``; events of ``vectorize`` also have ``stage: vectors``.
+        model: A model of ``load_model``, to map several scenes without loading it again. The
+            options ``model``, ``device``, ``precision`` and ``compile`` then have no effect.
 
     Returns:
         Counts of pixels and tiles, and times in seconds.
@@ -64,10 +62,25 @@ def predict_scene(
             is wrong and what to do.
         MemoryError: A single tile does not fit into memory.
     """
+    scenes = (scene,) if isinstance(scene, (str, os.PathLike)) else tuple(scene)
+    request = MapRequest(
+        scenes, Path(output), options or PredictOptions(), outputs or PredictOutputs()
+    )
     # All checks come before the model computes, which may take hours.
-    options, outputs = options or PredictOptions(), outputs or PredictOutputs()
-    scenes = [scene] if isinstance(scene, (str, os.PathLike)) else list(scene)
-    targets = _check_paths(scenes, Path(output), options, outputs)
+    check_request(request)
+    if model is None:
+        model = open_model(request.options, on_event)
+    with prepare_scene(request, ModelFacts.of(model), on_event) as prepared:
+        return map_prepared(prepared, model, on_event)
+
+
+def open_model(options: PredictOptions, on_event: Callable[[Event], None]) -> LoadedModel:
+    """Loads the model that the options name, for inference only, and warns of a slow precision.
+
+    Raises:
+        ModelError: See ``load_full``.
+        UsageError: The device or the precision is not available on this machine.
+    """
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device, fast=True)
     if options.compile:
@@ -75,137 +88,67 @@ def predict_scene(
     slow = precision_warning(precision, device)
     if slow is not None:
         on_event({"event": "warning", "text": slow})
-    model_path = find_model(options.model)
-    bundle = load_full(model_path)
-    opened = open_source(scenes, options.bidx, _nodata(options), options.scale, options.offset)
-    with contextlib.closing(opened) as whole:
-        _check_files(targets, whole)
-        _check_vectors(outputs, whole)
-        reading = plan_reading(whole, bundle.preprocess, options.units)
-        _report_decisions(on_event, bundle, reading)
-        source = reading.source
-        part = _part(source, options)
-        grid = source.grid.crop(part.window)
-        model = LoadedModel(bundle, device, precision, "fast", options.compile)
-        del bundle  # frees its weights, gigabytes for vit_h: the model has its own copy
-        predictor = TorchPredictor(model, options.tta)
-        job = MapSettings(
-            spec=model.preprocess,
-            legend=model.legend,
-            scene=reading.scene_bands,
-            overlap=default_overlap(predictor.tile_size)
-            if options.overlap is None
-            else options.overlap,
-            blend=options.blend,
-            batch_size=options.batch_size or auto_batch_size(model.architecture, device),
+    path = find_model(options.model)
+    return LoadedModel(load_full(path), device, precision, "fast", options.compile, path)
+
+
+def map_prepared(
+    prepared: PreparedScene,
+    model: LoadedModel,
+    on_event: Callable[[Event], None] = lambda _: None,
+    bands: BandReader | None = None,
+) -> MapSummary:
+    """Maps a prepared scene and writes its outputs; see ``predict_scene``.
+
+    Args:
+        bands: Reads the scene for ``prepared.plan`` already; None to begin now.
+    """
+    request, settings, grid = prepared.request, prepared.settings, prepared.grid
+    predictor = TorchPredictor(model, request.options.tta)
+    on_event(_start_event(grid, predictor, settings))
+    # Leaving the stack finishes the files and renames them into place.
+    with contextlib.ExitStack() as stack:
+        sinks = _open_sinks(stack, request, grid, settings.legend, prepared.tags)
+        summary = map_scene(
+            prepared.source,
+            predictor,
+            settings,
+            sinks,
+            lambda progress: on_event(_progress_event(progress)),
+            prepared.part,
+            bands,
         )
-        tags = map_tags(
-            model.legend, model_path, source, settings_of(job, predictor, options, reading)
-        )
-        on_event(_start_event(grid, predictor, job))
-        # Leaving the stack finishes the files and renames them into place.
-        with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(stack, Path(output), grid, model.legend, outputs, tags)
-            summary = map_scene(
-                source, predictor, job, sinks, lambda p: on_event(_progress_event(p)), part
-            )
-    on_event(_done_event(Path(output), model.legend, summary))
-    if outputs.vectors is not None:
-        _vectorize(output, outputs, on_event)
+    on_event(_done_event(request.output, settings.legend, summary))
+    if request.outputs.vectors is not None:
+        vectorize_map(request, on_event)
     return summary
 
 
-def _vectorize(
-    output: str | os.PathLike[str], outputs: PredictOutputs, on_event: Callable[[Event], None]
-) -> None:
+def vectorize_map(request: MapRequest, on_event: Callable[[Event], None]) -> None:
+    """Writes the polygons of a request whose map exists."""
     # Imported only when needed: geopandas takes a second and 150 MB.
     from cwsam_geo.vectorization.options import VectorizeOptions
     from cwsam_geo.vectorization.vectorize import vectorize
 
+    outputs = request.outputs
     assert outputs.vectors is not None
     vectorize(
-        output,
+        request.output,
         outputs.vectors,
         VectorizeOptions(confidence=outputs.confidence, overwrite=outputs.overwrite),
         lambda event: on_event({"stage": "vectors", **event}),
     )
 
 
-def _check_paths(
-    scenes: Sequence[Scene], output: Path, options: PredictOptions, outputs: PredictOutputs
-) -> list[Path]:
-    """Refuses outputs that cannot be written or coincide with other files; returns all paths."""
-    targets = [Path(p) for p in (output, outputs.confidence, outputs.probabilities) if p]
-    for target in targets:
-        check_raster_output(target, outputs.overwrite)
-    if outputs.vectors is not None:
-        # Imported only when needed: geopandas takes a second and 150 MB.
-        from cwsam_geo.vectorization.formats import check_vectors
-
-        targets.append(check_vectors(outputs.vectors, outputs.overwrite))
-    inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(scenes, "the scene")
-    if options.aoi is not None:
-        inputs[options.aoi] = "the area of interest"
-    check_apart(targets, inputs)
-    return targets
-
-
-def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
-    """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
-    files = [file for dataset in source.datasets for file in dataset.files]
-    check_apart(targets, dict.fromkeys(files, "a file of the scene"))
-
-
-def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
-    if outputs.vectors is not None:
-        from cwsam_geo.vectorization.vectorize import check_placeable
-
-        check_placeable(locate(source.grid, source.label), outputs.vectors)
-
-
-def _nodata(options: PredictOptions) -> Any:
-    """The nodata option as ``open_source`` takes it: a number, ``"none"`` or None."""
-    if options.nodata is None or options.nodata == "none":
-        return options.nodata
-    try:
-        return float(options.nodata)
-    except ValueError:
-        raise UsageError(f'nodata {options.nodata!r}: give a number, "nan" or "none"') from None
-
-
-def _report_decisions(
-    on_event: Callable[[Event], None], bundle: ModelBundle, reading: Reading
-) -> None:
-    for text in reading.remarks:
-        on_event({"event": "decision", "text": text})
-    warnings = list(reading.warnings)
-    if (place := place_warning(reading.source.grid)) is not None:
-        warnings.append(place)
-    if bundle.provenance.get("trained") is False:
-        warnings.append(
-            "this model has not been trained: its classes mean nothing; "
-            "fine-tune it, or use it only to try the program"
-        )
-    for text in warnings:
-        on_event({"event": "warning", "text": text})
-
-
-def _part(source: Source, options: PredictOptions) -> ScenePart:
-    if options.bounds is not None:
-        return part_in_bounds(source.grid, source.label, options.bounds)
-    if options.aoi is not None:
-        return part_in_area(source.grid, source.label, options.aoi)
-    return ScenePart(source.grid.window)
-
-
 def _open_sinks(
     stack: contextlib.ExitStack,
-    output: Path,
+    request: MapRequest,
     grid: SceneGrid,
     legend: Legend,
-    outputs: PredictOutputs,
     tags: Mapping[str, str],
 ) -> Sinks:
+    outputs = request.outputs
+
     def sink(path: str | os.PathLike[str], layout: RasterLayout) -> Any:
         return stack.enter_context(raster_sink(path, grid, layout, outputs.overwrite))
 
@@ -222,7 +165,7 @@ def _open_sinks(
 
     # The stack closes in reverse order. The classes are opened first, so that their file is renamed
     # into place last: once it exists, the other outputs are complete.
-    classes = sink(output, layout(1, ["class"], True))
+    classes = sink(request.output, layout(1, ["class"], True))
     confidence = probabilities = None
     if outputs.confidence is not None:
         confidence = sink(outputs.confidence, layout(1, ["confidence (%)"], False))

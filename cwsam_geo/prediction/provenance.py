@@ -8,13 +8,10 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import LEGEND_TAG, Legend
-from cwsam_geo.model.runtime.predictor import TorchPredictor
-from cwsam_geo.model.upstream.download import file_sha256
 from cwsam_geo.prediction.options import PredictOptions
 from cwsam_geo.prediction.pipeline import MapSettings
 from cwsam_geo.scene.reading import Reading
@@ -31,14 +28,14 @@ _SOFTWARE_TAG = "TIFFTAG_SOFTWARE"
 
 
 def settings_of(
-    job: MapSettings, predictor: TorchPredictor, options: PredictOptions, reading: Reading
+    job: MapSettings, tile_size: int, precision: str, options: PredictOptions, reading: Reading
 ) -> dict[str, Any]:
     """The settings of a run, as the tag ``CWSAM_GEO_SETTINGS`` holds them."""
     return {
-        "tile_size": predictor.tile_size,
+        "tile_size": tile_size,
         "overlap": job.overlap,
         "blend": job.blend,
-        "precision": predictor.precision,
+        "precision": precision,
         "tta": options.tta,
         "units": job.scene.units,
         "calibration": reading.source.calibration,
@@ -54,13 +51,17 @@ def settings_of(
 
 
 def map_tags(
-    legend: Legend, model: Path, source: Source, settings: Mapping[str, Any]
+    legend: Legend, model: Mapping[str, Any], source: Source, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-    """GeoTIFF tags with the provenance: enough to make the same map again."""
+    """GeoTIFF tags with the provenance: enough to make the same map again.
+
+    Args:
+        model: ``file`` and ``sha256`` of the bundle.
+    """
     return {
         LEGEND_TAG: legend.to_json(),
         VERSION_TAG: __version__,
-        _MODEL_TAG: json.dumps({"file": model.name, "sha256": file_sha256(model)}),
+        _MODEL_TAG: json.dumps(dict(model)),
         _SETTINGS_TAG: json.dumps(settings),
         _INPUT_TAG: source.label,
         _SOFTWARE_TAG: f"cwsam-geo {__version__} (Python {platform.python_version()})",

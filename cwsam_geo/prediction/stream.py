@@ -60,48 +60,68 @@ class RowBand:
         return np.pad(values, ((0, 0), *pad), mode="edge"), np.pad(valid, pad)
 
 
-def row_bands(source: Source, plan: TilePlan) -> Iterator[RowBand]:
+class BandReader:
     """Reads the rows that a plan needs once, from top to bottom, as one band per row of tiles.
 
     A thread reads one band ahead. Rows that two bands share are copied, not read again, and reads
     begin at block borders. Reading tile by tile would make GDAL decode a file of one-line strips
     20 times over.
 
-    Raises:
-        SceneError: The source cannot be read. The error is raised in the caller's thread.
-    """
-    permits = threading.Semaphore(_BANDS_ALIVE)
-    out: queue.Queue[RowBand | BaseException | None] = queue.Queue()
-    stop = threading.Event()
+    The thread starts at once, but reads only the first band until the iteration begins. Use the
+    reader as a context manager: leaving it stops the thread.
 
-    def work() -> None:
+    Raises:
+        SceneError: The source cannot be read. The iteration raises the error.
+    """
+
+    def __init__(self, source: Source, plan: TilePlan) -> None:
+        self._source, self._plan = source, plan
+        self._permits = threading.Semaphore(1)
+        self._out: queue.Queue[RowBand | BaseException | None] = queue.Queue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="cwsam-geo reader", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
         try:
             band = None
-            for i in plan.rows:
-                permits.acquire()
-                if stop.is_set():
+            for i in self._plan.rows:
+                self._permits.acquire()
+                if self._stop.is_set():
                     return
-                band = _next_band(source, plan, i, band, stop)
-                out.put(band)
-            out.put(None)
+                band = _next_band(self._source, self._plan, i, band, self._stop)
+                self._out.put(band)
+            self._out.put(None)
         except BaseException as error:
-            out.put(error)
+            self._out.put(error)
 
-    thread = threading.Thread(target=work, name="cwsam-geo reader", daemon=True)
-    thread.start()
-    try:
-        while (item := out.get()) is not None:
+    def __iter__(self) -> Iterator[RowBand]:
+        self._permits.release(_BANDS_ALIVE - 1)
+        while (item := self._out.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
             yield item
             # Free this band before the reader may allocate another.
             del item
-            permits.release()
-    finally:
+            self._permits.release()
+
+    def close(self) -> None:
+        """Stops the thread and waits for its end."""
         # The reader may be waiting for a permit: it gets one, sees the signal and returns.
-        stop.set()
-        permits.release()
-        thread.join()
+        self._stop.set()
+        self._permits.release()
+        self._thread.join()
+
+    def __enter__(self) -> BandReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _next_band(

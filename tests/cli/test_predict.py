@@ -770,3 +770,23 @@ def test_the_python_api_does_the_same(tmp_path, models, scene):
     )
     assert sum(summary.pixels.values()) == read(tmp_path / "map.tif").size
     assert events[-1]["event"] == "done"
+
+
+def test_a_loaded_model_maps_several_scenes(tmp_path, models, monkeypatch):
+    import cwsam_geo
+
+    options = PredictOptions(models / "s1.safetensors", precision="fp32")
+    loaded = cwsam_geo.load_model(models / "s1.safetensors", network="fast")
+    scenes = [write_scene(tmp_path / f"{i}.tif", scene_values(seed=i)) for i in range(2)]
+    for i, scene in enumerate(scenes):
+        predict_scene(scene, tmp_path / f"alone_{i}.tif", options)
+    monkeypatch.setattr("cwsam_geo.prediction.predict_scene.load_full", None)
+    for i, scene in enumerate(scenes):
+        predict_scene(scene, tmp_path / f"map_{i}.tif", model=loaded)
+        with (
+            rasterio.open(tmp_path / f"alone_{i}.tif") as one,
+            rasterio.open(tmp_path / f"map_{i}.tif") as two,
+        ):
+            np.testing.assert_array_equal(one.read(), two.read())
+            for tag in ("CWSAM_GEO_MODEL", "CWSAM_GEO_SETTINGS"):
+                assert one.tags()[tag] == two.tags()[tag]

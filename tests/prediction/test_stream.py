@@ -4,12 +4,15 @@ import signal
 import threading
 import time
 
+import numpy as np
 import pytest
+from doubles import ArraySource
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import OutputError
-from cwsam_geo.prediction.stream import Backlog
+from cwsam_geo.prediction.stream import Backlog, BandReader, band_window
 
 
 def backlog_threads():
@@ -149,3 +152,33 @@ def test_interrupts_while_leaving_wait_for_the_job_in_work_and_drop_the_rest(wai
         signal.signal(signal.SIGINT, before)
     assert done == ["slow", "left"]
     assert not backlog_threads()
+
+
+def test_rows_are_read_ahead_by_one_band_until_somebody_takes_them():
+    source = ArraySource(np.zeros((1, 200, 30)), block_shape=(16, 16))
+    plan = TilePlan(200, 30, 32, 8)
+    with BandReader(source, plan) as reader:
+        deadline = time.monotonic() + 60
+        while not source.rows_read[:32].all() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert source.rows_read.nonzero()[0].max() < 32
+        bands = [band.window for band in reader]
+    assert [(b.row, b.height) for b in bands] == [
+        (w.row, w.height) for w in (band_window(plan, i) for i in plan.rows)
+    ]
+    assert (source.rows_read == 1).all()
+
+
+def test_a_reader_that_nobody_needs_ends():
+    class Endless(ArraySource):
+        def read(self, window):
+            time.sleep(0.001)
+            return super().read(window)
+
+    reader = BandReader(
+        Endless(np.zeros((1, 2000, 8)), block_shape=(1, 8)), TilePlan(2000, 8, 8, 0)
+    )
+    reader.close()
+    reader.close()
+    assert not [t for t in threading.enumerate() if t.name == "cwsam-geo reader"]

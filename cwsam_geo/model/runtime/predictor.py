@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.predictor import TileStack
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
 from cwsam_geo.errors import ModelError, is_out_of_memory
-from cwsam_geo.model.bundles.bundle import ModelBundle
+from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
 from cwsam_geo.model.device import (
     Precision,
     autocast,
@@ -29,7 +30,7 @@ from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.runtime.raw_tiles import RawStack, RawTiles
 from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads
-from cwsam_geo.model.store import load_full
+from cwsam_geo.model.store import find_model, load_full
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 """Axes to mirror for each view of test-time augmentation; the first view is the tile itself."""
@@ -54,8 +55,10 @@ class LoadedModel(nn.Module):
         precision: Number format of the arithmetic.
         network: Which networks to keep; devices without the fast network get the plain one.
         compile: Compile the fast network with torch.compile; see ``accelerate``.
+        path: The bundle's file; None for a bundle that was made in memory.
 
     Attributes:
+        header: The bundle's metadata.
         cwsam: The plain network, or None where only the fast one is kept.
         preprocess: From a scene's bands to the model's input.
         legend: The classes, in the order of the model's channels.
@@ -71,8 +74,11 @@ class LoadedModel(nn.Module):
         precision: Precision,
         network: Network = "both",
         compile: bool = False,
+        path: Path | None = None,
     ) -> None:
         super().__init__()
+        self.header: BundleHeader = bundle.header
+        self.path = path
         self.architecture: Architecture = bundle.architecture
         self.preprocess: PreprocessSpec = bundle.preprocess
         self.legend: Legend = bundle.legend
@@ -152,9 +158,10 @@ def load_model(
         UsageError: The device or the precision is not available on this machine.
     """
     torch_device = resolve_device(device)
-    bundle = load_full(path_or_name)
+    path = find_model(path_or_name)
+    bundle = load_full(path)
     number_format = resolve_precision(precision, torch_device, fast=network == "fast")
-    return LoadedModel(bundle, torch_device, number_format, network)
+    return LoadedModel(bundle, torch_device, number_format, network, path=path)
 
 
 class TorchPredictor:

@@ -1,0 +1,270 @@
+"""Prepares a scene for mapping: opens it, decides how it is read, and checks all that can fail."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from cwsam_geo.atomic import check_apart
+from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.tiling import TilePlan, default_overlap
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.raster_sink import check_raster_output
+from cwsam_geo.model.bundles.bundle import BundleHeader
+from cwsam_geo.model.device import Precision, auto_batch_size
+from cwsam_geo.model.upstream.download import file_sha256
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+from cwsam_geo.prediction.pipeline import MapSettings, tile_plan
+from cwsam_geo.prediction.provenance import map_tags, settings_of
+from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
+from cwsam_geo.scene.plausibility import place_warning
+from cwsam_geo.scene.reading import Reading, plan_reading
+from cwsam_geo.scene.source import RasterSource, Source, open_source
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from cwsam_geo.model.runtime.predictor import LoadedModel
+
+Scene = str | os.PathLike[str]
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class MapRequest:
+    """A scene to map, how, and what to write.
+
+    Attributes:
+        scenes: Anything rasterio opens, or several single-band files of one grid.
+        output: Path of the raster of classes.
+    """
+
+    scenes: tuple[Scene, ...]
+    output: Path
+    options: PredictOptions = field(default_factory=PredictOptions)
+    outputs: PredictOutputs = field(default_factory=PredictOutputs)
+
+    @property
+    def rasters(self) -> list[Path]:
+        """Paths of the rasters to write, the raster of classes first."""
+        paths = (self.output, self.outputs.confidence, self.outputs.probabilities)
+        return [Path(path) for path in paths if path]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the preparation of a scene needs to know of the model.
+
+    Attributes:
+        path: The bundle's file; None for a model that was made in memory.
+    """
+
+    header: BundleHeader
+    path: Path | None
+    device: Any
+    precision: Precision
+
+    @classmethod
+    def of(cls, model: LoadedModel) -> ModelFacts:
+        """The facts of a loaded model."""
+        return cls(model.header, model.path, model.device, model.precision)
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """Hash of the bundle's file; None for a model that was made in memory."""
+        return None if self.path is None else file_sha256(self.path)
+
+
+@dataclass(frozen=True)
+class PreparedScene:
+    """An open scene, with every decision on how it is mapped. Use it as a context manager.
+
+    Attributes:
+        source: The scene, as the model reads it.
+        part: The part to map.
+        plan: The tiles.
+        tags: Tags of the rasters to write.
+    """
+
+    request: MapRequest
+    source: RasterSource
+    part: ScenePart
+    settings: MapSettings
+    plan: TilePlan
+    tags: Mapping[str, str]
+
+    @property
+    def grid(self) -> SceneGrid:
+        """Grid of the map."""
+        return self.source.grid.crop(self.part.window)
+
+    def close(self) -> None:
+        """Closes the scene's files."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_request(request: MapRequest) -> list[Path]:
+    """Refuses outputs that cannot be written or coincide with other files; returns all paths.
+
+    Raises:
+        CwsamGeoError: See ``check_output`` and ``check_apart``.
+    """
+    options, outputs = request.options, request.outputs
+    targets = request.rasters
+    for target in targets:
+        check_raster_output(target, outputs.overwrite)
+    if outputs.vectors is not None:
+        # Imported only when needed: geopandas takes a second and 150 MB.
+        from cwsam_geo.vectorization.formats import check_vectors
+
+        targets.append(check_vectors(outputs.vectors, outputs.overwrite))
+    inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(request.scenes, "the scene")
+    if options.aoi is not None:
+        inputs[options.aoi] = "the area of interest"
+    check_apart(targets, inputs)
+    return targets
+
+
+def prepare_scene(
+    request: MapRequest, model: ModelFacts, on_event: Callable[[Event], None] = lambda _: None
+) -> PreparedScene:
+    """Opens a scene and makes all decisions and checks that do not need the network.
+
+    Args:
+        on_event: Called with the decisions and warnings.
+
+    Raises:
+        CwsamGeoError: An option, the scene or an output is at fault.
+    """
+    targets = check_request(request)
+    with contextlib.ExitStack() as stack:
+        whole = stack.enter_context(open_request(request))
+        prepared = plan_scene(request, whole, model, targets, on_event)
+        stack.pop_all()  # the prepared scene now closes the files
+    return prepared
+
+
+def open_request(request: MapRequest) -> RasterSource:
+    """Opens the scene of a request, with the bands and values that its options select.
+
+    Raises:
+        CwsamGeoError: See ``open_source``.
+    """
+    options = request.options
+    return open_source(
+        list(request.scenes), options.bidx, _nodata(options), options.scale, options.offset
+    )
+
+
+def plan_scene(
+    request: MapRequest,
+    whole: RasterSource,
+    model: ModelFacts,
+    targets: Sequence[Path],
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> PreparedScene:
+    """Decides how an open scene is mapped; see ``prepare_scene``.
+
+    Args:
+        whole: The scene, from ``open_request``. The caller closes it after an error.
+        targets: The request's outputs, from ``check_request``.
+
+    Raises:
+        CwsamGeoError: An option, the scene or an output is at fault.
+    """
+    options, header = request.options, model.header
+    _check_files(targets, whole)
+    _check_vectors(request.outputs, whole)
+    reading = plan_reading(whole, header.preprocess, options.units)
+    _report_decisions(on_event, header, reading)
+    part = _part(reading.source, options)
+    size = header.architecture.tile_size
+    overlap = default_overlap(size) if options.overlap is None else options.overlap
+    settings = MapSettings(
+        spec=header.preprocess,
+        legend=header.legend,
+        scene=reading.scene_bands,
+        overlap=overlap,
+        blend=options.blend,
+        batch_size=options.batch_size or auto_batch_size(header.architecture, model.device),
+    )
+    return PreparedScene(
+        request,
+        reading.source,
+        part,
+        settings,
+        tile_plan(reading.source, size, header.architecture.stride, overlap, part),
+        map_tags(
+            header.legend,
+            {"file": model.path and model.path.name, "sha256": model.sha256},
+            reading.source,
+            settings_of(settings, size, model.precision, options, reading),
+        ),
+    )
+
+
+def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
+    """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
+    files = [file for dataset in source.datasets for file in dataset.files]
+    check_apart(targets, dict.fromkeys(files, "a file of the scene"))
+
+
+def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
+    if outputs.vectors is not None:
+        from cwsam_geo.vectorization.vectorize import check_placeable
+
+        check_placeable(locate(source.grid, source.label), outputs.vectors)
+
+
+def _nodata(options: PredictOptions) -> Any:
+    """The nodata option as ``open_source`` takes it: a number, ``"none"`` or None."""
+    if options.nodata is None or options.nodata == "none":
+        return options.nodata
+    try:
+        return float(options.nodata)
+    except ValueError:
+        raise UsageError(f'nodata {options.nodata!r}: give a number, "nan" or "none"') from None
+
+
+def _report_decisions(
+    on_event: Callable[[Event], None], header: BundleHeader, reading: Reading
+) -> None:
+    for text in reading.remarks:
+        on_event({"event": "decision", "text": text})
+    warnings = list(reading.warnings)
+    if (place := place_warning(reading.source.grid)) is not None:
+        warnings.append(place)
+    if header.provenance.get("trained") is False:
+        warnings.append(
+            "this model has not been trained: its classes mean nothing; "
+            "fine-tune it, or use it only to try the program"
+        )
+    for text in warnings:
+        on_event({"event": "warning", "text": text})
+
+
+def _part(source: Source, options: PredictOptions) -> ScenePart:
+    if options.bounds is not None:
+        return part_in_bounds(source.grid, source.label, options.bounds)
+    if options.aoi is not None:
+        return part_in_area(source.grid, source.label, options.aoi)
+    return ScenePart(source.grid.window)
