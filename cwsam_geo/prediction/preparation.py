@@ -20,6 +20,12 @@ from cwsam_geo.io.raster_sink import check_raster_output
 from cwsam_geo.model.bundles.bundle import BundleHeader
 from cwsam_geo.model.device import Precision, auto_batch_size
 from cwsam_geo.model.upstream.download import file_sha256
+from cwsam_geo.prediction.fingerprint import (
+    FINGERPRINT_TAG,
+    ModelIdentity,
+    as_text,
+    fingerprint,
+)
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, tile_plan
 from cwsam_geo.prediction.provenance import map_tags, settings_of
@@ -58,6 +64,15 @@ class MapRequest:
         paths = (self.output, self.outputs.confidence, self.outputs.probabilities)
         return [Path(path) for path in paths if path]
 
+    def bands(self, classes: int) -> dict[str, int]:
+        """Number of bands of each raster to write, by the name of its sink."""
+        wanted = {
+            "classes": 1,
+            "confidence": 1 if self.outputs.confidence else 0,
+            "probabilities": classes if self.outputs.probabilities else 0,
+        }
+        return {name: count for name, count in wanted.items() if count}
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -91,6 +106,7 @@ class PreparedScene:
         source: The scene, as the model reads it.
         part: The part to map.
         plan: The tiles.
+        fingerprint: All that can change a pixel of the map.
         tags: Tags of the rasters to write.
     """
 
@@ -99,6 +115,7 @@ class PreparedScene:
     part: ScenePart
     settings: MapSettings
     plan: TilePlan
+    fingerprint: Mapping[str, Any]
     tags: Mapping[str, str]
 
     @property
@@ -207,19 +224,33 @@ def plan_scene(
         blend=options.blend,
         batch_size=options.batch_size or auto_batch_size(header.architecture, model.device),
     )
+    known = fingerprint_of(request, whole, model)
     return PreparedScene(
         request,
         reading.source,
         part,
         settings,
         tile_plan(reading.source, size, header.architecture.stride, overlap, part),
-        map_tags(
+        known,
+        {FINGERPRINT_TAG: as_text(known)}
+        | map_tags(
             header.legend,
             {"file": model.path and model.path.name, "sha256": model.sha256},
             reading.source,
             settings_of(settings, size, model.precision, options, reading),
         ),
     )
+
+
+def fingerprint_of(request: MapRequest, whole: RasterSource, model: ModelFacts) -> dict[str, Any]:
+    """All that can change a pixel of a request's map; no pixel of the scene is read for it.
+
+    Args:
+        whole: The scene, from ``open_request``.
+    """
+    identity = ModelIdentity(model.sha256, model.precision, model.device.type)
+    bands = request.bands(len(model.header.legend))
+    return fingerprint(whole, request.options, bands, identity)
 
 
 def _check_files(targets: Sequence[Path], source: RasterSource) -> None:

@@ -1,14 +1,12 @@
 """Scenes on disk and behind a server: what is read, what is valid, what is refused."""
 
 import contextlib
-import http.server
 import os
 import re
 import shutil
 import threading
 import warnings
 import zipfile
-from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ import rasterio
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from range_server import file_server
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
@@ -632,42 +631,10 @@ def test_archives_hold_one_raster(tmp_path, noise):
 # Over a network
 
 
-class RangeHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves byte ranges, as object stores do."""
-
-    def log_message(self, *args):
-        pass
-
-    def send_head(self):
-        if "forbidden" in self.path:
-            return self.send_error(403)
-        spec = self.headers.get("Range")
-        if not spec:
-            return super().send_head()
-        path = self.translate_path(self.path)
-        if not os.path.isfile(path):
-            return self.send_error(404)
-        with open(path, "rb") as file:
-            content = file.read()
-        start, _, stop = spec.removeprefix("bytes=").partition("-")
-        first, last = int(start), min(int(stop or len(content)), len(content) - 1)
-        self.send_response(206)
-        self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Content-Length", str(last - first + 1))
-        self.end_headers()
-        self.wfile.write(content[first : last + 1])
-        return None
-
-
 @pytest.fixture
 def server(tmp_path):
-    handler = partial(RangeHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{running.server_port}"
-        running.shutdown()
-        thread.join()
+    with file_server(tmp_path) as address:
+        yield address
 
 
 def test_scenes_over_http(tmp_path, noise, server):
