@@ -24,9 +24,9 @@ _LONGEST_CRS = 60  # characters; a CRS without an EPSG code is a WKT of many lin
 def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Describe a scene, map or model, and what predict would do.
 
-    Give a scene (one raster, a URL, or several single-band files), a map written by predict, or
-    one model (a path, or the name of a known model). With -m, info also reports what predict would
-    decide for the scene: bands, units, nodata, tiles and memory.
+    Give a scene (one raster, a URL, a STAC item, or several single-band files), a map written by
+    predict, or one model (a path, or the name of a known model). With -m, info also reports what
+    predict would decide for the scene: bands, units, nodata, tiles and memory.
     """
     from cwsam_geo.info.describe import describe
     from cwsam_geo.info.options import InfoOptions
@@ -51,6 +51,7 @@ def _scene(scene: Mapping[str, Any]) -> Lines:
     yield "bands", ", ".join(bands)
     consequence = "" if scene["gcps"] or scene["transform"] else ": the map will have none either"
     yield "place", _place(scene) + consequence
+    yield from _acquisition(scene["acquisition"])
     yield "nodata", _nodata_words(scene)
     sampled = "all pixels" if scene["complete"] else f"a sample of {scene['sampled']:,} pixels"
     zeros = f", {scene['zeros']:.2%} of them 0 in every band" if scene["zeros"] else ""
@@ -66,6 +67,18 @@ def _scene(scene: Mapping[str, Any]) -> Lines:
     yield "units", f"{units['units']}: {units['reason']}" if units["units"] else units["reason"]
     if "predict" in scene:
         yield from _predict(scene["predict"])
+
+
+def _acquisition(scene: Mapping[str, Any] | None) -> Lines:
+    if scene is None:
+        return
+    from cwsam_geo.scene.acquisition import Acquisition
+
+    yield "acquired", Acquisition(**scene).words
+    items = scene["items"]
+    yield "items", ", ".join(items[:3]) + (f" and {len(items) - 3} more" if items[3:] else "")
+    if scene["licence"]:
+        yield "licence", scene["licence"]
 
 
 def _predict(plan: Mapping[str, Any]) -> Lines:
@@ -116,6 +129,7 @@ def _map(raster: Mapping[str, Any]) -> Lines:
     for name in ("input", "date"):
         if raster[name]:
             yield name, raster[name]
+    yield from _acquisition(raster["acquisition"])
     for name, value in (raster["settings"] or {}).items():
         if value is not None:
             yield "setting", f"{name}: {_plain(value)}"

@@ -49,9 +49,9 @@ def command(
 ) -> None:
     """Map a scene: write a raster of land-cover classes.
 
-    SCENE is any raster that GDAL reads, or a URL. Several single-band files (vv.tif vh.tif) are the
-    bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid, with the class
-    names and colours of the model.
+    SCENE is any raster that GDAL reads, a URL, or a STAC item. Several single-band files (vv.tif
+    vh.tif) are the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid,
+    with the class names and colours of the model.
     """
     from cwsam_geo.prediction.options import PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene

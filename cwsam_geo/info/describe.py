@@ -14,6 +14,7 @@ from cwsam_geo.info.options import InfoOptions
 from cwsam_geo.info.scene import describe_scene
 from cwsam_geo.io.raster_file import is_remote
 from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES
+from cwsam_geo.scene.stac_item import is_item
 
 PathLike = str | os.PathLike[str]
 
@@ -56,7 +57,8 @@ def _described(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
 
 
 def _described_raster(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]:
-    map_description = describe_map(paths[0]) if len(paths) == 1 else None
+    one = len(paths) == 1 and not is_item(paths[0])
+    map_description = describe_map(paths[0]) if one else None
     if map_description is None:
         return describe_scene(paths, options)
     if options != InfoOptions():

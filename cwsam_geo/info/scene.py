@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cwsam_geo.core.tiling import TilePlan, default_overlap
@@ -51,6 +52,7 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
             **_values(source, stats),
             "units": _units(source, stats, options.units, problem),
             "calibration": source.calibration,
+            "acquisition": None if whole.acquisition is None else asdict(whole.acquisition),
         }
         if options.model is not None:
             description["predict"] = _plan(whole, options)

@@ -45,7 +45,7 @@ def predict_scene(
     """Maps a scene: writes a georeferenced raster of class codes.
 
     Args:
-        scene: Anything rasterio opens, or several single-band files of one grid.
+        scene: Anything rasterio opens, a STAC item, or several single-band files of one grid.
         output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid.
         options: How the scene is mapped; None for the defaults.
         outputs: Further outputs, and the format; None for the defaults.

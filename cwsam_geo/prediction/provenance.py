@@ -7,6 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,8 +15,9 @@ from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import LEGEND_TAG, Legend
 from cwsam_geo.prediction.options import PredictOptions
 from cwsam_geo.prediction.pipeline import MapSettings
+from cwsam_geo.scene.acquisition import SCENE_TAG, Acquisition
 from cwsam_geo.scene.reading import Reading
-from cwsam_geo.scene.source import Source
+from cwsam_geo.scene.source import RasterSource
 
 VERSION_TAG = "CWSAM_GEO_VERSION"
 """Tag in every raster that ``predict`` writes."""
@@ -51,13 +53,14 @@ def settings_of(
 
 
 def map_tags(
-    legend: Legend, model: Mapping[str, Any], source: Source, settings: Mapping[str, Any]
+    legend: Legend, model: Mapping[str, Any], source: RasterSource, settings: Mapping[str, Any]
 ) -> dict[str, str]:
     """GeoTIFF tags with the provenance: enough to make the same map again.
 
     Args:
         model: ``file`` and ``sha256`` of the bundle.
     """
+    scene = source.acquisition
     return {
         LEGEND_TAG: legend.to_json(),
         VERSION_TAG: __version__,
@@ -66,17 +69,20 @@ def map_tags(
         _INPUT_TAG: source.label,
         _SOFTWARE_TAG: f"cwsam-geo {__version__} (Python {platform.python_version()})",
         _DATE_TAG: datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
+        **({} if scene is None else {SCENE_TAG: scene.to_json()}),
     }
 
 
 def read_provenance(tags: Mapping[str, str]) -> dict[str, Any]:
-    """Reads model, settings and input from the tags of a map."""
+    """Reads model, settings, input and acquisition from the tags of a map."""
+    scene = Acquisition.from_tags(tags)
     return {
         "version": tags.get(VERSION_TAG),
         "model": _parsed(tags.get(_MODEL_TAG)),
         "settings": _parsed(tags.get(_SETTINGS_TAG)),
         "input": tags.get(_INPUT_TAG),
         "date": tags.get(_DATE_TAG),
+        "acquisition": None if scene is None else asdict(scene),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,26 @@ def stored_type(parts: Sequence[Part]) -> str:
     # NumPy has no complex integers, the type of Sentinel-1 SLC products.
     known_to_numpy = ["complex64" if t.startswith("complex_int") else t for t in dtypes]
     return str(np.result_type(*known_to_numpy))
+
+
+def rescaled(parts: Sequence[Part], scale: float | None, offset: float | None) -> list[Part]:
+    """The parts with the user's scale and offset instead of the files' own.
+
+    Raises:
+        UsageError: A scale is 0, or a number is not finite.
+    """
+    for value, option in ((scale, "scale"), (offset, "offset")):
+        if value is not None and (not np.isfinite(value) or (option == "scale" and value == 0)):
+            raise UsageError(f"--{option} {value:g}: give a finite number, and no scale of 0")
+
+    def changed(band: Band) -> Band:
+        return replace(
+            band,
+            scale=band.scale if scale is None else scale,
+            offset=band.offset if offset is None else offset,
+        )
+
+    return [replace(part, bands=tuple(map(changed, part.bands))) for part in parts]
 
 
 def check_tiles(datasets: Sequence[Any], files: Sequence[str]) -> None:

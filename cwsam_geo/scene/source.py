@@ -21,6 +21,7 @@ from cwsam_geo.io.raster_file import (
     is_remote,
     reading,
 )
+from cwsam_geo.scene.acquisition import Acquisition
 from cwsam_geo.scene.bands import (
     AS_DECLARED,
     Band,
@@ -31,15 +32,22 @@ from cwsam_geo.scene.bands import (
     hints,
     read_bands,
 )
+from cwsam_geo.scene.catalogued import (
+    acquisition_of,
+    hints_of,
+    locate_rasters,
+    with_stated,
+)
 from cwsam_geo.scene.edge import edge_area
 from cwsam_geo.scene.files import (
     Part,
     check_grids,
     check_tiles,
+    rescaled,
     selected_parts,
     stored_type,
 )
-from cwsam_geo.scene.locations import open_rasters, raster_files
+from cwsam_geo.scene.locations import open_rasters
 from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
 from cwsam_geo.scene.sentinel1.product import (
     annotation_file,
@@ -89,6 +97,8 @@ class RasterSource:
             source is not calibrated then.
         tables: Calibration of each selected band if values are read as sigma nought; empty if
             they are read as stored.
+        acquisition: What a catalogue says of the scene, or None.
+        catalogue_hints: Texts of the catalogue that may name the units.
     """
 
     parts: tuple[Part, ...]
@@ -100,6 +110,8 @@ class RasterSource:
     rescaled: bool = False
     zero: ZeroPower = AS_DECLARED
     tables: tuple[SigmaNought, ...] = ()
+    acquisition: Acquisition | None = None
+    catalogue_hints: tuple[str, ...] = ()
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -134,7 +146,8 @@ class RasterSource:
     @property
     def hints(self) -> tuple[str, ...]:
         """Texts that may name the units: file names, band units, descriptions and tags."""
-        return tuple(h for p in self.parts for h in hints(p.dataset, p.path, p.bands))
+        own = (h for p in self.parts for h in hints(p.dataset, p.path, p.bands))
+        return (*own, *self.catalogue_hints)
 
     @property
     def complex(self) -> bool:
@@ -314,8 +327,8 @@ def open_source(
         paths: One raster, or several single-band rasters on one grid, which become the bands.
             Each is anything that rasterio opens: a local path, ``/vsicurl/``, ``/vsis3/``, an
             http(s) or s3 URL. A Sentinel-1 product (``.SAFE`` folder or zip) stands for its
-            measurement files, and a SNAP product (``.dim``), folder, zip or container for the
-            rasters in it that name one polarisation each.
+            measurement files, and a SNAP product (``.dim``), folder, zip, container or STAC item
+            (a file or URL) for the rasters in it that name one polarisation each.
         bidx: Numbers of the bands to read, from 1 and in this order, counted over all files;
             None for all bands but alpha bands.
         nodata: Nodata value that replaces the declared ones; ``"none"`` if only NaN is nodata.
@@ -331,11 +344,11 @@ def open_source(
     )
     if not locations:
         raise UsageError("no scene given")
-    rasters = [file for location in locations for file in raster_files(location)]
+    located = locate_rasters(locations)
     with contextlib.ExitStack() as stack:
         datasets: list[Any] = []
         files: list[str] = []
-        for file in rasters:
+        for file in located.files:
             for dataset, path in open_rasters(file):
                 stack.enter_context(contextlib.closing(dataset))
                 datasets.append(dataset)
@@ -345,7 +358,7 @@ def open_source(
             check_pictures(dataset, path, several=len(files) > 1)
         check_grids(datasets, files)
         parts, numbers = selected_parts(datasets, files, bidx, nodata)
-        parts = _rescaled(parts, scale, offset)
+        parts = rescaled(with_stated(parts, located, nodata), scale, offset)
         source = RasterSource(
             parts=tuple(parts),
             grid=_placed(replace(grid_of(parts[0].dataset), **_stored_as(parts)), parts[0].path),
@@ -354,25 +367,11 @@ def open_source(
             chosen=bidx is not None,
             nodata_option=nodata,
             rescaled=scale is not None or offset is not None,
+            acquisition=acquisition_of(located, datasets[0]),
+            catalogue_hints=hints_of(located),
         )
         stack.pop_all()  # the source now closes the datasets
     return source
-
-
-def _rescaled(parts: Sequence[Part], scale: float | None, offset: float | None) -> list[Part]:
-    """The parts with the user's scale and offset instead of the files' own."""
-    for value, option in ((scale, "scale"), (offset, "offset")):
-        if value is not None and (not np.isfinite(value) or (option == "scale" and value == 0)):
-            raise UsageError(f"--{option} {value:g}: give a finite number, and no scale of 0")
-
-    def changed(band: Band) -> Band:
-        return replace(
-            band,
-            scale=band.scale if scale is None else scale,
-            offset=band.offset if offset is None else offset,
-        )
-
-    return [replace(part, bands=tuple(map(changed, part.bands))) for part in parts]
 
 
 def _stored_as(parts: Sequence[Part]) -> dict[str, Any]:
