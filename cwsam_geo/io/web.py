@@ -46,7 +46,7 @@ class Patience:
 
     def pause(self, failures: int, told: float | None) -> float:
         """Seconds to wait after so many failures, or what the server asked for if it is more."""
-        own = self.pause_s * 2 ** (failures - 1)
+        own: float = self.pause_s * 2 ** (failures - 1)
         return min(max(own, told or 0.0), LONGEST_WAIT_S)
 
 

@@ -216,8 +216,8 @@ def is_item(location: Location) -> bool:
     """Whether a location is a STAC item: a JSON file that says so, or an address of that form."""
     text = os.fspath(location)
     if is_web(text):
-        path = urlsplit(text).path
-        return path.lower().endswith(_SUFFIXES) or bool(_API_ITEM.search(path))
+        page = urlsplit(text).path
+        return page.lower().endswith(_SUFFIXES) or bool(_API_ITEM.search(page))
     if is_remote(text) or not text.lower().endswith(_SUFFIXES):
         return False
     path = Path(text)
