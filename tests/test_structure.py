@@ -29,6 +29,7 @@ ALLOWED = {
     "io": {"core", "atomic"},
     "model": {"core", "atomic"},
     "scene": {"core", "io"},
+    "rendering": {"core", "io", "scene"},
     "vectorization": {"core", "io", "atomic"},
     "evaluation": {"core", "io", "atomic"},
     "prediction": {"core", "io", "atomic", "scene", "model", "vectorization"},

@@ -153,24 +153,31 @@ class ClassBand:
         """
         return class_names(self.dataset, self.numbers[0], self.label)
 
-    def read(self, window: Window) -> tuple[Plane, Valid]:
+    def read(self, window: Window, shape: tuple[int, int] | None = None) -> tuple[Plane, Valid]:
         """Codes, (h, w) of ``dtype``, or colours, (3, h, w) uint8; and valid, (h, w) bool.
+
+        Args:
+            window: Pixels to read.
+            shape: Height and width of the result, if fewer pixels are enough: each takes the
+                nearest one, of an overview if the file has one that is large enough.
 
         Raises:
             SceneError: The file is damaged, or its values are not integers of 32 bits.
         """
-        rect = rio_window(window)
+        which: dict[str, Any] = {"window": rio_window(window)}
+        which |= {} if shape is None else {"out_shape": shape}
         with reading(self.path, window):
             if self.colors:
-                stored = self.dataset.read(self.numbers, window=rect)
-                return stored, self.dataset.dataset_mask(window=rect) > 0
-            stored = self.dataset.read(self.numbers[0], window=rect)
+                valid = self.dataset.dataset_mask(**which) > 0
+                which |= {} if shape is None else {"out_shape": (3, *shape)}
+                return self.dataset.read(self.numbers, **which), valid
+            stored = self.dataset.read(self.numbers[0], **which)
             valid = np.ones(stored.shape, np.bool_)
             if self._masked:
-                valid &= self.dataset.read_masks(self.numbers[0], window=rect) > 0
+                valid &= self.dataset.read_masks(self.numbers[0], **which) > 0
             if self.alpha:
                 band = self.dataset.colorinterp.index(ColorInterp.alpha) + 1
-                valid &= self.dataset.read(band, window=rect) > 0
+                valid &= self.dataset.read(band, **which) > 0
         return self.to_codes(stored, valid)
 
     def to_codes(self, stored: Plane, valid: Valid) -> tuple[Plane, Valid]:

@@ -17,7 +17,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_band import ClassBand, Plane, Valid
 from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import Geolocation, locate, pixel_window, transformed
-from cwsam_geo.io.knots import between_knots, knots
+from cwsam_geo.io.pixel_lookup import pixel_centres
 from cwsam_geo.io.raster_file import reading, rio_window
 
 Codes = NDArray[np.int32]
@@ -136,6 +136,12 @@ class ClassRaster:
         """Names and colours of the codes."""
         return self._band.names
 
+    @property
+    def nodata(self) -> float | None:
+        """The declared nodata value, or None."""
+        nodata: float | None = self._band.dataset.nodata
+        return nodata
+
     def read(self, window: Window) -> tuple[Codes, Valid]:
         """Values, (h, w) int32, and valid, (h, w) bool, of a window inside ``grid``.
 
@@ -155,7 +161,7 @@ class ClassRaster:
         return self._codes(*self._band.to_codes(stored[0], valid))
 
     def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, Valid]:
-        cols, rows = _centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
+        cols, rows = pixel_centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
         own = self._own.grid
         inside = (cols >= 0) & (rows >= 0) & (cols < own.width) & (rows < own.height)
         values = np.zeros(inside.shape, np.int32)
@@ -203,7 +209,7 @@ class ClassRaster:
         Raises:
             LegendError: The ``LEGEND`` tag holds an invalid legend.
         """
-        return self.names.legend(occurring, self._band.dataset.nodata)
+        return self.names.legend(occurring, self.nodata)
 
 
 def _alike(a: SceneGrid, b: SceneGrid) -> bool:
@@ -211,21 +217,3 @@ def _alike(a: SceneGrid, b: SceneGrid) -> bool:
         return [(p.row, p.col, p.x, p.y) for p in grid.gcps] if grid.transform.is_identity else []
 
     return same_grid(a, b) and points(a) == points(b)
-
-
-def _centres(
-    window: Window, onto: Geolocation, own: Geolocation
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Columns and rows, each (h, w), in raster ``own``, of a window's pixel centres on ``onto``.
-
-    The transformation is evaluated at knots only.
-    """
-    # The knots: pixels of the window's grid -> its CRS -> the raster's CRS -> the raster's pixels.
-    knot_cols, knot_rows = np.meshgrid(
-        knots(window.col + 0.5, window.width), knots(window.row + 0.5, window.height)
-    )
-    x, y = transformed(*onto.to_map(knot_cols, knot_rows), onto.crs, own.crs)
-    rows, cols = np.arange(float(window.height))[:, np.newaxis], np.arange(float(window.width))
-    with np.errstate(invalid="ignore"):
-        own_cols, own_rows = own.to_pixels(x, y)
-        return between_knots(own_cols, rows, cols), between_knots(own_rows, rows, cols)

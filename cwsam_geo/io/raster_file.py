@@ -7,6 +7,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _GDAL_NAME = re.compile(r"/vsi\w+[/?]|\w{2,}:|<\w+")
 _RAW_SUFFIXES = (".img", ".bin", ".dat", ".raw", ".bsq", ".bil", ".bip")
 """Suffixes of raw data that ENVI, SNAP and PolSARpro describe in a header file."""
 
-_CACHE_BYTES = 256 << 20
+_cache_bytes = ContextVar("_cache_bytes", default=256 << 20)
 """Bytes of GDAL's block cache. By default it takes 5 % of the machine's memory."""
 
 _DECODERS = min(4, os.cpu_count() or 1)
@@ -101,13 +102,34 @@ def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
         decoders: Threads that decode blocks of a dataset opened in this environment.
     """
     use_fitting_proj_data()
-    options: dict[str, Any] = {"GDAL_CACHEMAX": _CACHE_BYTES, "GDAL_NUM_THREADS": str(decoders)}
+    options: dict[str, Any] = {
+        "GDAL_CACHEMAX": _cache_bytes.get(),
+        "GDAL_NUM_THREADS": str(decoders),
+    }
     options.update(_REMOTE if remote else {})
     return rasterio.Env(**{k: v for k, v in options.items() if k not in os.environ})
 
 
-def open_dataset(location: Location) -> Any:
+@contextlib.contextmanager
+def cache_limit(size: int) -> Iterator[None]:
+    """Limits GDAL's block cache to ``size`` bytes while rasters are read in this context.
+
+    A reader that needs each block once needs no large cache.
+    """
+    token = _cache_bytes.set(size)
+    try:
+        yield
+    finally:
+        _cache_bytes.reset(token)
+
+
+def open_dataset(location: Location, overview_level: int | None = None) -> Any:
     """Opens a raster for reading.
+
+    Args:
+        location: The raster.
+        overview_level: Number of the overview to open instead of all pixels, from 0 for the
+            largest; None for all pixels.
 
     Returns:
         An open ``rasterio.DatasetReader`` with at least one band.
@@ -121,11 +143,12 @@ def open_dataset(location: Location) -> Any:
     if not is_remote(text) and not (_GDAL_NAME.match(text) and not os.path.exists(text)):
         _check_local(text)
     try:
-        dataset = _open(text, decoders=1)
+        level = {} if overview_level is None else {"overview_level": overview_level}
+        dataset = _open(text, 1, **level)
         # The block size is known only now, but the number of threads is fixed on opening.
         if _DECODERS > 1 and dataset.count and _large_blocks(dataset):
             dataset.close()
-            dataset = _open(text, decoders=_DECODERS)
+            dataset = _open(text, _DECODERS, **level)
     except (RasterioError, OSError, ValueError) as error:
         raise SceneError(f"{name}: {_why_not(text, gdal_message(error, text))}") from None
     if dataset.count == 0:
@@ -181,10 +204,10 @@ def gdal_message(error: BaseException, location: str = "") -> str:
     return " ".join(re.sub(r"\?\S+", "", text).split()).rstrip(".") or type(error).__name__
 
 
-def _open(text: str, decoders: int) -> Any:
+def _open(text: str, decoders: int, **options: int) -> Any:
     with environment(is_remote(text), decoders), warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(text)
+        return rasterio.open(text, **options)
 
 
 def _large_blocks(dataset: Any) -> bool:
