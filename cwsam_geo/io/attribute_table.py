@@ -12,8 +12,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import pyogrio.errors
-import pyogrio.raw
 import rasterio.shutil
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
@@ -126,6 +124,10 @@ def esri_table(path: str) -> dict[int, ClassText]:
     table = next((p for p in candidates if p.is_file()), None)
     if table is None:
         return {}
+    # Imported only when needed: it imports geopandas and pyarrow, 100 MB.
+    import pyogrio.errors
+    import pyogrio.raw
+
     # Names are a convenience: a damaged table must not make a good raster unreadable.
     with contextlib.suppress(pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError):
         meta, _, _, arrays = pyogrio.raw.read(table, read_geometry=False)

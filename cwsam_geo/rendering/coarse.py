@@ -72,23 +72,24 @@ class Cells:
         self._rows = part.row + cell_edges(part.height, shape[0])
         self._cols = part.col + cell_edges(part.width, shape[1])
 
-    def add(self, sums: NDArray[Any], values: NDArray[Any], window: Window) -> None:
+    def add(self, sums: NDArray[Any], values: NDArray[Any], window: Window, step: int = 1) -> None:
         """Adds the pixels of a window to the cells that contain them.
 
         Args:
             sums: The sums of all cells, shape (N, *shape), changed in place.
-            values: Values of the window's pixels, shape (N, h, w).
+            values: Values of every ``step``-th row of the window, shape (N, rows, w).
             window: Place of the pixels in the raster.
+            step: Rows from one row of ``values`` to the next.
         """
-        rows, first_row = _starts(self._rows, window.row, window.bottom)
-        cols, first_col = _starts(self._cols, window.col, window.right)
+        rows, row_cells = _starts(self._rows, window.row, window.bottom, step)
+        cols, col_cells = _starts(self._cols, window.col, window.right)
         part = np.add.reduceat(values, cols, axis=2, dtype=sums.dtype)
         part = np.add.reduceat(part, rows, axis=1)
-        place = (
-            slice(first_row, first_row + len(rows)),
-            slice(first_col, first_col + len(cols)),
-        )
-        sums[(slice(None), *place)] += part
+        sums[:, row_cells[0] : row_cells[-1] + 1, col_cells[0] : col_cells[-1] + 1] += part
+
+    def step(self, rows: int) -> int:
+        """Rows from one to the next if ``rows`` rows of each cell are enough; 1 for all."""
+        return max(1, self.part.height // self.shape[0] // rows)
 
     def row_windows(self, lines: int) -> list[Window]:
         """A window of at most ``lines`` rows from the middle of each row of cells."""
@@ -100,8 +101,14 @@ class Cells:
         return windows
 
 
-def _starts(edges: Ints, first: int, end: int) -> tuple[Ints, int]:
-    """Where the cells of the pixels ``first`` to ``end`` begin, from ``first``; the first cell."""
-    cells = np.searchsorted(edges, [first, end - 1], side="right") - 1
-    starts = np.maximum(edges[cells[0] : cells[1] + 1] - first, 0)
-    return starts, int(cells[0])
+def _starts(edges: Ints, first: int, end: int, step: int = 1) -> tuple[Ints, Ints]:
+    """Where the cells of every ``step``-th pixel from ``first`` to ``end`` begin.
+
+    Returns:
+        Index of the first such pixel in each cell that has one, and the number of the cell.
+    """
+    place = np.searchsorted(edges, [first, end - 1], side="right") - 1
+    cells = np.arange(place[0], place[1] + 1)
+    starts = -(np.minimum(first - edges[cells], 0) // step)  # rounded up
+    following = np.append(starts[1:], -((first - end) // step))
+    return starts[starts < following], cells[starts < following]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,8 +33,8 @@ _WINDOW_PIXELS = 1 << 20
 """Pixels of a window that is read at once: 8 MB of two bands in float32."""
 
 _LINES = 4
-"""Rows of each row of cells that are read of a scene in strips: with the pixels beside each other
-that share a cell, enough to average speckle."""
+"""Rows of each row of cells that are averaged: with the pixels beside each other that share a cell,
+enough to average speckle."""
 
 _STRIP_ROWS = 16
 """Blocks of at most this many rows that are as wide as the scene can be left out cheaply."""
@@ -89,9 +89,9 @@ def view_scene(
 ) -> SceneView:
     """Reduces a scene to a picture's size.
 
-    Overviews are read if the files have them. Else all pixels of a tiled file are read, because
-    each of its blocks is needed, and four rows for each row of the picture if the file is in
-    strips. The memory does not depend on the scene's size.
+    Overviews are read if the files have them. Else about four rows are averaged for each row of
+    the picture. Of a scene in strips only these are read; of a tiled one all are, because each
+    block is needed. The memory does not depend on the scene's size.
 
     Args:
         source: The scene.
@@ -223,22 +223,26 @@ def _read(
     cells = Cells(part, shape)
     count = source.grid.count
     totals = _CellSums(*(np.zeros((n, *shape), np.float32) for n in (count, 1, 1)))
-    for window in _windows(source.grid, part, cells):
+    strips = _in_strips(source.grid) and part.height > _LINES * shape[0]
+    for window in (
+        cells.row_windows(_LINES)
+        if strips
+        else windows_over(part, source.grid.block_shape, _WINDOW_PIXELS)
+    ):
         pixels = source.examine(window)
-        valid = pixels.valid
-        power = pixels.values if units is None else to_power(pixels.values, units)
+        # Strips are thinned when they are read, tiles here.
+        step = 1 if strips else cells.step(_LINES)
+        valid, values = pixels.valid[::step], pixels.values[:, ::step]
+        power = values if units is None else to_power(values, units)
         # Noise removal makes some power slightly negative: means stay right if it counts.
         power = np.where(valid & np.isfinite(power), power, np.float32(0))
-        cells.add(totals.sums, power, window)
-        cells.add(totals.data, valid[np.newaxis], window)
+        cells.add(totals.sums, power, window, step)
+        cells.add(totals.data, valid[np.newaxis], window, step)
         if pixels.no_power.any():
-            cells.add(totals.silent, (valid & pixels.no_power)[np.newaxis], window)
+            cells.add(totals.silent, (valid & pixels.no_power[::step])[np.newaxis], window, step)
     return totals
 
 
-def _windows(grid: SceneGrid, part: Window, cells: Cells) -> Iterator[Window]:
+def _in_strips(grid: SceneGrid) -> bool:
     rows, cols = grid.block_shape
-    if cols >= grid.width and rows <= _STRIP_ROWS and part.height > _LINES * cells.shape[0]:
-        yield from cells.row_windows(_LINES)
-    else:
-        yield from windows_over(part, grid.block_shape, _WINDOW_PIXELS)
+    return cols >= grid.width and rows <= _STRIP_ROWS

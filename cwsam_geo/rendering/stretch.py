@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.rendering.scene_view import PAIRS, SceneView
+from cwsam_geo.scene.bands import NO_POWER_DB
 
 _PERCENT = (1.0, 99.0)
 """Quantiles that become black and white: ships, roofs and single dark pixels lie outside."""
@@ -18,6 +19,8 @@ _LEAST_RATIO = 12.0
 
 _LEAST_RANGE = 1e-6
 """Narrowest range of a channel, so that a constant scene can be stretched."""
+
+_NO_POWER = np.float32(NO_POWER_DB)
 
 _COLOURS = ("red", "green", "blue")
 
@@ -124,7 +127,8 @@ def _flipped(names: Sequence[str | None]) -> bool:
 
 
 def _range(values: NDArray[np.float32]) -> tuple[float, float]:
-    values = values[np.isfinite(values)]
+    # Pixels without power, -100 dB, are black whatever the range is.
+    values = values[np.isfinite(values) & (values != _NO_POWER)]
     if not values.size:
         return 0.0, 1.0
     low, high = (float(q) for q in np.percentile(values, _PERCENT))

@@ -154,3 +154,24 @@ def test_real_scenes_have_contrast(shared_data, name):
     assert max(view.values.shape[1:]) <= 300
     rgb = fit_stretch(view).apply(view.values, view.valid)
     assert rgb[view.valid].std() > 20
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.integers(1, 4), st.integers(1, 25))
+def test_every_cell_gets_rows_of_its_own_when_rows_are_left_out(height, cells_down, rows, read):
+    part = Window(0, 0, height, 3)
+    cells = Cells(part, (min(height, cells_down), 1))
+    step = cells.step(rows)
+    sums, counts = np.zeros((1, *cells.shape)), np.zeros((1, *cells.shape))
+    # The value of a pixel is the number of its cell.
+    values = np.searchsorted(cells._rows, np.arange(height), side="right") - 1.0
+    for row in range(0, height, read):
+        window = Window(row, 0, read, 3).intersect(part)
+        column = values[row : window.bottom : step]
+        if len(column):
+            block = np.repeat(column[:, None], 3, axis=1)[None]
+            cells.add(sums, block, window, step)
+            cells.add(counts, np.ones_like(block), window, step)
+    seen = counts[0, :, 0] > 0
+    np.testing.assert_array_equal(sums[0, seen, 0] / counts[0, seen, 0], np.flatnonzero(seen))
+    if read >= height:
+        assert seen.all()
