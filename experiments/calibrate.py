@@ -4,9 +4,7 @@
 
 JUDGED is the folder that ``landcover_places.py folds`` or ``judge.py`` wrote. For each site the
 temperature is fitted on the other sites, so the error after it is that of an unseen site; the one
-for the bundle is fitted on all. It is put into the weights: the decoder's logits are products with
-the vector of its hypernetwork, whose last layer is divided by the temperature. So every reader of
-the bundle gets calibrated probabilities, and no map changes.
+for the bundle is fitted on all. The bundle states it, and ``predict`` divides by it.
 """
 
 from __future__ import annotations
@@ -22,24 +20,13 @@ import numpy as np
 from judge_metrics import LAND, calibration_error
 from numpy.typing import NDArray
 
+from cwsam_geo.core.reliability import fit_temperature, log_probabilities
 from cwsam_geo.model.bundles.bundle import ModelBundle
-
-TEMPERATURES = np.geomspace(0.4, 8.0, 60)
-_LAST = "decoder.hypernetwork.layers.2"
-
-
-def log_probability(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
-    """Of every class, shape (N, K)."""
-    shown = logits.astype(np.float64) / temperature
-    shown -= shown.max(1, keepdims=True)
-    return np.asarray(shown - np.log(np.exp(shown).sum(1, keepdims=True)))
 
 
 def fitted(logits: NDArray[Any], channels: NDArray[np.int64], weights: NDArray[Any]) -> float:
     """The temperature with the least weighted mean of -log probability."""
-    at = np.arange(len(channels))
-    losses = [-(weights * log_probability(logits, t)[at, channels]).sum() for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
+    return fit_temperature(logits, np.eye(logits.shape[1], dtype=bool)[channels], weights)
 
 
 def calibrated(folder: Path) -> dict[str, Any]:
@@ -70,8 +57,8 @@ def calibrated(folder: Path) -> dict[str, Any]:
     for name in np.unique(site):
         own = site == name
         by_site[str(name)] = fitted(logits[~own], channels[~own], weights[~own])
-        after[own] = np.exp(log_probability(logits[own], by_site[str(name)]).max(1))
-    before = np.exp(log_probability(logits, 1.0).max(1))
+        after[own] = np.exp(log_probabilities(logits[own], by_site[str(name)]).max(1))
+    before = np.exp(log_probabilities(logits, 1.0).max(1))
     right = logits.argmax(1) == channels
     found: dict[str, Any] = {
         "temperature": fitted(logits, channels, weights),
@@ -110,18 +97,16 @@ def _error(confidence: NDArray[Any], right: NDArray[Any], weights: NDArray[Any])
 def with_temperature(
     bundle: ModelBundle, temperature: float, said: Mapping[str, Any]
 ) -> ModelBundle:
-    """A bundle whose logits are divided by a temperature.
+    """A bundle that states a temperature.
 
     Args:
-        bundle: A full one.
+        bundle: Any bundle.
         temperature: Above 0.
         said: What its provenance says of the calibration.
     """
-    tensors = dict(bundle.tensors)
-    for kind in ("weight", "bias"):
-        tensors[f"{_LAST}.{kind}"] = tensors[f"{_LAST}.{kind}"] / temperature
-    provenance = {**bundle.provenance, "calibration": {"temperature": temperature, **said}}
-    return ModelBundle(replace(bundle.header, provenance=provenance), tensors)
+    provenance = {**bundle.provenance, "calibration": dict(said)}
+    header = replace(bundle.header, provenance=provenance, temperature=temperature)
+    return ModelBundle(header, bundle.tensors)
 
 
 @click.command()

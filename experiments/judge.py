@@ -73,14 +73,14 @@ class How:
     """How it is judged.
 
     Attributes:
-        temperature: Logits are divided by it.
+        temperature: Logits are divided by it; None for the bundle's own.
         baselines: Train the forest and the threshold too.
         windows: Of a scene above 600 px judge the window of 256 px with the best mix of classes.
         modes: With which bands.
         cache: Folder in which the forest's answers are kept, for the next model.
     """
 
-    temperature: float = 1.0
+    temperature: float | None = None
     baselines: bool = True
     windows: bool = False
     modes: tuple[Mode, ...] = MODES
@@ -270,7 +270,7 @@ def _percent(value: float | None) -> float | None:
 @click.option("--floods", "flooded", type=click.Path(path_type=Path), help="Sen1Floods11's folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder to write.")
 @click.option("--ombria", is_flag=True, help="Judge the water-or-land chips of OMBRIA too.")
-@click.option("--temperature", default=1.0, show_default=True, help="Divides the logits.")
+@click.option("--temperature", type=float, help="Divides the logits.  [default: the bundle's]")
 @click.option("--baselines/--no-baselines", default=True, help="Train forest and threshold.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Keeps the forest's answers.")
 @click.option("--windows", is_flag=True, help="Of large scenes judge one window, for speed.")

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.core.reliability import Reliability
+
 CODES = (1, 2, 3, 4, 9)
 CLASS_CODES = {"water": 1, "trees": 2, "open": 3, "built-up": 4}
 WATER, LAND = 1, 9
-BINS = 15
 CAPPED = 3000
 """Pixels per class and place, at most, of the figures that are called capped."""
 
@@ -140,20 +141,14 @@ def stated(pixels: Pixels) -> NDArray[np.float32]:
     return np.asarray(np.where(coarse, side, pixels.confidence), np.float32)
 
 
-def calibration_error(confidence: NDArray[Any], right: NDArray[Any], bins: int = BINS) -> float:
-    """Expected calibration error (Naeini et al. 2015): mean gap of confidence and accuracy.
+def calibration_error(confidence: NDArray[Any], right: NDArray[Any]) -> float:
+    """Expected calibration error, as ``Reliability`` has it; 0 without pixels.
 
     Args:
         confidence: Stated, 0 to 1, shape (N,).
         right: Whether it was right, shape (N,).
-        bins: Equal parts of 0 to 1.
     """
-    if not len(confidence):
-        return 0.0
-    place = np.minimum((np.asarray(confidence) * bins).astype(np.int64), bins - 1)
-    count = np.bincount(place, minlength=bins)
-    gap = np.bincount(place, confidence, bins) - np.bincount(place, right, bins)
-    return float(np.abs(gap).sum() / count.sum())
+    return Reliability.of(confidence, right).error if len(confidence) else 0.0
 
 
 @dataclass(frozen=True)

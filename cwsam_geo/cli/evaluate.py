@@ -43,6 +43,11 @@ from cwsam_geo.cli.reporting import Reporter
     metavar="CODE|NAME",
     help="Leave out the pixels of this reference class, such as a background; repeatable.",
 )
+@click.option(
+    "--confidence",
+    metavar="PATH",
+    help="Confidence raster of MAP (predict --confidence); also report how reliable it is.",
+)
 @click.option("--aoi", metavar="FILE", help="Compare only inside the polygons of this vector file.")
 @click.option(
     "--column", metavar="NAME", help="Column of a vector reference that holds the classes."
@@ -108,6 +113,7 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
         layer=VectorLayer(values["column"], values["layer"], values["stratum"]),
         band=values["band"],
         map_band=values["map_band"],
+        confidence=values["confidence"],
         aoi=values["aoi"],
         stratum_sizes=values["stratum_sizes"],
         legend=read_legend(values["legend"]) if values["legend"] else None,

@@ -184,10 +184,17 @@ def _model(model: Mapping[str, Any]) -> Lines:
     for entry in model["classes"]:
         ignored = ", ignored" if entry["code"] == model["ignore"] else ""
         yield "class", f"{entry['code']} {entry['name']} {entry['color']}{ignored}"
+    yield "confidence", _calibration(model["temperature"])
     if model["quirks"]:
         yield "quirks", ", ".join(model["quirks"])
     for name, value in model["provenance"].items():
         yield "origin", f"{name}: {_plain(value)}"
+
+
+def _calibration(temperature: float) -> str:
+    if temperature == 1:
+        return "the softmax of the logits, not calibrated"
+    return f"calibrated: the softmax of the logits divided by {temperature:.4g} (temperature)"
 
 
 def _bands(spec: Mapping[str, Any]) -> str:

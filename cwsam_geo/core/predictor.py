@@ -52,10 +52,19 @@ class Ops(Protocol):
         Pixel centres are aligned, as with ``align_corners=False`` of torch.
         """
 
-    def decide(self, logits: Any, confidence: bool, probabilities: bool) -> PendingDecision:
+    def decide(
+        self, logits: Any, confidence: bool, probabilities: bool, scale: Any | None = None
+    ) -> PendingDecision:
         """Winning channels of logits (K, h, w), and probabilities if requested.
 
         The returned callable may be called in another thread.
+
+        Args:
+            logits: Raw values, shape (K, h, w).
+            confidence: Also give the probability of the winning class.
+            probabilities: Also give the probability of every class.
+            scale: Positive factors of the logits in the softmax, shape (1, h, w); None for 1. They
+                change no winner.
         """
 
 

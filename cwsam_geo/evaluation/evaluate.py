@@ -56,7 +56,8 @@ def evaluate(
         OutputError: A report cannot be written.
     """
     options, outputs = options or EvaluateOptions(), outputs or EvaluateOutputs()
-    _check_outputs(outputs, [map_path, reference_path, *([options.aoi] if options.aoi else [])])
+    others = [path for path in (options.aoi, options.confidence) if path is not None]
+    _check_outputs(outputs, [map_path, reference_path, *others])
 
     def progress(done: int, total: int) -> None:
         on_event({"event": "progress", "pixels": done, "total": total})

@@ -52,6 +52,8 @@ class EvaluateOptions:
         band: Number (from 1) or name of the band of a reference raster that holds the class codes;
             None to find it.
         map_band: The same for the map.
+        confidence: Raster of the map's confidence, on the map's grid, to judge how reliable it is:
+            per cents in whole numbers, as ``predict`` writes them, or probabilities.
         aoi: Vector file; pixels and points outside its polygons do not count.
         stratum_sizes: Size of each stratum of ``layer.stratum``, for samples of points that were
             not drawn by the map's classes: area or number of pixels, all in one unit.
@@ -66,6 +68,7 @@ class EvaluateOptions:
     layer: VectorLayer = field(default_factory=VectorLayer)
     band: int | str | None = None
     map_band: int | str | None = None
+    confidence: str | os.PathLike[str] | None = None
     aoi: str | os.PathLike[str] | None = None
     stratum_sizes: Mapping[str, float] = field(default_factory=dict)
     legend: Legend | None = None

@@ -19,6 +19,7 @@ from cwsam_geo.errors import LegendError, SceneError, UsageError
 from cwsam_geo.evaluation.class_match import check_codes
 from cwsam_geo.evaluation.options import EvaluateOptions
 from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.confidence import ConfidenceRaster
 from cwsam_geo.io.geolocation import locate, window_around
 from cwsam_geo.io.reference import Reference, open_reference
 from cwsam_geo.io.vector_file import Features, burn, read_area
@@ -42,17 +43,21 @@ class MapPart:
         codes: Codes of the map, shape (h, w), uint8; 0 where ``shown`` is False.
         shown: True where the map has a class inside the area of interest, shape (h, w), bool.
         inside: True inside the area of interest, shape (h, w), bool.
+        confidence: Probability of the map's class, shape (h, w), NaN where none is stated; None
+            without a raster of confidence.
     """
 
     window: Window
     codes: NDArray[np.uint8]
     shown: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    confidence: NDArray[np.float64] | None = None
 
     def crop(self, window: Window) -> MapPart:
         """Crops to ``window``, which must lie inside ``self.window``."""
         place = window.within(self.window).slices
-        return MapPart(window, self.codes[place], self.shown[place], self.inside[place])
+        confidence = None if self.confidence is None else self.confidence[place]
+        return MapPart(window, self.codes[place], self.shown[place], self.inside[place], confidence)
 
 
 class Overlay:
@@ -81,6 +86,7 @@ class Overlay:
         self._progress = progress
         self.reference: Reference | Features | None = None
         self._aoi: NDArray[Any] | None = None
+        self._confidence: ConfidenceRaster | None = None
         self.map = _opened_map(map_path, options.map_band)
         try:
             if self.map.colors:
@@ -91,6 +97,10 @@ class Overlay:
             )
             if options.aoi is not None:
                 self._aoi = read_area(options.aoi, self.location)
+            if options.confidence is not None:
+                self._confidence = ConfidenceRaster(
+                    options.confidence, self.map.grid, self.map.label
+                )
         except BaseException:
             self.close()
             raise
@@ -98,6 +108,8 @@ class Overlay:
     def close(self) -> None:
         """Closes the files."""
         self.map.close()
+        if self._confidence is not None:
+            self._confidence.close()
         if self.reference is not None and not isinstance(self.reference, Features):
             self.reference.close()
 
@@ -134,9 +146,16 @@ class Overlay:
                 raise LegendError(
                     f"{self.map.label}: codes outside 0 to 254: {listed}; give a class raster"
                 )
-            yield MapPart(window, np.where(shown, codes, 0).astype(np.uint8), shown, inside)
+            shown_codes = np.where(shown, codes, 0).astype(np.uint8)
+            yield MapPart(window, shown_codes, shown, inside, self._stated(window))
             done += window.height * window.width
             self._progress(done, pixels)
+
+    def _stated(self, window: Window) -> NDArray[np.float64] | None:
+        if self._confidence is None:
+            return None
+        shares, valid = self._confidence.shares(window)
+        return np.where(valid, shares, np.nan)
 
     def legend(self, codes: dict[int, int], others: Iterable[Value]) -> Legend:
         """The map's legend: from the options, the map's tag or palette, or made from the codes.

@@ -19,6 +19,7 @@ from cwsam_geo.evaluation.class_match import (
     class_values,
     comparable_classes,
 )
+from cwsam_geo.evaluation.confidence import ConfidenceTally, confidence_remarks
 from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.result import Evaluation, ReferenceKind
 from cwsam_geo.io.class_raster import ClassRaster
@@ -46,16 +47,19 @@ class _Counts:
             reference value.
         mapped: Number of pixels with a class in the map, also outside the overlap.
         referenced: Number of pixels with a value in the reference.
+        confidence: Reliability of each pair; None without a raster of confidence.
     """
 
     pairs: PairTally
     codes: PairTally
     mapped: int
     referenced: int
+    confidence: ConfidenceTally | None
 
 
 def _counted(overlay: Overlay, reference: Reference) -> _Counts:
     pairs, codes = PairTally(reference.label), PairTally(overlay.map.label)
+    confidence = ConfidenceTally() if overlay.options.confidence is not None else None
     mapped = referenced = 0
     overlap = _overlap(overlay, reference)
     for part in overlay.parts(overlay.area()):
@@ -68,9 +72,12 @@ def _counted(overlay: Overlay, reference: Reference) -> _Counts:
         values, labelled = reference.read(common)
         labelled &= near.inside
         referenced += int(labelled.sum())
-        pairs.add(values, near.codes, near.shown & labelled)
+        both = near.shown & labelled
+        pairs.add(values, near.codes, both)
+        if confidence is not None and near.confidence is not None:
+            confidence.add(values, near.codes, near.confidence, both)
         codes.add(near.codes, near.codes, near.shown)
-    return _Counts(pairs, codes, mapped, referenced)
+    return _Counts(pairs, codes, mapped, referenced, confidence)
 
 
 def evaluate_pixels(overlay: Overlay, reference: Reference) -> Evaluation:
@@ -101,6 +108,11 @@ def evaluate_pixels(overlay: Overlay, reference: Reference) -> Evaluation:
     both, compared = sum(pixels_by_value.values()), int(counts.sum())
     if not compared:
         raise UsageError(f"{reference.label}: every pixel is ignored; nothing is left to compare")
+    reliability = (
+        None
+        if tallies.confidence is None
+        else tallies.confidence.reliability(channels, labels, classes)
+    )
     return Evaluation(
         map=overlay.map.label,
         reference=reference.label,
@@ -115,8 +127,12 @@ def evaluate_pixels(overlay: Overlay, reference: Reference) -> Evaluation:
             "without_map": tallies.referenced - both,
         },
         sample=None,
-        remarks=_remarks(overlay, reference, legend, set(pixels_by_label)),
+        remarks=(
+            *_remarks(overlay, reference, legend, set(pixels_by_label)),
+            *confidence_remarks(reliability, compared, bool(mapping.merge), "pixels"),
+        ),
         options=overlay.options,
+        reliability=reliability,
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.legend import NODATA
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, stratified_estimates
+from cwsam_geo.core.reliability import Reliability
 from cwsam_geo.errors import UsageError
 from cwsam_geo.evaluation.class_match import (
     ComparedClasses,
@@ -19,6 +20,7 @@ from cwsam_geo.evaluation.class_match import (
     class_values,
     comparable_classes,
 )
+from cwsam_geo.evaluation.confidence import confidence_remarks
 from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.result import Evaluation, SampleResult, Stratum
 from cwsam_geo.evaluation.strata import (
@@ -41,6 +43,7 @@ class _Census:
         unit: ``m2``, or ``pixels`` where the map has no CRS.
         inside: True for points inside the map and the area of interest, shape (N,), bool.
         at_points: Code of the map at each point, shape (N,), uint8; 255 where it has no class.
+        confidence: The map's confidence at each point, shape (N,); NaN where none is stated.
     """
 
     pixels: dict[int, int]
@@ -48,6 +51,7 @@ class _Census:
     unit: str
     inside: NDArray[np.bool_]
     at_points: NDArray[np.uint8]
+    confidence: NDArray[np.float64]
 
 
 def evaluate_points(overlay: Overlay, features: Features) -> Evaluation:
@@ -98,15 +102,24 @@ def evaluate_points(overlay: Overlay, features: Features) -> Evaluation:
     # Points by stratum, reference class and mapped class, (H, K + 1, K + 1). Class K is extra: it
     # takes the points whose reference value is ignored.
     points = np.zeros((len(strata.names), k + 1, k + 1), np.int64)
-    for label, code, stratum in zip(labels, codes.tolist(), strata.at_points.tolist(), strict=True):
-        channel = channels[label]
-        points[stratum, k if channel is None else channel, classes.by_code[code]] += 1
+    references = np.array([k if channels[v] is None else channels[v] for v in labels])
+    mapped = np.array([classes.by_code[code] for code in codes.tolist()])
+    np.add.at(points, (strata.at_points, references, mapped), 1)
     counts = points.sum(0)
     # Ignored reference classes do not count in the matrix; the estimators need them in points.
     counts[[k, *classes.ignored]] = 0
     if not counts.any():
         raise UsageError(f"{features.label}: every point is ignored; nothing is left to compare")
     sample, matrix = _estimated(classes, points, strata, census)
+    reliability = None
+    if options.confidence is not None:
+        counted = ~np.isin(references, [k, *classes.ignored])
+        # A point stands for its share of its stratum's area, as in the estimates of accuracy.
+        weights = (strata.areas / np.maximum(points.sum((1, 2)), 1))[strata.at_points]
+        stated = census.confidence[on_map]
+        counted &= np.isfinite(stated)
+        right = references == mapped
+        reliability = Reliability.of(stated[counted], right[counted], weights[counted])
     return Evaluation(
         map=overlay.map.label,
         reference=features.label,
@@ -126,8 +139,10 @@ def evaluate_points(overlay: Overlay, features: Features) -> Evaluation:
             *stratum_remarks(features, on_map, codes, by_column),
             *class_values(legend, mapping, features.label).remarks(points_by_label, None),
             *absent_remarks(points_by_label, legend, mapping, features.label),
+            *confidence_remarks(reliability, int(counts.sum()), bool(mapping.merge), "points"),
         ),
         options=overlay.options,
+        reliability=reliability,
     )
 
 
@@ -137,6 +152,7 @@ def _census(overlay: Overlay, features: Features) -> _Census:
     rows = np.floor(shapely.get_y(features.shapes)).astype(np.int64)
     at_points = np.full(len(cols), NODATA, np.uint8)
     inside = np.zeros(len(cols), np.bool_)
+    confidence = np.full(len(cols), np.nan)
     pixel_areas = PixelAreas(overlay.location)
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     for part in overlay.parts(overlay.area()):
@@ -145,6 +161,8 @@ def _census(overlay: Overlay, features: Features) -> _Census:
         at = rows[here] - w.row, cols[here] - w.col
         inside[here] = part.inside[at]
         at_points[here] = np.where(part.shown[at], part.codes[at], NODATA)
+        if part.confidence is not None:
+            confidence[here] = part.confidence[at]
         codes = part.codes[part.shown]
         pixels += np.bincount(codes, minlength=256)
         areas += np.bincount(codes, pixel_areas.of(w)[part.shown], minlength=256)
@@ -155,6 +173,7 @@ def _census(overlay: Overlay, features: Features) -> _Census:
         unit=pixel_areas.unit,
         inside=inside,
         at_points=at_points,
+        confidence=confidence,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo.atomic import atomic_output
+from cwsam_geo.core.reliability import reliability_text
 from cwsam_geo.core.score_table import (
     COUNTS,
     SCORES,
@@ -105,6 +106,8 @@ def text_report(report: Mapping[str, Any]) -> str:
         lines += ["", *_columns(_sample_rows(report))]
         lines.append(f"areas in {_unit(report['sample'])}; ± is half a 95 % confidence interval")
         lines.append(_reach(report["sample"]))
+    if "reliability" in report:
+        lines += ["", reliability_text(report["reliability"])]
     parts = [f"{report['coverage'][k]} {name}" for k, name in _COVERAGE if k in report["coverage"]]
     return "\n".join([*lines, "", f"{report['matrix']['unit']}: {', '.join(parts)}"])
 

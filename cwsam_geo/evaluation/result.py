@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo._version import __version__
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, number_or_none
+from cwsam_geo.core.reliability import Reliability
 from cwsam_geo.core.score_table import score_report
 from cwsam_geo.evaluation.class_match import ComparedClasses
 from cwsam_geo.evaluation.options import EvaluateOptions
@@ -32,6 +33,9 @@ DEFINITIONS = {
     "coverage": "counts on the map's grid, inside the area of interest: without_reference has a "
     "class in the map only, without_map in the reference only",
     "fwiou": "IoU weighted by the classes' frequency in the reference",
+    "reliability": "confidence and accuracy of the compared pixels or points, in bins of "
+    "confidence; the expected calibration error is the mean gap between the two, weighted by the "
+    "pixels of each bin (Naeini et al. 2015); points are weighted by the area that they stand for",
     "sample": "stratified estimators of Olofsson et al. (2014), doi:10.1016/j.rse.2014.02.015, "
     "strata are the classes of the map, unless settings name a stratum column; the mapped area is "
     "then divided by the sizes given; the estimators hold if the points were drawn at random, or "
@@ -107,6 +111,7 @@ class Evaluation:
             counterpart (``without_reference``, ``without_map``).
         sample: Estimates from a sample of points; None for other references.
         remarks: Warnings for the user, a sentence each.
+        reliability: Confidence and accuracy of what was compared; None without confidence.
     """
 
     map: str
@@ -119,6 +124,7 @@ class Evaluation:
     sample: SampleResult | None
     remarks: tuple[str, ...]
     options: EvaluateOptions
+    reliability: Reliability | None = None
 
     @property
     def unit(self) -> str:
@@ -143,11 +149,14 @@ class Evaluation:
                 "layer": options.layer.layer,
                 "stratum": options.layer.stratum,
                 "stratum_sizes": dict(options.stratum_sizes),
+                "confidence": os.fspath(options.confidence) if options.confidence else None,
             },
             "coverage": dict(self.coverage),
             **score_report(self.scores, self.classes.legend, self.counts),
             "matrix": {"unit": self.unit, "classes": names, "counts": self.counts.tolist()},
         }
+        if self.reliability is not None:
+            report["reliability"] = self.reliability.to_dict()
         if self.sample is not None:
             report["sample"] = self._sample(self.sample)
         return report | {"remarks": list(self.remarks), "definitions": DEFINITIONS}

@@ -124,8 +124,8 @@ def finetune(
         epochs=len(training.history),
         miou=training.best.miou,
         test_miou=None
-        if training.test_matrix is None
-        else Scores.of(training.test_matrix, training.ignore).miou,
+        if training.test is None
+        else Scores.of(training.test.matrix, training.ignore).miou,
         seconds=_since(began),
     )
     emit({"event": "done", **_plain(result)})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cwsam_geo.finetuning.data.prepare import RegionData
@@ -18,10 +17,11 @@ from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.report.data_summary import data_summary, write_split
 from cwsam_geo.finetuning.report.files import OutputPaths, TensorBoard, write_reports
-from cwsam_geo.finetuning.report.results import TrainingResult
+from cwsam_geo.finetuning.report.results import HeldOutScores, TrainingResult
 from cwsam_geo.finetuning.start import InitialModel
 from cwsam_geo.finetuning.targets.losses import auto_weights
 from cwsam_geo.finetuning.training.batches import cpu_batch_size, largest_batch
+from cwsam_geo.finetuning.training.calibration import Calibration
 from cwsam_geo.finetuning.training.loop import ComputeSettings, Event, Trainer, TrainingData
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import (
@@ -38,9 +38,6 @@ from cwsam_geo.model.network.cwsam import Cwsam
 
 Tell = Callable[[Event], None]
 """Receives the events of a run."""
-
-Matrix = NDArray[np.int64]
-"""A confusion matrix (K, K); rows are the labels, columns the model."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +130,17 @@ class TrainingRun:
         best = state.best
         if best is None:
             raise AssertionError("no epoch was trained")
-        test_matrix = None if data.test is None else trainer.score(data.test, best.tensors)
-        return self._account(state, best, test_matrix), best.tensors
+        calibration = trainer.calibrate(best.tensors, int(best.matrix.sum()))
+        tell({"event": "decision", "text": _calibrated(calibration)})
+        test = None
+        if data.test is not None:
+            matrix = trainer.score(data.test, best.tensors)
+            total = int(matrix.sum())
+            temperature = calibration.temperature
+            test = HeldOutScores(
+                matrix, trainer.reliability(data.test, best.tensors, temperature, total)
+            )
+        return self._account(state, best, calibration, test), best.tensors
 
     def _kept(self) -> str:
         """Message after an interruption: which epoch the checkpoint on the disk holds."""
@@ -198,7 +204,9 @@ class TrainingRun:
             "class_weights": [round(w, 4) for w in self.class_weights],
         }
 
-    def _account(self, state: RunState, best: Best, test_matrix: Matrix | None) -> TrainingResult:
+    def _account(
+        self, state: RunState, best: Best, calibration: Calibration, test: HeldOutScores | None
+    ) -> TrainingResult:
         """The record of the finished run."""
         config, start = self.config, self.start
         return TrainingResult(
@@ -213,7 +221,8 @@ class TrainingRun:
             base=start.base if self.kind == "adapters" else None,
             history=tuple(state.history),
             best=best,
-            test_matrix=test_matrix,
+            calibration=calibration,
+            test=test,
             data=data_summary(config, self.data),
             run={
                 "device": str(self.processes.device),
@@ -247,11 +256,23 @@ class TrainingRun:
             legend=training.legend,
             provenance=training.provenance(),
             base=training.base,
+            temperature=training.calibration.temperature,
         )
         ModelBundle(header, tensors).save(paths.bundle, options.overwrite)
         # Only a complete bundle makes the checkpoint superfluous.
         paths.checkpoint.unlink(missing_ok=True)
         return [paths.split, *files]
+
+
+def _calibrated(calibration: Calibration) -> str:
+    before, after = (100 * r.error for r in (calibration.before, calibration.after))
+    text = f"confidence: temperature {calibration.temperature:.3f}"
+    if math.isnan(before):
+        return text
+    return (
+        f"{text}; expected calibration error on the validation areas {before:.1f} % before, "
+        f"{after:.1f} % after"
+    )
 
 
 def _licence(start: InitialModel) -> str:

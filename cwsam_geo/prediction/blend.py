@@ -99,6 +99,7 @@ class Blender:
         ops: Arithmetic on the predictor's arrays.
         confidence: Also compute the probability of the winning class.
         probabilities: Also compute the probabilities of all classes.
+        temperature: Divides the logits before the softmax; it changes no class.
     """
 
     def __init__(
@@ -110,10 +111,12 @@ class Blender:
         *,
         confidence: bool = False,
         probabilities: bool = False,
+        temperature: float = 1.0,
     ) -> None:
         self._plan, self._ops = plan, ops
         self._classes = num_classes
         self._confidence, self._probabilities = confidence, probabilities
+        self._temperature = temperature
         # Tiles without data are not added, so the weights at a logit may add up to less than 1. The
         # winning class stays the same, but probabilities change: for them an extra plane sums the
         # weights, and the logits are divided by it.
@@ -257,13 +260,14 @@ class Blender:
             fine = self._ops.upsample(strip, stride) if stride > 1 else strip
             fine = fine[:, start - first_row : end - first_row, cols]
             window = Window(start, settles.col, end - start, settles.width)
-            yield Settled(window, self._ops.decide(*self._normalised(fine)))
+            yield Settled(window, self._decided(fine))
             start = end
 
-    def _normalised(self, fine: Any) -> tuple[Any, bool, bool]:
+    def _decided(self, fine: Any) -> PendingDecision:
         if self._planes == self._classes:
-            return fine, False, False
+            return self._ops.decide(fine, False, False)
         # The sum of weights is 0 only where there is no data. 1e-9 avoids dividing by 0 there; the
         # result is not used.
-        present = fine[self._classes :] + 1e-9
-        return fine[: self._classes] / present, self._confidence, self._probabilities
+        scale = 1 / (self._temperature * (fine[self._classes :] + 1e-9))
+        logits = fine[: self._classes]
+        return self._ops.decide(logits, self._confidence, self._probabilities, scale)

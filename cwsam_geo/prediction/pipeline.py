@@ -115,6 +115,7 @@ class MapSettings:
         overlap: Pixels shared by neighbouring tiles.
         blend: Weights of overlapping tiles.
         batch_size: Tiles per call of the predictor, at most.
+        temperature: Divides the logits before the softmax; it changes no class.
     """
 
     spec: PreprocessSpec
@@ -123,6 +124,7 @@ class MapSettings:
     overlap: int
     blend: BlendName = "linear"
     batch_size: int = 1
+    temperature: float = 1.0
 
 
 def map_scene(
@@ -207,6 +209,7 @@ class _Run:
             predictor.ops,
             confidence=sinks.confidence is not None,
             probabilities=sinks.probabilities is not None,
+            temperature=job.temperature,
         )
         batch_size = even_batch(job.batch_size, len(self.plan.cols))
         self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)

@@ -223,6 +223,7 @@ def plan_scene(
         overlap=overlap,
         blend=options.blend,
         batch_size=options.batch_size or auto_batch_size(header.architecture, model.device),
+        temperature=header.temperature,
     )
     known = fingerprint_of(request, whole, model)
     return PreparedScene(

@@ -39,6 +39,7 @@ def settings_of(
         "blend": job.blend,
         "precision": precision,
         "tta": options.tta,
+        "temperature": job.temperature,
         "units": job.scene.units,
         "calibration": reading.source.calibration,
         "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),

@@ -1,4 +1,4 @@
-"""Reading class and confidence rasters in strips of rows."""
+"""Reading class rasters in strips of rows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp
 
-from cwsam_geo.core.grid import SceneGrid, Window, same_grid
+from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.legend import NODATA
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.class_band import ClassBand, data_bands
+from cwsam_geo.io.class_band import ClassBand
 from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import locate
-from cwsam_geo.io.raster_file import (
-    display_name,
-    grid_of,
-    open_dataset,
-    reading,
-    rio_window,
-)
 
 STRIP_PIXELS = 6 << 20
 """Approximate pixels of a strip: enough to amortise its cost, few enough for the caches."""
@@ -124,64 +116,6 @@ class ClassSource:
     def close(self) -> None:
         """Closes the file."""
         self._band.close()
-
-
-class ConfidenceSource:
-    """A raster with one band of confidences on the grid of a class raster.
-
-    Args:
-        path: The file; its scale and offset are applied.
-        like: The class raster.
-
-    Raises:
-        SceneError: The file cannot be opened, has another grid, or does not have exactly one band
-            of values.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], like: ClassSource) -> None:
-        self.label = display_name(path)
-        self._path = path
-        self._file = open_dataset(path)
-        try:
-            self._band = self._checked_band(like)
-        except BaseException:
-            self.close()
-            raise
-        self._scale = self._file.scales[self._band - 1]
-        self._offset = self._file.offsets[self._band - 1]
-
-    def _checked_band(self, like: ClassSource) -> int:
-        grid, bands = grid_of(self._file), data_bands(self._file)
-        advice = "give the confidence raster that belongs to it (predict --confidence)"
-        if np.dtype(grid.dtype).kind == "c" or not same_grid(grid, like.grid):
-            raise SceneError(f"{self.label}: is not on the grid of {like.label}; {advice}")
-        if len(bands) != 1:
-            raise SceneError(
-                f"{self.label}: has {len(bands)} bands, but a confidence is one value a pixel; "
-                f"{advice}"
-            )
-        if self._file.colorinterp[bands[0] - 1] == ColorInterp.palette:
-            raise SceneError(f"{self.label}: holds classes (a colour table); {advice}")
-        return bands[0]
-
-    def read(self, top: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Values and a mask of the valid ones, each (rows, W).
-
-        Raises:
-            SceneError: The file is damaged.
-        """
-        window = Window(top, 0, rows, self._file.width)
-        with reading(self._path, window):
-            stored = self._file.read(self._band, window=rio_window(window))
-            valid = self._file.read_masks(self._band, window=rio_window(window)) > 0
-        if stored.dtype.kind == "f":
-            valid &= np.isfinite(stored)
-        values = np.where(valid, stored, 0) * self._scale + self._offset
-        return np.where(valid, values, 0.0), valid
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
 
 
 def strip_height(grid: SceneGrid) -> int:

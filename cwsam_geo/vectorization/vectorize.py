@@ -14,7 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cwsam_geo.atomic import check_apart
+from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import UsageError
+from cwsam_geo.io.confidence import ConfidenceRaster
 from cwsam_geo.io.geolocation import Geolocation, crs_name
 from cwsam_geo.vectorization.coverage.polygons import Drawing, Polygons, polygons
 from cwsam_geo.vectorization.coverage.sieve import REGION_BYTES, SievedStrips
@@ -23,7 +25,7 @@ from cwsam_geo.vectorization.formats import OutputLayer, check_vectors, format_o
 from cwsam_geo.vectorization.options import ClassTotal, PathLike, VectorizeOptions, VectorizeResult
 from cwsam_geo.vectorization.placement import Placement, target_crs
 from cwsam_geo.vectorization.shapefile import SHORT_NAMES
-from cwsam_geo.vectorization.strips import ClassSource, ConfidenceSource
+from cwsam_geo.vectorization.strips import ClassSource
 from cwsam_geo.vectorization.table import Rows, Table, dissolved, rows_of
 
 Event = Mapping[str, Any]
@@ -75,7 +77,7 @@ def vectorize(
         job = VectorizeRun(source, options, kind, Path(output), on_event)
         if options.confidence is not None:
             job.confidence = stack.enter_context(
-                contextlib.closing(ConfidenceSource(options.confidence, source))
+                contextlib.closing(ConfidenceRaster(options.confidence, source.grid, source.label))
             )
         job.run()
         result = job.result(time.monotonic() - start)
@@ -157,7 +159,7 @@ class VectorizeRun:
         self._output, self._tell = output, on_event
         self._placement = Placement(source.location, target_crs(source.location, options, kind))
         self._wanted = None if options.classes is None else source.names.select(options.classes)
-        self.confidence: ConfidenceSource | None = None
+        self.confidence: ConfidenceRaster | None = None
         self._totals = _Totals()
         self._passes = 2 if options.min_area else 1
         self._rows = 0
@@ -208,7 +210,7 @@ class VectorizeRun:
             polygons(
                 self._codes(),
                 self._drawing(),
-                self.confidence.read if self.confidence is not None else None,
+                self._confidence if self.confidence is not None else None,
             )
         )
         parts = (
@@ -219,6 +221,10 @@ class VectorizeRun:
         for rows in parts:
             self._totals.add(rows)
             yield table.batch(rows)
+
+    def _confidence(self, top: int, rows: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        assert self.confidence is not None
+        return self.confidence.read(Window(top, 0, rows, self._source.width))
 
     def _codes(self) -> CodeStrips:
         source: CodeStrips = self._source

@@ -1,5 +1,6 @@
 """The predict command, on files, as its user would run it."""
 
+import dataclasses
 import gc
 import json
 import os
@@ -790,3 +791,29 @@ def test_a_loaded_model_maps_several_scenes(tmp_path, models, monkeypatch):
             np.testing.assert_array_equal(one.read(), two.read())
             for tag in ("CWSAM_GEO_MODEL", "CWSAM_GEO_SETTINGS"):
                 assert one.tags()[tag] == two.tags()[tag]
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_the_models_temperature_changes_confidence_and_no_class(tmp_path, scene, temperature):
+    bundle = random_bundle(CLASSES)
+    header = dataclasses.replace(bundle.header, temperature=temperature)
+    read = {}
+    for name, model in (("plain", bundle), ("other", dataclasses.replace(bundle, header=header))):
+        path = model.save(tmp_path / f"{name}.safetensors")
+        outputs = PredictOutputs(tmp_path / f"{name}_c.tif", tmp_path / f"{name}_p.tif")
+        predict_scene(scene, tmp_path / f"{name}.tif", PredictOptions(str(path)), outputs)
+        for kind in ("", "_c", "_p"):
+            with rasterio.open(tmp_path / f"{name}{kind}.tif") as raster:
+                read[name, kind] = raster.read().astype(float)
+                settings = json.loads(raster.tags()["CWSAM_GEO_SETTINGS"])
+        assert settings["temperature"] == model.temperature
+    assert (read["plain", ""] == read["other", ""]).all()
+    data = read["plain", ""][0] != 255
+    assert (read["other", "_c"] == 255)[0][~data].all()
+    share = np.maximum(read["plain", "_p"], 0.5)[:, data] ** (1 / temperature)
+    expected = 100 * share / share.sum(0)
+    clear = (read["plain", "_p"][:, data] > 10).sum(0) >= 2
+    found = read["other", "_c"][0][data]
+    assert np.abs(found - expected.max(0))[clear].mean() < 3
+    softer = found[clear].mean() < read["plain", "_c"][0][data][clear].mean()
+    assert softer == (temperature > 1)

@@ -94,28 +94,24 @@ def test_joined_pixels_keep_what_all_of_them_have():
     assert Pixels.joined([whole, Pixels(codes(1), codes(2))]).confidence is None
 
 
-def test_the_temperature_that_made_logits_too_sure_is_found():
+def test_a_calibrated_bundle_has_the_temperature_that_was_fitted(tmp_path):
     import calibrate
 
-    rng = np.random.default_rng(0)
-    true = rng.normal(size=(20_000, 4)) * 2
-    channels = np.array([rng.choice(4, p=p) for p in np.exp(calibrate.log_probability(true, 1))])
-    found = calibrate.fitted(3 * true, channels, np.ones(len(channels)))
-    assert found == pytest.approx(3, rel=0.1)
-
-
-def test_a_bundle_divided_by_a_temperature_gives_its_logits_divided():
-    import calibrate
-    import torch
-
+    from cwsam_geo.core.reliability import log_probabilities
     from cwsam_geo.model.store import load_full
 
-    bundle = load_full("demo")
-    images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        before = bundle.build().eval()(images)
-        after = calibrate.with_temperature(bundle, 2.5, {}).build().eval()(images)
-    assert torch.allclose(after, before / 2.5, atol=1e-4)
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=(8_000, 4)) * 2
+    labels = np.array([1 + rng.choice(4, p=p) for p in np.exp(log_probabilities(true, 1))])
+    sites = np.repeat(["a", "b"], 4_000)
+    np.savez(tmp_path / "logits_both.npz", site=sites, label=codes(*labels), logits=3 * true)
+    found = calibrate.calibrated(tmp_path)
+    assert found["temperature"] == pytest.approx(3, rel=0.1)
+    assert found["modes"]["both"]["after"] < 0.03 < found["modes"]["both"]["before"]
+    path = calibrate.with_temperature(load_full("demo"), found["temperature"], {}).save(
+        tmp_path / "calibrated.safetensors"
+    )
+    assert load_full(path).temperature == found["temperature"]
 
 
 def test_forest_and_threshold_are_trained_on_other_sites_alone():

@@ -19,6 +19,7 @@ from sam_checkpoint import sam_state
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.metrics import Scores
+from cwsam_geo.core.reliability import log_probabilities
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.finetune import finetune
@@ -156,7 +157,12 @@ def test_adapters_card_metrics_pictures_and_split_are_written(place, base):
     assert all(json.dumps(e) for e in events)
 
 
-def test_the_bundle_predicts_with_the_reported_accuracy(place):
+def loss(logits, channels, temperature):
+    at = np.arange(len(channels))
+    return -log_probabilities(logits, temperature)[at, channels].mean()
+
+
+def test_the_bundle_predicts_with_the_reported_accuracy_and_confidence(place):
     epochs = {"epochs": 4, "samples": 24}
     result = finetune(region(place, "base.safetensors", epochs), place / "m.safetensors")
     assert result.miou > 0.5
@@ -165,6 +171,7 @@ def test_the_bundle_predicts_with_the_reported_accuracy(place):
     config = load_region(place / "region.yaml")
     with region_data(config) as data:
         matrix = np.zeros((2, 2), np.int64)
+        pixels, channels = [], []
         for i in range(len(data.validation)):
             image, labels = data.validation.sample(0, i)
             with torch.no_grad():
@@ -172,8 +179,20 @@ def test_the_bundle_predicts_with_the_reported_accuracy(place):
             up = torch.nn.functional.interpolate(logits, (TILE, TILE), mode="bilinear")
             mapped = up.argmax(1)[0].numpy()
             np.add.at(matrix, (labels[labels > 0] - 1, mapped[labels > 0]), 1)
+            pixels.append(up[0].numpy()[:, labels > 0].T)
+            channels.append(labels[labels > 0] - 1)
+    labelled, truth = np.concatenate(pixels), np.concatenate(channels)
     assert matrix.tolist() == report["validation"]["matrix"]["counts"]
     assert Scores.of(matrix).miou == result.miou
+    calibration = report["validation"]["calibration"]
+    assert model.temperature == calibration["temperature"] != 1
+    assert calibration["before"]["count"] == matrix.sum()
+    for when in ("before", "after"):
+        assert calibration[when]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    confidence = np.exp(log_probabilities(labelled, model.temperature).max(1))
+    assert calibration["after"]["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-5)
+    assert loss(labelled, truth, model.temperature) <= loss(labelled, truth, 1)
+    assert f"divided by {model.temperature:.3f}" in (place / "m.md").read_text()
 
 
 def test_a_full_model_of_random_weights(place):
@@ -211,6 +230,9 @@ def test_test_areas_are_scored_but_decide_nothing(place):
     assert report["test"]["overall"]["miou"] == result.test_miou
     pixels = sum(c["support"] for c in report["test"]["classes"])
     assert pixels == SHAPE[0] * SHAPE[1] - 8 * SHAPE[1]
+    reliability = report["test"]["reliability"]
+    assert reliability["count"] == pixels
+    assert reliability["accuracy"] == pytest.approx(report["test"]["overall"]["overall_accuracy"])
     card = (place / "m.md").read_text()
     assert f"On {pixels:,} labelled pixels of test areas, which decided nothing" in card
     assert "A scene may lack VH: the mean stands for it." in card

@@ -171,3 +171,41 @@ def test_tiles_out_of_order_are_refused():
     blender = Blender(plan, 2, "flat", NumpyOps())
     with pytest.raises(ValueError, match="tile 1 was fed, but the next one is tile 0"):
         blender.feed(plan.tile(0, 1), None)
+
+
+@settings(deadline=None, max_examples=60)
+@given(plans(), st.floats(0.05, 20), st.booleans(), st.integers(0, 2**32 - 1))
+def test_a_temperature_changes_probabilities_and_no_class(plan, temperature, close, seed):
+    """Neither does asking for probabilities, even where two classes differ by the last bit."""
+    rng = np.random.default_rng(seed)
+    shape = (3, plan.tile_size // plan.stride, plan.tile_size // plan.stride)
+    tiles = {t.index: rng.normal(size=shape).astype(np.float32) for t in plan}
+    if close:
+        for logits in tiles.values():
+            logits[1] = np.nextafter(logits[0], np.float32(np.inf))
+
+    def run_at(temperature, **wanted):
+        blender = Blender(plan, 3, "linear", NumpyOps(), temperature=temperature, **wanted)
+        decisions = [
+            (settled.window, settled.decision())
+            for tile in plan
+            for settled in blender.feed(tile, tiles[tile.index])
+        ]
+        classes = np.full((plan.height, plan.width), -1)
+        percent = np.zeros((3, plan.height, plan.width))
+        for window, decision in decisions:
+            classes[window.slices] = decision.channels
+            if wanted:
+                percent[(slice(None), *window.slices)] = decision.probabilities
+        return classes, percent / 100
+
+    classes, _ = run_at(1.0)
+    same, one = run_at(1.0, probabilities=True)
+    again, other = run_at(temperature, probabilities=True)
+    np.testing.assert_array_equal(same, classes)
+    np.testing.assert_array_equal(again, classes)
+    # p ** (1 / T), normalised; per cents are rounded, so only probabilities that are not small.
+    powers = one ** (1 / temperature)
+    expected = powers / powers.sum(0)
+    clear = (one > 0.2).all(0)
+    assert np.abs(expected - other)[:, clear].max(initial=0) < 0.01 + 0.08 / temperature

@@ -24,14 +24,18 @@ class NumpyOps:
         return _stretch(_stretch(logits, stride, 1), stride, 2)
 
     def decide(
-        self, logits: NDArray[np.float32], confidence: bool, probabilities: bool
+        self,
+        logits: NDArray[np.float32],
+        confidence: bool,
+        probabilities: bool,
+        scale: NDArray[np.float32] | None = None,
     ) -> PendingDecision:
         """Argmax, and softmax if probabilities are requested."""
         channels = logits.argmax(0).astype(np.uint8)
         if not (confidence or probabilities):
             return lambda: Decision(channels)
         # Subtracting the maximum keeps exp from overflowing.
-        exponentials = np.exp(logits - logits.max(0))
+        exponentials = np.exp((logits - logits.max(0)) * (1 if scale is None else scale))
         percent = np.rint(100 * exponentials / exponentials.sum(0)).astype(np.uint8)
         decision = Decision(
             channels,

@@ -9,6 +9,7 @@ from typing import Any
 import shapely
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.reliability import reliability_text
 from cwsam_geo.core.score_table import class_head, class_rows, overall_rows
 from cwsam_geo.finetuning.report.results import TrainingResult
 
@@ -65,12 +66,28 @@ def _accuracy(t: TrainingResult) -> Iterable[str]:
             "finds likeliest. Such labels can lower a class's scores, but never raise them."
         )
     yield from _scores(t.report(t.best.matrix))
-    if t.test_matrix is not None:
-        report = t.report(t.test_matrix)
+    yield from _confidence(t)
+    if t.test is not None:
+        report = t.report(t.test.matrix)
         pixels = sum(c["support"] for c in report["classes"] if not c["ignored"])
         yield ""
         yield f"On {pixels:,} labelled pixels of test areas, which decided nothing:"
         yield from _scores(report)
+        yield ""
+        yield f"With this temperature: {reliability_text(t.test.reliability.to_dict())}."
+
+
+def _confidence(t: TrainingResult) -> Iterable[str]:
+    temperature = t.calibration.temperature
+    before, after = (
+        reliability_text(r.to_dict()) for r in (t.calibration.before, t.calibration.after)
+    )
+    yield ""
+    yield (
+        f"Confidence is the softmax of the logits divided by {temperature:.3f}, the temperature "
+        f"that suits these areas best. Without it: {before}. With it: {after}. In places unlike "
+        "these, confidence can still be too high."
+    )
 
 
 def _scores(report: Mapping[str, Any]) -> Iterable[str]:

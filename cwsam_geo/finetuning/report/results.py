@@ -13,11 +13,26 @@ from cwsam_geo._version import __version__
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.metrics import Scores
 from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.core.reliability import Reliability
 from cwsam_geo.core.score_table import score_report
 from cwsam_geo.finetuning.region.config import Recipe
+from cwsam_geo.finetuning.training.calibration import Calibration
 from cwsam_geo.finetuning.training.state import Best, EpochRecord
 from cwsam_geo.model.bundles.bundle import BaseReference
 from cwsam_geo.model.network.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """What a model reaches on test tiles, which decided nothing in its training.
+
+    Attributes:
+        matrix: Confusion matrix, shape (K, K), int64; rows are the labels, columns the model.
+        reliability: Confidence, with the model's temperature, and accuracy.
+    """
+
+    matrix: NDArray[np.int64]
+    reliability: Reliability
 
 
 @dataclass(frozen=True)
@@ -35,8 +50,8 @@ class TrainingResult:
         base: The weights that the model's adapters need; None for a full model.
         history: One record for each epoch.
         best: The epoch whose weights the model has.
-        test_matrix: The model's confusion matrix on the test tiles, shape (K, K), or None if there
-            are no test tiles.
+        calibration: The model's temperature, fitted on the validation tiles.
+        test: The model's scores on the test tiles, or None if there are none.
         data: Scenes, labels and split, for JSON; see ``train.summary``.
         run: Device, precision, processes and time, for JSON.
         licence: Text on the licence of the model.
@@ -53,7 +68,8 @@ class TrainingResult:
     base: BaseReference | None
     history: Sequence[EpochRecord]
     best: Best
-    test_matrix: NDArray[np.int64] | None
+    calibration: Calibration
+    test: HeldOutScores | None
     data: Mapping[str, Any]
     run: Mapping[str, Any]
     licence: str
@@ -81,9 +97,17 @@ class TrainingResult:
 
     def metrics(self) -> dict[str, Any]:
         """Scores on the validation tiles, and on the test tiles if there are any, for JSON."""
-        test = {} if self.test_matrix is None else {"test": self.report(self.test_matrix)}
-        validation = {"epoch": self.best.epoch, **self.report(self.best.matrix)}
-        return {"validation": validation, **test}
+        metrics = {
+            "validation": {
+                "epoch": self.best.epoch,
+                **self.report(self.best.matrix),
+                "calibration": self.calibration.to_dict(),
+            }
+        }
+        if self.test is not None:
+            reliability = {"reliability": self.test.reliability.to_dict()}
+            metrics["test"] = self.report(self.test.matrix) | reliability
+        return metrics
 
     def to_dict(self) -> dict[str, Any]:
         """The whole run as plain values, for JSON."""

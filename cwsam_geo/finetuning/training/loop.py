@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cwsam_geo.core.metrics import Scores, confusion_matrix, number_or_none
+from cwsam_geo.core.reliability import Reliability
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.class_sets import partial_rows, single_channels
@@ -24,6 +25,12 @@ from cwsam_geo.finetuning.training.batches import (
     Samples,
     TileBatches,
     batch_loader,
+)
+from cwsam_geo.finetuning.training.calibration import (
+    Calibration,
+    LogitSample,
+    calibrate,
+    summed_reliability,
 )
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
@@ -153,6 +160,34 @@ class Trainer:
         """
         self.stepper.load(tensors)
         return self._matrix(batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0))
+
+    def calibrate(self, tensors: Mapping[str, Tensor], labelled: int) -> Calibration:
+        """Fits the temperature of a saved model on the validation tiles.
+
+        The trainer's model has the saved tensors afterwards.
+
+        Args:
+            tensors: Saved tensors by name, such as those of the best epoch.
+            labelled: Labelled pixels of the validation tiles.
+        """
+        self.stepper.load(tensors)
+        sample = self._sampled(self._data.validation, labelled)
+        return calibrate(sample, self._place.processes)
+
+    def reliability(
+        self, tiles: Samples, tensors: Mapping[str, Tensor], temperature: float, labelled: int
+    ) -> Reliability:
+        """Confidence and accuracy of a saved model on other tiles; see ``calibrate``."""
+        self.stepper.load(tensors)
+        own = self._sampled(tiles, labelled).reliability(temperature)
+        return summed_reliability(own, self._place.processes)
+
+    def _sampled(self, tiles: Samples, labelled: int) -> LogitSample:
+        stepper, data = self.stepper, self._data
+        stepper.model.eval()
+        batches = batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0)
+        arithmetic = stepper.device, stepper.precision
+        return LogitSample.of(stepper.model, batches, data.sets, data.ignore, labelled, arithmetic)
 
     @property
     def _share(self) -> ProcessShare:

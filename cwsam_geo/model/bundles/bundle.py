@@ -18,6 +18,7 @@ from cwsam_geo._version import __version__
 from cwsam_geo.atomic import atomic_output
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.core.reliability import TEMPERATURE_LIMITS
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import CwsamGeoError, LegendError, ModelError, OutputError
 from cwsam_geo.model.bundles.tensors import (
@@ -90,6 +91,11 @@ class ModelBundle:
     def provenance(self) -> Mapping[str, Any]:
         """Training data, metrics, licence and so on."""
         return self.header.provenance
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits before the softmax."""
+        return self.header.temperature
 
     @property
     def kind(self) -> BundleKind:
@@ -261,9 +267,11 @@ class BundleHeader:
             version that wrote the bundle.
         base: The base that an adapters bundle needs; None for a full bundle.
         frozen_sha256: Hash of the frozen tensors of a full bundle; None for adapters.
+        temperature: Divides the logits before the softmax, so that confidence means accuracy; it
+            changes no class. Bundles that do not state one have 1.
 
     Raises:
-        ModelError: The attributes are inconsistent.
+        ModelError: The attributes are inconsistent, or the temperature is not possible.
     """
 
     kind: BundleKind
@@ -273,6 +281,7 @@ class BundleHeader:
     provenance: Mapping[str, Any]
     base: BaseReference | None = None
     frozen_sha256: str | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -291,6 +300,7 @@ class BundleHeader:
             )
         if not isinstance(self.provenance.get("trained"), bool):
             raise ModelError("model bundle: provenance must say whether it is trained")
+        check_temperature(self.temperature)
 
     def tensor_names(self) -> frozenset[str]:
         """Returns the names of the tensors that the bundle must hold."""
@@ -300,19 +310,20 @@ class BundleHeader:
 
     def to_json(self) -> str:
         """Returns the metadata as JSON text."""
-        return json.dumps(
-            {
-                "format_version": FORMAT_VERSION,
-                "kind": self.kind,
-                "architecture": self.architecture.to_dict(),
-                "preprocess": self.preprocess.to_dict(),
-                "legend": {"classes": self.legend.to_list(), "ignore": self.legend.ignore},
-                "provenance": dict(self.provenance),
-                "base": asdict(self.base) if self.base else None,
-                "frozen_sha256": self.frozen_sha256,
-            },
-            ensure_ascii=False,
-        )
+        content: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "kind": self.kind,
+            "architecture": self.architecture.to_dict(),
+            "preprocess": self.preprocess.to_dict(),
+            "legend": {"classes": self.legend.to_list(), "ignore": self.legend.ignore},
+            "provenance": dict(self.provenance),
+            "base": asdict(self.base) if self.base else None,
+            "frozen_sha256": self.frozen_sha256,
+        }
+        if self.temperature != 1:
+            # Older versions refuse fields that they do not know, and need none for 1.
+            content["temperature"] = self.temperature
+        return json.dumps(content, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> BundleHeader:
@@ -329,9 +340,10 @@ class BundleHeader:
                 f"bundle format {version!r} is not known (this cwsam-geo {__version__} reads "
                 f"{FORMAT_VERSION}); upgrade cwsam-geo"
             )
+        data.setdefault("temperature", 1.0)
         parts = ("kind", "architecture", "preprocess", "legend", "provenance", "base")
-        if set(data) != {*parts, "frozen_sha256"}:
-            wrong = sorted(set(data) ^ {*parts, "frozen_sha256"})
+        if set(data) != {*parts, "frozen_sha256", "temperature"}:
+            wrong = sorted(set(data) ^ {*parts, "frozen_sha256", "temperature"})
             raise ModelError(f"model bundle: unexpected or missing fields {wrong}")
         try:
             legend, base = data["legend"], data["base"]
@@ -343,11 +355,28 @@ class BundleHeader:
                 provenance=dict(data["provenance"]),
                 base=None if base is None else BaseReference(**base),
                 frozen_sha256=data["frozen_sha256"],
+                temperature=data["temperature"],
             )
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(f"model bundle: malformed metadata ({error})") from None
         except LegendError as error:
             raise ModelError(f"model bundle: {error}") from None
+
+
+def check_temperature(value: Any) -> None:
+    """Refuses a temperature of a file that is no number, or far from every useful one.
+
+    Raises:
+        ModelError: It is.
+    """
+    low, high = TEMPERATURE_LIMITS
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # The comparison is also False for NaN.
+    if not (is_number and low <= value <= high):
+        raise ModelError(
+            f"model bundle: temperature {value!r} is no number from {low:g} to {high:g}; get the "
+            "model again, or fine-tune it anew"
+        )
 
 
 def _parsed(text: str) -> dict[str, Any]:

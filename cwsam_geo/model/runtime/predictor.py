@@ -63,6 +63,7 @@ class LoadedModel(nn.Module):
         preprocess: From a scene's bands to the model's input.
         legend: The classes, in the order of the model's channels.
         provenance: Training data, metrics, licence and so on.
+        temperature: Calibrated probabilities are ``softmax(logits / temperature)``.
         precision: Number format of the arithmetic.
         compiled: Whether torch.compile is used; it compiles anew for each batch size.
     """
@@ -83,6 +84,7 @@ class LoadedModel(nn.Module):
         self.preprocess: PreprocessSpec = bundle.preprocess
         self.legend: Legend = bundle.legend
         self.provenance: Mapping[str, Any] = bundle.provenance
+        self.temperature = bundle.temperature
         self.precision: Precision = precision
         self.device = device
         self.cwsam: Cwsam | None = bundle.build().to(device)

@@ -36,13 +36,20 @@ class TorchOps:
         size = (logits.shape[1] * stride, logits.shape[2] * stride)
         return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
 
-    def decide(self, logits: Tensor, confidence: bool, probabilities: bool) -> PendingDecision:
+    def decide(
+        self,
+        logits: Tensor,
+        confidence: bool,
+        probabilities: bool,
+        scale: Tensor | None = None,
+    ) -> PendingDecision:
         """Finds the winning channel of every pixel and, on request, probabilities.
 
         Args:
             logits: Raw values, shape (K, h, w).
             confidence: Also give the probability of the winning class.
             probabilities: Also give the probability of every class.
+            scale: Positive factors of the logits in the softmax, shape (1, h, w); None for 1.
 
         Returns:
             A function that returns channels and probabilities in per cent, uint8 on the CPU.
@@ -52,8 +59,10 @@ class TorchOps:
         codes = _fetched_bytes(channels)
         if not (confidence or probabilities):
             return lambda: Decision(codes.numpy())
-        # Softmax: subtracting the maximum avoids overflow.
-        shares = (logits - best).exp()
+        # Softmax: subtracting the maximum avoids overflow. The winner is decided before the scale:
+        # rounding after a product could make two logits equal.
+        below = logits - best
+        shares = (below if scale is None else below.mul_(scale)).exp_()
         total = shares.sum(0)
         each = (100 * shares / total).round().to(torch.uint8) if probabilities else None
         # The winner's share is exp(0) = 1. Its probability comes from ``each`` where that exists,

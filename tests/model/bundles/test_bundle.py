@@ -110,11 +110,12 @@ def test_a_write_that_fails_leaves_the_earlier_file(bundle, tmp_path):
     classes=st.integers(2, 255),
     tokens=st.integers(1, 64),
     ignore=st.booleans(),
+    temperature=st.one_of(st.just(1.0), st.floats(0.01, 100), st.integers(1, 100)),
     provenance=st.dictionaries(
         st.text(max_size=5), st.one_of(st.integers(-9, 9), st.text(), st.none())
     ),
 )
-def test_header_survives_json(quirks, classes, tokens, ignore, provenance):
+def test_header_survives_json(quirks, classes, tokens, ignore, temperature, provenance):
     names = legend(classes)
     if ignore:
         names = dataclasses.replace(names, ignore=1)
@@ -125,8 +126,22 @@ def test_header_survives_json(quirks, classes, tokens, ignore, provenance):
         names,
         {**provenance, "trained": False},
         BaseReference("ab" * 32, "sam_vit_b_01ec64.pth", "weights/sam_vit_b_01ec64.pth"),
+        temperature=temperature,
     )
     assert BundleHeader.from_json(header.to_json()) == header
+
+
+def test_a_bundle_without_a_temperature_has_1(bundle):
+    assert "temperature" not in json.loads(bundle.header.to_json())
+    assert BundleHeader.from_json(bundle.header.to_json()).temperature == 1
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0.001", "1e9", "NaN", "Infinity", '"2"', "true",
+                                   "null", "[1]"])  # fmt: skip
+def test_a_temperature_that_is_none_is_refused(bundle, value):
+    text = bundle.header.to_json()
+    with pytest.raises(ModelError, match=r"temperature .* is no number from 0.01 to 100"):
+        BundleHeader.from_json(f'{text[:-1]}, "temperature": {value}}}')
 
 
 def test_training_a_model_does_not_change_its_bundle(bundle):

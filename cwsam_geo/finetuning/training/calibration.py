@@ -1,0 +1,149 @@
+"""Fits the temperature that makes a trained model's confidence mean its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cwsam_geo.core.reliability import (
+    BINS,
+    Reliability,
+    best_temperature,
+    log_probabilities,
+    temperature_losses,
+)
+from cwsam_geo.finetuning.targets.class_sets import single_channels
+from cwsam_geo.finetuning.targets.losses import upsampled
+from cwsam_geo.finetuning.training.processes import Processes
+from cwsam_geo.model.device import Precision, autocast
+
+_MOST_PIXELS = 200_000
+"""Pixels that a temperature is fitted on. It is a single number: more pixels change its third digit
+at most, since neighbours are alike."""
+
+_MOST_LOGITS = 4_000_000
+"""Logits of these pixels, which bounds the memory of many classes."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperature of a model, and what it does on the areas that it was fitted on.
+
+    Attributes:
+        before: Reliability with temperature 1.
+        after: Reliability with ``temperature``.
+    """
+
+    temperature: float
+    before: Reliability
+    after: Reliability
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain values, for JSON."""
+        return {
+            "temperature": self.temperature,
+            "before": self.before.to_dict(),
+            "after": self.after.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class LogitSample:
+    """Logits of labelled pixels.
+
+    Attributes:
+        logits: Shape (N, K), float32.
+        allowed: The classes that each pixel's label allows, shape (N, K), bool.
+        channels: The channel of each pixel's label, shape (N,); -1 for a label of several classes.
+    """
+
+    logits: NDArray[np.float32]
+    allowed: NDArray[np.bool_]
+    channels: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        batches: Iterable[tuple[Tensor, Tensor]],
+        sets: NDArray[np.bool_],
+        ignore: tuple[int, ...],
+        total: int,
+        arithmetic: tuple[torch.device, Precision],
+    ) -> LogitSample:
+        """Samples labelled pixels evenly, as many as a temperature needs.
+
+        Args:
+            model: Maps images (B, 3, T, T) to logits (B, K, t, t).
+            batches: Images (B, 3, T, T), float32, and label rows (B, T, T), int64.
+            sets: Which classes each label row allows, shape (S, K), bool.
+            ignore: Channels that do not count.
+            total: Labelled pixels of all batches and all processes, about.
+            arithmetic: Device and number format of the model.
+        """
+        device, precision = arithmetic
+        classes = sets.shape[1]
+        singles = single_channels(sets)
+        counts = (sets.sum(1) > 0) & (sets.sum(1) < classes) & ~np.isin(singles, ignore)
+        most = max(1, min(_MOST_PIXELS, _MOST_LOGITS // classes))
+        # An odd step does not fall on the same columns of every row of a tile.
+        step = 1 if total <= most else -(-total // most) | 1
+        first = 0
+        parts: list[NDArray[np.float32]] = [np.zeros((0, classes), np.float32)]
+        rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        for images, labels in batches:
+            flat = labels.reshape(-1).numpy()
+            places = np.flatnonzero(counts[flat])
+            chosen = places[first::step]
+            # The step goes on from one batch to the next.
+            first = (first - len(places)) % step
+            if not len(chosen):
+                continue
+            with torch.inference_mode():
+                with autocast(device, precision):
+                    logits = model(images.to(device, non_blocking=True))
+                fine = upsampled(logits, labels.shape[-2:]).movedim(1, -1)  # (B, T, T, K)
+                taken = fine.reshape(-1, classes)[torch.from_numpy(chosen).to(device)]
+            parts.append(taken.cpu().numpy())
+            rows.append(flat[chosen])
+        row = np.concatenate(rows)
+        return cls(np.concatenate(parts), sets[row], singles[row])
+
+    def reliability(self, temperature: float) -> Reliability:
+        """Confidence and accuracy of the pixels whose label is one class."""
+        single = self.channels >= 0
+        logits = self.logits[single]
+        confidence = np.exp(log_probabilities(logits, temperature).max(1))
+        return Reliability.of(confidence, logits.argmax(1) == self.channels[single])
+
+
+def calibrate(sample: LogitSample, processes: Processes) -> Calibration:
+    """Fits the temperature on the samples of all processes together."""
+    losses = _summed(temperature_losses(sample.logits, sample.allowed), processes)
+    temperature = best_temperature(losses)
+    return Calibration(
+        temperature,
+        summed_reliability(sample.reliability(1.0), processes),
+        summed_reliability(sample.reliability(temperature), processes),
+    )
+
+
+def summed_reliability(own: Reliability, processes: Processes) -> Reliability:
+    """Adds up the reliability of all processes."""
+    parts = np.stack([own.counts, own.weights, own.right, own.confidence])
+    counts, weights, right, confidence = _summed(parts, processes).reshape(4, BINS)
+    return Reliability(np.rint(counts).astype(np.int64), weights, right, confidence)
+
+
+def _summed(values: NDArray[np.float64], processes: Processes) -> NDArray[np.float64]:
+    if processes.world == 1:
+        return values
+    total = processes.sum(torch.from_numpy(values.astype(np.float64)).to(processes.device))
+    summed: NDArray[np.float64] = total.cpu().numpy()
+    return summed
