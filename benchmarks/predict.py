@@ -159,7 +159,7 @@ def report(results: dict[str, Any]) -> None:
 @click.option("--strip-size", default=100.0, help="Mpx of the scene read in strips; 0 for none.")
 @click.option("--compress", default="none,deflate", help="Codecs to compare strips under.")
 @click.option("--repeats", default=3, help="How often each layout is read.")
-@click.option("-m", "--model", default="s1-landcover", help="A model, light, or random:vit_b.")
+@click.option("-m", "--model", default="s1-water", help="A model, light, or random:vit_b.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("benchmark-scenes"))
 @click.option("--option", "options", multiple=True, help="Further option of predict; repeatable.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")

@@ -158,7 +158,7 @@ def report(results: dict[str, Any]) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.option("-m", "--model", default="s1-landcover", help="Name or path of a model.")
+@click.option("-m", "--model", default="s1-water", help="Name or path of a model.")
 @click.option("--scene", "files", multiple=True, type=click.Path(path_type=Path),
               help="A scene; repeatable.  [default: simulated ones]")  # fmt: skip
 @click.option("--seeds", help="Simulated scenes.  [default: 101,102 without --scene]")

@@ -19,7 +19,7 @@ It passes where the model is 5 points above the threshold or more, and above the
 
 A fold that is done is kept in FOLDER and, with the same recipe, not computed again, so folds can be
 shared out among processes with ``--only``; a last run without it pools them. With ``--simulated``,
-let ``landcover.py pretrain`` come first, or each process pre-trains; so does the U-Net, unless the
+let ``water.py pretrain`` come first, or each process pre-trains; so does the U-Net, unless the
 first fold with ``--unet-minutes`` is done.
 
 DATA holds ``sen1floods11``; by default it is CWSAM_GEO_TEST_DATA or ``../shared/data`` beside the

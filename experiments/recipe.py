@@ -1,6 +1,6 @@
-"""What the bundled model is trained on and how; with or without simulated scenes before.
+"""What s1-water is trained on and how; with or without simulated scenes before.
 
-Why it is so: landcover.py.
+Why it is so: LOG.md.
 """
 
 from __future__ import annotations

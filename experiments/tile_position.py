@@ -26,7 +26,7 @@ from cwsam_geo.core.legend import NODATA
 
 @click.command()
 @click.argument("scenes", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("-m", "--model", default="s1-landcover", show_default=True)
+@click.option("-m", "--model", default="s1-water", show_default=True)
 @click.option("--shift", "shifts", default="30,64,101", show_default=True, metavar="PX,...")
 @click.option("--overlap", type=int, help="Overlap of the tiles in pixels.")
 @click.option("--tta", is_flag=True, help="Average over four flips.")

@@ -14,6 +14,7 @@ from cwsam_geo.prediction.options import DEFAULT_MODEL
 WEIGHTS = ROOT / "weights"
 SCENE = ROOT / "examples" / "scene.tif"
 TRUTH = ROOT / "examples" / "scene_truth.tif"
+CORNER = (398000.0, 5262720.0, 399280.0, 5264000.0)
 
 
 def iou(mapped, reference, known):
@@ -33,6 +34,22 @@ def test_every_model_has_a_card_and_all_are_small():
     for bundle in bundles:
         assert "## Accuracy" in bundle.with_suffix(".md").read_text()
         assert ModelBundle.load(bundle).provenance["trained"]
+
+
+def test_the_former_name_of_the_water_model_works_and_the_user_is_told(tmp_path):
+    def decisions(model):
+        told = []
+        options = cwsam_geo.PredictOptions(model=model, bounds=CORNER)
+        cwsam_geo.predict_scene(SCENE, tmp_path / f"{model}.tif", options, on_event=told.append)
+        return [e["text"] for e in told if e["event"] == "decision"]
+
+    former, now = decisions("s1-landcover"), decisions("s1-water")
+    assert former == ["the model s1-landcover is called s1-water now", *now]
+    plan = cwsam_geo.describe(SCENE, cwsam_geo.InfoOptions(model="s1-landcover"))["predict"]
+    assert plan["decisions"] == former
+    assert cwsam_geo.describe("s1-landcover")["provenance"]["name"] == "s1-water"
+    with pytest.warns(FutureWarning, match="is called s1-water now"):
+        cwsam_geo.load_model("s1-landcover")
 
 
 def test_the_default_model_finds_water_in_the_example_scene(tmp_path):

@@ -84,7 +84,7 @@ def model_options(function: F) -> F:
                 "-m",
                 "--model",
                 metavar="NAME|PATH",
-                help="Model bundle, by name or path.  [default: s1-landcover]",
+                help="Model bundle, by name or path.  [default: s1-water]",
             ),
         ),
     )

@@ -17,7 +17,7 @@ from cwsam_geo.model.bundles.bundle import BaseReference, ModelBundle, read_head
 from cwsam_geo.model.bundles.tensors import assemble, check_tensors, expected_shapes
 from cwsam_geo.model.network.architecture import BACKBONES, Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
-from cwsam_geo.model.store import find_model, load_full, weight_folders
+from cwsam_geo.model.store import find_model, load_full, renamed, weight_folders
 from cwsam_geo.model.upstream.convert import convert, fresh_tensors
 from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS
 
@@ -100,8 +100,13 @@ def find_start(
             )
         return _from_bundle(path, conversion.bundle, legend, tile_size, seed)
     start = _from_bundle(path, load_full(path), legend, tile_size, seed)
-    # If the start is itself a bundle of adapters, the new adapters need its base, not the bundle.
-    return replace(start, base=read_header(path).base or start.base)
+    remark = renamed(name, path)
+    return replace(
+        start,
+        # If the start is itself a bundle of adapters, the new adapters need its base.
+        base=read_header(path).base or start.base,
+        remarks=start.remarks if remark is None else (remark, *start.remarks),
+    )
 
 
 def _check_tile_size(init: str, patch_size: int, tile_size: int) -> None:

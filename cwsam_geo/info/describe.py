@@ -74,7 +74,7 @@ def _is_model(path: str) -> bool:
         return False
     # A bare name that is not a file may be a known model. Look it up last: the store imports torch,
     # which takes seconds.
-    from cwsam_geo.model.store import known_models
+    from cwsam_geo.model.store import FORMER_NAMES, known_models
     from cwsam_geo.model.upstream.published import CHECKPOINTS
 
-    return path in CHECKPOINTS or path in known_models()
+    return path in CHECKPOINTS or path in known_models() or path in FORMER_NAMES

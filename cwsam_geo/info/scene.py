@@ -120,6 +120,7 @@ def _units(
 
 def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
     """The decisions of ``predict`` on this scene, or the error that it would report."""
+    from cwsam_geo.model.store import renamed
     from cwsam_geo.prediction.memory import expected_memory
 
     path, header = header_of(options.model or "")
@@ -138,17 +139,17 @@ def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
         "tile_size": size,
         "overlap": overlap,
         "memory": expected_memory(architecture, tiles, reading.source.grid),
-        **_decisions(reading, header),
+        **_decisions(reading, header, renamed(options.model or "", path)),
     }
 
 
-def _decisions(reading: Reading, header: BundleHeader) -> dict[str, Any]:
+def _decisions(reading: Reading, header: BundleHeader, remark: str | None) -> dict[str, Any]:
     scene = reading.scene_bands
     return {
         "bands": dict(zip(header.preprocess.bands, reading.numbers, strict=True)),
         "units": scene.units,
         "stretch": list(scene.stretch) if scene.stretch else None,
         "zero_is_nodata": reading.zero_is_nodata,
-        "decisions": list(reading.remarks),
+        "decisions": [*([remark] if remark else []), *reading.remarks],
         "warnings": list(reading.warnings),
     }

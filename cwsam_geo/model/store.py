@@ -21,6 +21,9 @@ from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS,
 
 SUFFIX = ".safetensors"
 
+FORMER_NAMES = {"s1-landcover": "s1-water"}
+"""Names that bundled models had before. They are found as long as no other model has the name."""
+
 
 def packaged_weights() -> Path:
     """Returns the folder of the models that are installed with the package."""
@@ -76,6 +79,8 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
         return path
     bundles = known_models()
     name = text.removesuffix(SUFFIX)
+    if name not in bundles:
+        name = FORMER_NAMES.get(name, name)
     if name in bundles:
         return bundles[name]
     if os.path.isdir(path):
@@ -90,6 +95,19 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     if _hidden(path):
         raise ModelError(f"{text}: no permission to read it (models that you can use: {known})")
     raise ModelError(f"{text}: no such model file, and no model of that name (known: {known})")
+
+
+def renamed(name_or_path: str | os.PathLike[str], found: Path) -> str | None:
+    """Returns a remark on a model that was asked for by its former name, or None.
+
+    Args:
+        name_or_path: What the user asked for.
+        found: The file that ``find_model`` found for it.
+    """
+    name = os.fspath(name_or_path).removesuffix(SUFFIX)
+    if FORMER_NAMES.get(name) != found.stem or os.path.isfile(name_or_path):
+        return None
+    return f"the model {name} is called {found.stem} now"
 
 
 def _hidden(path: Path) -> bool:

@@ -11,7 +11,7 @@ from cwsam_geo.io.raster_sink import FORMATS, RasterFormat
 from cwsam_geo.prediction.blend import BLENDS, BlendName
 from cwsam_geo.scene.units import UnitsOption
 
-DEFAULT_MODEL = "s1-landcover"
+DEFAULT_MODEL = "s1-water"
 """The bundled model that ``predict`` uses by default."""
 
 

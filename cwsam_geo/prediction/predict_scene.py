@@ -19,7 +19,7 @@ from cwsam_geo.model.device import (
     resolve_precision,
 )
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
-from cwsam_geo.model.store import find_model, load_full
+from cwsam_geo.model.store import find_model, load_full, renamed
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.prediction.preparation import (
@@ -89,6 +89,8 @@ def open_model(options: PredictOptions, on_event: Callable[[Event], None]) -> Lo
     if slow is not None:
         on_event({"event": "warning", "text": slow})
     path = find_model(options.model)
+    if (remark := renamed(options.model, path)) is not None:
+        on_event({"event": "decision", "text": remark})
     return LoadedModel(load_full(path), device, precision, "fast", options.compile, path)
 
 

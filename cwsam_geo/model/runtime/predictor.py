@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +31,7 @@ from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.runtime.raw_tiles import RawStack, RawTiles
 from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads
-from cwsam_geo.model.store import find_model, load_full
+from cwsam_geo.model.store import find_model, load_full, renamed
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 """Axes to mirror for each view of test-time augmentation; the first view is the tile itself."""
@@ -161,6 +162,8 @@ def load_model(
     """
     torch_device = resolve_device(device)
     path = find_model(path_or_name)
+    if (remark := renamed(path_or_name, path)) is not None:
+        warnings.warn(remark, FutureWarning, stacklevel=2)
     bundle = load_full(path)
     number_format = resolve_precision(precision, torch_device, fast=network == "fast")
     return LoadedModel(bundle, torch_device, number_format, network, path=path)

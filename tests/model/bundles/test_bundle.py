@@ -505,6 +505,21 @@ def test_a_user_without_a_home_has_the_other_models(bundle, places, monkeypatch)
         store.find_model("moon")
 
 
+def test_a_former_name_finds_the_model_and_says_its_name(bundle, places, monkeypatch):
+    monkeypatch.setattr(store, "FORMER_NAMES", {"globe": "world"})
+    path = bundle.save(places["checkout"] / "world.safetensors")
+    assert store.find_model("globe") == store.find_model("globe.safetensors") == path
+    assert store.renamed("globe", path) == "the model globe is called world now"
+    assert store.renamed("world", path) is None
+    assert store.renamed(path, path) is None
+    # A model that has the name itself comes first.
+    other = bundle.save(places["cache"] / "globe.safetensors")
+    assert store.find_model("globe") == other
+    assert store.renamed("globe", other) is None
+    with pytest.raises(ModelError, match=r"known: globe, world\)"):
+        store.find_model("moon")
+
+
 def test_without_any_model_the_error_says_so(places):
     with pytest.raises(ModelError, match="known: none"):
         store.find_model("moon")

@@ -1,8 +1,8 @@
-"""Trains the bundled model ``s1-landcover``, and says how good it is in places it has never seen.
+"""Trains the bundled model ``s1-water``, and says how good it is in places it has never seen.
 
-    python experiments/landcover.py --output FOLDER tiles     # leave one TerraMind tile out
-    python experiments/landcover.py --output FOLDER train     # on everything: the bundled model
-    python experiments/landcover.py --output FOLDER pretrain  # on simulated scenes, for --simulated
+    python experiments/water.py --output FOLDER tiles     # leave one TerraMind tile out
+    python experiments/water.py --output FOLDER train     # on everything: the bundled model
+    python experiments/water.py --output FOLDER pretrain  # on simulated scenes, for --simulated
 
 ``tiles`` prints IoU and mIoU pooled over the folds; experiments/floods.py leaves one flood out with
 the same recipe. DATA holds ``sen1floods11`` (10 scenes, water drawn by hand) and ``terramind``
@@ -28,7 +28,7 @@ from cwsam_geo.core.metrics import Scores
 from cwsam_geo.finetuning.finetune import finetune
 from cwsam_geo.finetuning.options import FinetuneOptions
 
-NAME = "s1-landcover"
+NAME = "s1-water"
 
 
 def folds(recipe: Recipe, output: Path) -> Iterator[tuple[str, Any]]:
