@@ -65,7 +65,7 @@ class PreprocessSpec:
         std: Standard deviation of each channel, in scaled values.
         tile_size: Side of a tile in pixels.
         fill: Scaled value that replaces each band if the scene lacks it; None for a band that the
-            scene must have.
+            scene must have. A scene must have at least one of the bands in any case.
         quantiles: 5, 50 and 95 % quantile of each band's scaled values in the training data, or
             None if they are unknown. A scene far from them gets a warning.
 
@@ -104,7 +104,6 @@ class PreprocessSpec:
                 self.quantiles is not None and [len(q) for q in self.quantiles] != n * [3],
                 "quantiles: one triple per band",
             ),
-            (all(f is not None for f in self.fill) and n > 1, "at least one band is required"),
         ]
         for wrong, message in problems:
             if wrong:

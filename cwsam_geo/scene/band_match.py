@@ -72,7 +72,8 @@ def match_bands(
     if chosen or not any(scene_names):
         return _by_order(spec, scene_names, label, numbers if chosen else None)
     has = ", ".join(f"{i} {n or '(no name)'}" for i, n in zip(numbers, scene_names, strict=True))
-    missing = _listed([spec.bands[i] for i in _lacking(spec, positions)])
+    lacking = [spec.bands[i] for i in _lacking(spec, positions)]
+    missing = _listed(lacking) if lacking else _listed(spec.bands, "or")
     raise SceneError(
         f"{label}: the model needs {missing}, but the scene's bands are {has}; "
         f"give another scene, or say with -b which bands stand for {', '.join(spec.bands)}"
@@ -136,5 +137,5 @@ def _fills(spec: PreprocessSpec, positions: Sequence[int | None]) -> tuple[str, 
     )
 
 
-def _listed(bands: Sequence[str]) -> str:
-    return ", ".join(bands[:-1]) + (" and " if len(bands) > 1 else "") + bands[-1]
+def _listed(bands: Sequence[str], last: str = "and") -> str:
+    return ", ".join(bands[:-1]) + (f" {last} " if len(bands) > 1 else "") + bands[-1]

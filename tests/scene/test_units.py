@@ -281,6 +281,14 @@ def test_missing_bands_are_filled_where_the_model_can():
     assert positions(("HH", "VV"), fill=(None, -20.0)) == (1, None)
 
 
+def test_a_model_of_optional_bands_needs_one_of_them():
+    either = spec(fill=(-10.0, -20.0))
+    assert match_bands(either, ("VH",), "scene.tif", False).positions == (None, 0)
+    assert match_bands(either, ("HH", "VV"), "scene.tif", False).positions == (1, None)
+    with pytest.raises(SceneError, match="needs VV or VH, but the scene's bands are 1 HH"):
+        match_bands(either, ("HH",), "scene.tif", False)
+
+
 @pytest.mark.parametrize(
     ("names", "chosen", "said"),
     [

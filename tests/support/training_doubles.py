@@ -94,7 +94,7 @@ def cpu(**kwargs):
 
 def run_with_checkpoint(path, die_in_epoch=None, batch_size=2, processes=None):
     """Trains a fixed run; kills its own process in the middle of an epoch where asked to."""
-    recipe = Recipe(epochs=4, lr=1e-3, scope="full", warmup=0.2, seed=3)
+    recipe = Recipe(epochs=4, lr=1e-3, scope="full", warmup=0.2, average=0.9, seed=3)
     settings = {"seed": 3}
 
     def on_event(event):

@@ -112,8 +112,8 @@ def _check_bands(options: InputOptions, names: Sequence[str], label: str) -> Non
         raise UsageError(
             f"preprocess: optional: {unknown[0]!r} is none of the bands {listed}{hint}"
         )
-    if set(options.optional) >= set(names):
-        raise UsageError("preprocess: optional: one band must remain that every scene has")
+    if options.optional and len(names) == 1:
+        raise UsageError(f"preprocess: optional: {names[0]} is the model's only band")
 
 
 def fitted_spec(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,10 @@ On small scenes, epochs of fewer tiles would spend more time on validation than 
 """
 
 LACKING = 0.25
-"""Share of the training tiles without the optional bands: the model learns to do without them."""
+"""Share of the training tiles without the optional band: the model learns to do without it.
+
+If n bands are optional, a share of 1 - (1 - LACKING)^n lacks one or more of them.
+"""
 
 # Windows drawn around a labelled cell; the one with the most pixels for training is used.
 _CANDIDATES = 4
@@ -134,13 +138,24 @@ class TrainingTiles:
         )
 
     def _seen(self, bands: SceneBands, rng: np.random.Generator) -> SceneBands:
-        """The scene's bands; for a share of the tiles without the optional ones."""
-        fills = self._spec.fill
-        if all(fill is None for fill in fills) or rng.random() >= LACKING:
-            return bands
+        """The scene's bands; for a share of the tiles without some of the optional ones."""
         # A band with a fill value is optional. Position None makes the spec use the fill value.
-        pairs = zip(bands.positions, fills, strict=True)
-        return replace(bands, positions=tuple(p if f is None else None for p, f in pairs))
+        optional = [i for i, fill in enumerate(self._spec.fill) if fill is not None]
+        if not optional or rng.random() >= 1 - (1 - LACKING) ** len(optional):
+            return bands
+        there = [i for i, position in enumerate(bands.positions) if position is not None]
+        choices = [
+            left_out
+            for count in range(1, len(optional) + 1)
+            for left_out in combinations(optional, count)
+            if set(there) - set(left_out)
+        ]
+        if not choices:
+            return bands
+        # Without a draw where there is no choice.
+        left_out = choices[int(rng.integers(len(choices))) if len(choices) > 1 else 0]
+        positions = enumerate(bands.positions)
+        return replace(bands, positions=tuple(None if i in left_out else p for i, p in positions))
 
     def window(self, rng: np.random.Generator) -> tuple[int, Window]:
         """Draws a labelled cell, and a window around it with many pixels for training.

@@ -254,6 +254,8 @@ class Recipe:
         keep: ``best`` for the epoch with the highest validation mIoU. ``last`` for the last one:
             useful where validation areas are too small to choose by, or too unlike the scenes
             that will be mapped.
+        average: Decay of a running mean of the weights, such as 0.99; 0 for none. The mean is what
+            is validated and kept: it varies less from step to step than the weights themselves.
         seed: Seed of new weights, samples and augmentation.
 
     Raises:
@@ -274,6 +276,7 @@ class Recipe:
     checkpointing: bool = False
     patience: int = 0
     keep: Keep = "best"
+    average: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -299,6 +302,7 @@ class Recipe:
                 self.keep == "last" and self.patience > 0,
                 "patience ends a run at its best epoch; it does not go with keep: last",
             ),
+            (not 0 <= self.average < 1, f"average {self.average}: 0 (no mean) to below 1"),
             (self.patience < 0, f"patience {self.patience}: 0 (never stop early) or more"),
             (not 0 <= self.seed < 2**63, f"seed {self.seed}: a whole number of 0 or more"),
         ):

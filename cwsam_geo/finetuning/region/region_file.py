@@ -75,6 +75,7 @@ _RECIPE: Mapping[str, Reader] = {
     "checkpointing": boolean,
     "patience": integer,
     "keep": one_of(*KEEPS),
+    "average": number,
     "seed": integer,
 }
 _TILES: Mapping[str, Reader] = {

@@ -146,7 +146,10 @@ def _recipe(t: TrainingResult) -> Iterable[str]:
         f"- AdamW, learning rate {recipe.lr:g} to {recipe.lr_end:g} by a cosine, weight decay "
         f"{recipe.weight_decay:g}; seed {recipe.seed}"
     )
-    yield f"- {len(t.history)} of {recipe.epochs} epochs; kept: {t.best.epoch}"
+    kept = f"kept: {t.best.epoch}"
+    if recipe.average:
+        kept += f", the running mean of the weights with decay {recipe.average:g}"
+    yield f"- {len(t.history)} of {recipe.epochs} epochs; {kept}"
     yield "- " + "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in t.run.items())
 
 

@@ -139,8 +139,10 @@ class Trainer:
             # Samples are a function of the epoch, so a resumed run sees those it would have seen.
             keys.epoch = state.epochs_done
             loss = self._train_epoch(state.epochs_done, batches)
-            matrix = self._validate(tiles)
-            self._record(state, loss, matrix, time.perf_counter() - started)
+            state.tensors = self.stepper.tensors()
+            with self.stepper.kept_weights():
+                matrix = self._validate(tiles)
+                self._record(state, loss, matrix, time.perf_counter() - started)
             self._keep(state)
         if self.stepper.frozen_hash() != frozen:
             raise AssertionError("training changed weights that are frozen")
@@ -265,9 +267,9 @@ class Trainer:
         # An undefined mIoU (NaN, recorded as None) loses against every number.
         better = all(r.miou is None or scores.miou > r.miou for r in state.history)
         state.history.append(record)
-        state.tensors = self.stepper.tensors()
         if better or self._recipe.keep == "last":
-            state.best = Best(record.epoch, scores.miou, matrix, state.tensors)
+            kept = self.stepper.tensors() if self._recipe.average else state.tensors
+            state.best = Best(record.epoch, scores.miou, matrix, kept)
         self._on_event(
             {"event": "epoch", "epochs": self._recipe.epochs, "best": better, **vars(record)}
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from cwsam_geo.errors import ModelError, UsageError, is_out_of_memory
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss
 from cwsam_geo.finetuning.training.processes import Processes
+from cwsam_geo.finetuning.training.weight_mean import WeightMean
 from cwsam_geo.model.bundles.tensors import tensors_sha256
 from cwsam_geo.model.device import Precision, autocast, tune_allocator
 from cwsam_geo.model.network.cwsam import Cwsam
@@ -63,6 +64,7 @@ class Stepper:
         self._optimizer = make_optimizer(self.model, recipe)
         # Scales the loss so that small gradients do not vanish in fp16; does nothing otherwise.
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self._mean = WeightMean(self.model, recipe.average) if recipe.average else None
 
     @property
     def rate(self) -> float:
@@ -115,6 +117,14 @@ class Stepper:
         self._scaler.step(self._optimizer)
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
+        if self._mean is not None:
+            self._mean.update(self.model)
+
+    @contextlib.contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """The model has the weights that are validated and kept: their running mean, if any."""
+        with self._mean.shown(self.model) if self._mean else contextlib.nullcontext():
+            yield
 
     def attempt(self, batch_size: int) -> None:
         """Runs a forward and backward pass on blank tiles, to see whether they fit into memory."""
@@ -157,6 +167,7 @@ class Stepper:
             "scaler": self._scaler.state_dict(),
             "random": torch.get_rng_state(),
             "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
+            "mean": self._mean.state() if self._mean else None,
         }
 
     def restore(self, machinery: Mapping[str, Any]) -> None:
@@ -166,6 +177,8 @@ class Stepper:
         torch.set_rng_state(machinery["random"])
         if machinery["random_cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(machinery["random_cuda"], self.device)
+        if self._mean is not None:
+            self._mean.restore(machinery["mean"])
 
     def frozen_hash(self) -> str:
         """SHA-256 of the tensors that training must not change."""

@@ -271,6 +271,17 @@ def test_an_optional_band_is_left_out_of_some_tiles(folder):
     assert 4 <= lacking <= 28
 
 
+def test_where_all_bands_are_optional_each_is_left_out_of_some_tiles_but_never_all(folder):
+    train, inputs = {**PLAIN, "samples": 200}, {"optional": ["VV", "VH"]}
+    with region_data(configured(folder, train=train, preprocess=inputs)) as data:
+        assert data.spec.fill == pytest.approx(data.spec.mean[:2], abs=1e-3)
+        images = [data.training.sample(0, i)[0] for i in range(200)]
+    lacks = np.array([(abs(image[:2]) < 1e-3).all((1, 2)) for image in images])
+    # A share of 1 - 0.75^2 lacks a band: either of them alike.
+    assert not lacks.all(1).any()
+    assert lacks.mean(0) == pytest.approx([0.22, 0.22], abs=0.08)
+
+
 def test_a_training_scene_may_lack_an_optional_band(folder, truth):
     with rasterio.open(folder / "scene_vv_vh.tif") as source:
         write_raster(folder / "only_vv.tif", source.read(1), descriptions=["VV"])
@@ -338,7 +349,7 @@ def test_a_model_may_go_on_with_scenes_that_lack_an_optional_band(folder, truth,
         {"clip": [[5, -30], [-40, 0]]},
         {"clip": [[-30, float("nan")], [-40, 0]]},
         {"optional": ["HH"]},
-        {"optional": ["VV", "VH"]},
+        {"bands": ["VV"], "optional": ["VV"]},
     ],
 )
 def test_inputs_that_do_not_fit(folder, inputs):

@@ -34,6 +34,7 @@ from cwsam_geo.finetuning.training.batches import (
 from cwsam_geo.finetuning.training.loop import Trainer, validation_matrix
 from cwsam_geo.finetuning.training.state import RunState, load_checkpoint, save_checkpoint
 from cwsam_geo.finetuning.training.step import kernels, learning_rate, make_optimizer, saved_names
+from cwsam_geo.finetuning.training.weight_mean import WeightMean
 
 QUICK = Recipe(epochs=2, lr=1e-3, scope="full")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -180,6 +181,37 @@ def test_the_last_epoch_is_kept_where_the_recipe_says_so():
     assert best[-1] == 1 + mious.index(max(mious))  # what it says is best is, kept or not
     for name, tensor in state.best.tensors.items():
         assert torch.equal(tensor, state.tensors[name])
+
+
+def test_the_running_mean_of_the_weights_is_validated_and_kept():
+    recipe = replace(QUICK, average=0.9, keep="last", epochs=2)
+    state, events = train(recipe)
+    plain, _ = train(replace(recipe, average=0.0))
+    # The mean changes nothing in the training itself.
+    assert_same(state.tensors, plain.tensors)
+    assert [e["loss"] for e in events if e["event"] == "epoch"] == [r.loss for r in plain.history]
+    assert any(not torch.equal(t, state.tensors[n]) for n, t in state.best.tensors.items())
+    model = micro_model()
+    model.load_state_dict(state.best.tensors)
+    tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, ProcessShare()), 0)
+    matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), "fp32")
+    assert (matrix == state.best.matrix).all()
+
+
+def test_the_running_mean_is_that_of_the_definition():
+    model, values = torch.nn.Linear(1, 1, bias=False), [3.0, 5.0, -1.0, 2.0]
+    with torch.no_grad():
+        model.weight.fill_(9.0)
+    mean, expected = WeightMean(model, 0.25), 9.0
+    for n, value in enumerate(values):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        mean.update(model)
+        decay = min(0.25, (n + 1) / (n + 10))
+        expected = decay * expected + (1 - decay) * value
+    with mean.shown(model):
+        assert float(model.weight) == pytest.approx(expected)
+    assert float(model.weight) == values[-1]
 
 
 def test_validation_counts_pixels_at_full_resolution_and_partial_labels_where_they_are_wrong():
@@ -371,6 +403,7 @@ def test_weight_decay_is_for_kernels_only():
         {"scope": "head"},
         {"patience": -1},
         {"seed": -1},
+        {"average": 1.0},
         {"clip_norm": -1.0},
         {"weight_decay": -0.1},
     ],
