@@ -100,12 +100,12 @@ def find_start(
             )
         return _from_bundle(path, conversion.bundle, legend, tile_size, seed)
     start = _from_bundle(path, load_full(path), legend, tile_size, seed)
-    remark = renamed(name, path)
+    new_name = renamed(name, path)
     return replace(
         start,
         # If the start is itself a bundle of adapters, the new adapters need its base.
         base=read_header(path).base or start.base,
-        remarks=start.remarks if remark is None else (remark, *start.remarks),
+        remarks=start.remarks if new_name is None else (new_name, *start.remarks),
     )
 
 
