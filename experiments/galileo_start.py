@@ -131,6 +131,16 @@ def encoder_tensors(
     return found
 
 
+def open_gates(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Biases with which the classes' features begin where GELU lets gradients through.
+
+    A class whose features are all below zero has no gradient and is never mapped.
+    """
+    bias, vector = "decoder.class_upscaling.3.bias", "decoder.hypernetwork.layers.2.bias"
+    signs = 1.0 - 2.0 * (torch.arange(len(tensors[vector])) % 2)
+    return {bias: torch.ones_like(tensors[bias]), vector: 0.5 * signs}
+
+
 def galileo_bundle(
     encoder: Path,
     classes: list[dict[str, object]],
@@ -153,6 +163,7 @@ def galileo_bundle(
     legend = Legend.from_list(classes, "classes", None)
     architecture = Architecture(backbone(patch_size, depth, tile_size), len(legend), tile_size)
     tensors = fresh_tensors(architecture, 0)
+    tensors = {**tensors, **open_gates(tensors)}
     known = encoder_tensors(state, architecture, mean, std)
     assert all(tensors[name].shape == value.shape for name, value in known.items())
     spec = PreprocessSpec(

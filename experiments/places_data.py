@@ -9,10 +9,11 @@ Training files are made of the published ones (``training_scenes``):
 - labels are thinned at random to at most ``CAP`` pixels per class and place, so that no place rules
   a class and no dense label rules a batch;
 - of a large scene the one window of 256 px with the best mix of classes is taken;
-- a scene with VH alone becomes one with VV far below every clip, which is what a model sees of a
-  band that is not there; scenes with both bands come a second time in that form;
-- with ``dark_open``, land comes again in VV alone, so dark that its open parts have the level of
-  dunes: level alone shall not make water where there is no VH, texture and surroundings shall;
+- with ``again``, every scene with VV comes a second time in VV alone, water and land together
+  darker or brighter and over the sensor's noise: where there is no VH, level alone shall not make
+  water, nor VV alone land; texture and surroundings shall;
+- pixels without a label get what a teacher says that learned from the same sites, where it is
+  sure: one class, or one of two or three (``pseudo_labels``);
 - 8-bit amplitude becomes decibels by one constant, so that the city and the sea of Los Angeles lie
   where those of other places lie.
 """
@@ -23,7 +24,7 @@ import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,10 @@ CLASSES = [
     {"code": 4, "name": "built-up", "color": "#c4281b"},
 ]
 NAMES = tuple(str(c["name"]) for c in CLASSES)
-WATER, OPEN = 1, 3
+WATER = 1
 
-DUNES_DB = (-23.0, -19.0)
-"""Median VV of open land that is darkened, between these."""
+SHIFT_DB = (-9.0, 3.0)
+"""What the level of a scene in VV alone is changed by, between these."""
 
 FLOOR_DB = -27.0
 """Noise of Sentinel-1 that is left of no echo."""
@@ -53,15 +54,16 @@ FLOOR_DB = -27.0
 CAP = 6000
 """Training pixels per class and place, at most."""
 
-FLOOD_CAP = 20_000
-"""The same for water of a flood."""
-
-NOT_WATER_CAP = 2000
-"""The same for what is known only not to be water. With 20,000 of them such labels teach whichever
-land class comes first: they praise the likeliest of the three, and all land becomes that."""
+PARTIAL_CAP = 2000
+"""The same for each partial label, such as "not water". With 20,000 of them such labels teach
+whichever class comes first: they praise the likeliest of those that they allow, and all land
+becomes that."""
 
 ABSENT_DB = -40.0
-"""VV of a scene without VV: below every clip, so a model sees the lowest value everywhere."""
+"""VV of a scene without VV for models that cannot do without: below every clip."""
+
+SURE = 0.8
+"""A pseudo-label is the fewest classes that together have this probability."""
 
 AMPLITUDE_OFFSET_DB = -56.0
 """20 log10 of Los Angeles' 8-bit VH amplitude plus this has the levels of other places' VH."""
@@ -209,12 +211,20 @@ def decibels(path: Path) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.boo
 
 # Training files
 
+PARTIAL = 16
+"""Code of a partial label: this plus the sum of 2^k of the channels k that it allows."""
+
+NOT_WATER = PARTIAL + 0b1110
+
+Teacher = Callable[[Mapping[str, NDArray[np.float32]]], NDArray[np.float32] | None]
+"""From a scene's bands to the probability of each class, (K, H, W), or None if it cannot say."""
+
 
 def training_scenes(
     listed: list[LabelledPlace],
     folder: Path,
-    vh_alone: bool = True,
-    dark_open: bool = False,
+    teacher: Teacher | None = None,
+    again: bool = False,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Files to train on, as a region lists them, with ``site`` and ``place`` beside.
@@ -222,9 +232,9 @@ def training_scenes(
     Args:
         listed: The labelled scenes.
         folder: Where to write; files that are there are kept.
-        vh_alone: Give scenes with both bands a second time without VV.
-        dark_open: Give land in VV alone a second time as dark as dunes.
-        seed: Decides which labels stay.
+        teacher: What it is sure of labels the other pixels.
+        again: Give scenes with VV a second time, in VV alone at another level.
+        seed: Decides which labels stay, and the levels of scenes in VV alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
@@ -234,24 +244,21 @@ def training_scenes(
         bands, _ = decibels(item.scene)
         codes = item.codes()
         window = best_window(codes)
+        bands = {name: band[window] for name, band in bands.items()}
+        shown = np.where(codes[window] == 9, NOT_WATER, codes[window]).astype(np.uint8)
+        if teacher is not None:
+            shown = pseudo_labels(shown, teacher(bands))
         kinds = [("", bands)]
-        if "VV" not in bands:
-            kinds = [("", _without_vv(bands["VH"], seed))]
-        elif "VH" in bands and vh_alone:
-            kinds.append(("_vh", _without_vv(bands["VH"], seed)))
-        if dark_open and "VV" in bands and not item.flood and (codes[window] == OPEN).sum() > 500:
-            kinds.append(("_dark", _darkened(bands["VV"], codes, zlib.crc32(stem.encode()) + seed)))
+        if again and "VV" in bands:
+            kinds.append(("_vv", shifted(bands["VV"], zlib.crc32(stem.encode()) + seed)))
         for suffix, kind in kinds:
-            cap = (FLOOD_CAP if item.flood else CAP) // counted[item.place]
+            share = counted[item.place] * (3 if suffix else 1)
             rng = np.random.default_rng([seed, zlib.crc32(f"{stem}{suffix}".encode())])
-            shown = np.where(codes == WATER, 0, codes) if suffix == "_dark" else codes
-            thin = _thinned(shown[window], cap // 3 if suffix else cap, rng)
-            few = _thinned(np.where(thin == 9, thin, 0), NOT_WATER_CAP // counted[item.place], rng)
-            thin = np.where(thin == 9, few, thin)
+            thin = _thinned(shown, CAP // share, PARTIAL_CAP // share, rng)
             if not thin.any():
                 continue
             scene, labels = folder / f"{stem}{suffix}.tif", folder / f"{stem}{suffix}_label.tif"
-            _write(scene, np.stack([b[window] for b in kind.values()]), list(kind))
+            _write(scene, np.stack(list(kind.values())), list(kind))
             _write(labels, thin[None], ["label"])
             entries.append(
                 {
@@ -266,6 +273,34 @@ def training_scenes(
     return entries
 
 
+def pseudo_labels(
+    codes: NDArray[np.uint8], probability: NDArray[np.float32] | None, sure: float = SURE
+) -> NDArray[np.uint8]:
+    """Labels, and where there is none, or only "not water", what a teacher is sure of.
+
+    Args:
+        codes: Labels, (H, W).
+        probability: The teacher's, (K, H, W), all 0 where it says nothing; None for nothing.
+        sure: The label is the fewest classes that together have this probability.
+    """
+    if probability is None:
+        return codes
+    p = probability.copy()
+    p[WATER - 1][codes == NOT_WATER] = 0
+    p /= np.maximum(p.sum(0), 1e-6)
+    order = np.argsort(-p, 0)
+    mass = np.take_along_axis(p, order, 0).cumsum(0)
+    needed = (mass < sure).sum(0) + 1
+    mask = np.zeros(codes.shape, np.int64)
+    for rank in range(len(p)):
+        mask += np.where(needed > rank, 1 << order[rank], 0)
+    single = needed == 1
+    said = np.where(single, order[0] + 1, np.where(needed < len(p), PARTIAL + mask, 0))
+    open_to_it = (codes == 0) | (codes == NOT_WATER)
+    taken = np.where(open_to_it & (said > 0), said, codes)
+    return taken.astype(np.uint8)
+
+
 def _files_by_place(listed: list[LabelledPlace]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for item in listed:
@@ -274,26 +309,16 @@ def _files_by_place(listed: list[LabelledPlace]) -> dict[str, int]:
 
 
 def _meanings(codes: NDArray[np.uint8]) -> dict[int, Any]:
-    known: dict[int, Any] = {0: "ignore", 9: ["trees", "open", "built-up"]}
-    known |= {i + 1: name for i, name in enumerate(NAMES)}
+    known: dict[int, Any] = {0: "ignore"} | {i + 1: name for i, name in enumerate(NAMES)}
+    for mask in range(1, 1 << len(NAMES)):
+        known[PARTIAL + mask] = [name for k, name in enumerate(NAMES) if mask >> k & 1]
     return {k: v for k, v in known.items() if k == 0 or (codes == k).any()}
 
 
-def _without_vv(vh: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float32]]:
-    # Not quite constant: a constant would be taken for fill that no file declares.
-    noise = np.random.default_rng(seed).random(vh.shape, np.float32)
-    vv = np.where(np.isfinite(vh), np.float32(ABSENT_DB) - 5 * noise, np.float32(np.nan))
-    return {"VV": vv.astype(np.float32), "VH": vh}
-
-
-def _darkened(
-    vv: NDArray[np.float32], codes: NDArray[np.uint8], seed: int
-) -> dict[str, NDArray[np.float32]]:
-    """VV of a scene whose open land is as dark as dunes, over the sensor's noise."""
-    level = np.random.default_rng(seed).uniform(*DUNES_DB)
-    shift = level - float(np.nanmedian(vv[codes == OPEN]))
-    power = 10 ** ((vv + min(shift, 0.0)) / 10) + 10 ** (FLOOR_DB / 10)
-    return {"VV": (10 * np.log10(power)).astype(np.float32)}
+def shifted(vv: NDArray[np.float32], seed: int) -> dict[str, NDArray[np.float32]]:
+    """VV alone at another level, over the sensor's noise."""
+    power = 10 ** ((vv + np.random.default_rng(seed).uniform(*SHIFT_DB)) / 10)
+    return {"VV": (10 * np.log10(power + 10 ** (FLOOR_DB / 10))).astype(np.float32)}
 
 
 def best_window(codes: NDArray[np.uint8]) -> tuple[slice, slice]:
@@ -311,14 +336,16 @@ def best_window(codes: NDArray[np.uint8]) -> tuple[slice, slice]:
     return slice(best[0], best[0] + WINDOW), slice(best[1], best[1] + WINDOW)
 
 
-def _thinned(codes: NDArray[np.uint8], cap: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """At most ``cap`` labelled pixels of each class, drawn at random."""
+def _thinned(
+    codes: NDArray[np.uint8], cap: int, partial_cap: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """At most ``cap`` pixels of each class, and fewer of each partial label, drawn at random."""
     out = np.zeros_like(codes)
     flat, target = codes.ravel(), out.ravel()
     for code in np.unique(flat[flat > 0]):
-        there = np.flatnonzero(flat == code)
-        if len(there) > cap:
-            there = rng.choice(there, cap, replace=False)
+        there, most = np.flatnonzero(flat == code), partial_cap if code > PARTIAL else cap
+        if len(there) > most:
+            there = rng.choice(there, most, replace=False)
         target[there] = code
     return out
 

@@ -104,7 +104,8 @@ def mapping_options(function: F) -> F:
             click.option(
                 "--tta",
                 is_flag=True,
-                help="Average the predictions over four flips, at four times the cost.",
+                help="Average over four views of each tile, mirrored and moved, at four times the "
+                "cost.",
             ),
             click.option(
                 "--aoi",

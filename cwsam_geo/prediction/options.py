@@ -35,7 +35,8 @@ class PredictOptions:
         bounds: West, south, east, north of the part to map, in the scene's CRS. The map of a part
             equals that part of the whole scene's map, up to rounding in the network.
         aoi: Vector file whose polygons bound the part to map.
-        tta: Average over four flips of each tile, at four times the cost.
+        tta: Average over four views of each tile, mirrored and moved by half a patch of the
+            network, at four times the cost.
         compile: Compile the model for the GPU with torch.compile, which takes minutes at first.
 
     Raises:

@@ -31,10 +31,8 @@ from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.runtime.raw_tiles import RawStack, RawTiles
 from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads
+from cwsam_geo.model.runtime.views import mean_logits
 from cwsam_geo.model.store import find_model, load_full, renamed
-
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-"""Axes to mirror for each view of test-time augmentation; the first view is the tile itself."""
 
 _ACCELERATED = ("cpu", "cuda")
 """Types of device that the fast network supports."""
@@ -178,7 +176,7 @@ class TorchPredictor:
     there), and the logits are complete when a call returns.
 
     Args:
-        tta: Test-time augmentation: average the logits of the tile and its three mirror images.
+        tta: Test-time augmentation: average the logits over the views of ``mean_logits``.
 
     Attributes:
         tile_size: Side of a tile in pixels.
@@ -196,7 +194,7 @@ class TorchPredictor:
         self.device = model.device
         self.precision = model.precision
         self.ops = TorchOps(model.device)
-        self._flips = _FLIPS if tta else _FLIPS[:1]
+        self._tta = tta
         self._uploads = Uploads(model.device)
         self._finite = LateCheck()
         self._watch = Stopwatch(model.device)
@@ -260,12 +258,7 @@ class TorchPredictor:
             images = tiles.images(self._uploads)
         else:
             images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
-        total: Tensor | None = None
-        # Mirror the tiles, compute, and mirror the logits back.
-        for axes in self._flips:
-            logits = self.model(images.flip(axes)).flip(axes) if axes else self.model(images)
-            total = logits if total is None else total.add_(logits)
-        assert total is not None
+        logits = mean_logits(self.model, images, self.stride) if self._tta else self.model(images)
         # Drop the logits of tiles that only fill up a batch of fixed size.
-        total = total[: len(tiles)]
-        return total if len(self._flips) == 1 else total.div_(len(self._flips))
+        kept: Tensor = logits[: len(tiles)]
+        return kept
