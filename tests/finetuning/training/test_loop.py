@@ -210,8 +210,8 @@ def test_the_running_mean_is_that_of_the_definition():
         decay = min(0.25, (n + 1) / (n + 10))
         expected = decay * expected + (1 - decay) * value
     with mean.shown(model):
-        assert float(model.weight) == pytest.approx(expected)
-    assert float(model.weight) == values[-1]
+        assert model.weight.item() == pytest.approx(expected)
+    assert model.weight.item() == values[-1]
 
 
 def test_validation_counts_pixels_at_full_resolution_and_partial_labels_where_they_are_wrong():
