@@ -82,7 +82,17 @@ from cwsam_geo.cli.reporting import Reporter
 )
 @click.option("-o", "--output", "json", metavar="PATH", help="Write the report as a JSON file.")
 @click.option("--csv", metavar="PATH", help="Write scores and confusion matrix as a CSV table.")
-@click.option("--html", metavar="PATH", help="Write the report as an HTML page.")
+@click.option(
+    "--html",
+    metavar="PATH",
+    help="Write the report as an HTML page with a zoomable map, which needs no internet.",
+)
+@click.option(
+    "--scene",
+    multiple=True,
+    metavar="PATH",
+    help="Scene that MAP was made from, shown in the HTML page; repeatable, for a file per band.",
+)
 @click.option("--png", metavar="PATH", help="Write the confusion matrix as a PNG image.")
 @overwrite_option
 @json_option
@@ -119,7 +129,7 @@ def command(map_path: str, reference: str, as_json: bool, quiet: bool, **values:
         legend=read_legend(values["legend"]) if values["legend"] else None,
     )
     reports = {key: values[key] for key in ("json", "csv", "html", "png")}
-    outputs = EvaluateOutputs(**reports, overwrite=values["overwrite"])
+    outputs = EvaluateOutputs(**reports, scene=values["scene"], overwrite=values["overwrite"])
     with EvaluateReporter(as_json, quiet) as report:
         evaluate(map_path, reference, options, outputs, report)
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),
     "evaluate": ("evaluate", "Compare a class raster with a reference."),
+    "report": ("report", "Write a report of a map: one HTML file with a zoomable map."),
     "info": ("info", "Describe a scene, map or model, and what predict would do."),
     "convert": ("convert", "Turn an upstream SAM or CWSAM checkpoint into a model bundle."),
     "models": ("models", "List models, and download SAM's checkpoints."),

@@ -9,11 +9,12 @@ from typing import Any
 
 from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.errors import UsageError
+from cwsam_geo.evaluation.compared_pixels import ComparedFiles
 from cwsam_geo.evaluation.options import EvaluateOptions, EvaluateOutputs
 from cwsam_geo.evaluation.overlay import Overlay
 from cwsam_geo.evaluation.pixels import evaluate_pixels
 from cwsam_geo.evaluation.points import evaluate_points
-from cwsam_geo.evaluation.report import write_reports
+from cwsam_geo.evaluation.report_files import write_reports
 from cwsam_geo.evaluation.result import Evaluation
 from cwsam_geo.io.figures import new_figure
 from cwsam_geo.io.vector_file import Features
@@ -56,8 +57,7 @@ def evaluate(
         OutputError: A report cannot be written.
     """
     options, outputs = options or EvaluateOptions(), outputs or EvaluateOutputs()
-    others = [path for path in (options.aoi, options.confidence) if path is not None]
-    _check_outputs(outputs, [map_path, reference_path, *others])
+    _check_outputs(outputs, [map_path, reference_path, *_inputs(options, outputs)])
 
     def progress(done: int, total: int) -> None:
         on_event({"event": "progress", "pixels": done, "total": total})
@@ -71,11 +71,16 @@ def evaluate(
                 label = overlay.reference.label
                 raise UsageError(f"{label}: holds no points; --stratum is for samples of points")
             result = evaluate_pixels(overlay, overlay.reference)
-    write_reports(result, outputs)
+    write_reports(ComparedFiles(map_path, reference_path, result), outputs)
     on_event({"event": "report", **result.to_dict()})
     for remark in result.remarks:
         on_event({"event": "warning", "text": remark})
     return result
+
+
+def _inputs(options: EvaluateOptions, outputs: EvaluateOutputs) -> list[str | os.PathLike[str]]:
+    others = [path for path in (options.aoi, options.confidence) if path is not None]
+    return [*others, *outputs.scene]
 
 
 def _check_outputs(outputs: EvaluateOutputs, inputs: list[str | os.PathLike[str]]) -> None:

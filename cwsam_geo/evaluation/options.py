@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cwsam_geo.core.class_values import value_name
@@ -95,8 +95,10 @@ class EvaluateOutputs:
     Attributes:
         json: The whole report.
         csv: Scores and confusion matrix, one row for each class.
-        html: The report as a page that needs no other file.
+        html: The report as a page that needs no other file, with a map.
         png: Picture of the confusion matrix; it needs matplotlib.
+        scene: The scene that the map was made from, which the page then shows: one raster, or
+            several single-band rasters.
         overwrite: Replace existing files.
     """
 
@@ -104,7 +106,12 @@ class EvaluateOutputs:
     csv: str | os.PathLike[str] | None = None
     html: str | os.PathLike[str] | None = None
     png: str | os.PathLike[str] | None = None
+    scene: Sequence[str | os.PathLike[str]] = ()
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scene and self.html is None:
+            raise UsageError("--scene is shown in the HTML page: give --html too")
 
     @property
     def paths(self) -> list[str | os.PathLike[str]]:

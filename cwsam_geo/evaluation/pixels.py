@@ -133,6 +133,7 @@ def evaluate_pixels(overlay: Overlay, reference: Reference) -> Evaluation:
         ),
         options=overlay.options,
         reliability=reliability,
+        channels=channels,
     )
 
 

@@ -143,6 +143,7 @@ def evaluate_points(overlay: Overlay, features: Features) -> Evaluation:
         ),
         options=overlay.options,
         reliability=reliability,
+        channels=channels,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, number_or_none
 from cwsam_geo.core.reliability import Reliability
 from cwsam_geo.core.score_table import score_report
@@ -112,6 +113,7 @@ class Evaluation:
         sample: Estimates from a sample of points; None for other references.
         remarks: Warnings for the user, a sentence each.
         reliability: Confidence and accuracy of what was compared; None without confidence.
+        channels: Channel of each value of the reference; None for a value that does not count.
     """
 
     map: str
@@ -124,6 +126,7 @@ class Evaluation:
     sample: SampleResult | None
     remarks: tuple[str, ...]
     options: EvaluateOptions
+    channels: Mapping[Value, int | None]
     reliability: Reliability | None = None
 
     @property

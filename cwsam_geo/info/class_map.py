@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +16,9 @@ from cwsam_geo.info.raster_facts import place_of
 from cwsam_geo.io.class_names import Origin, class_names
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.legend_file import tagged_legend
+from cwsam_geo.io.map_tags import VERSION_TAG, read_provenance
 from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset
-from cwsam_geo.prediction.provenance import VERSION_TAG, read_provenance
+from cwsam_geo.scene.acquisition import Acquisition
 
 Content = Literal["classes", "confidence", "probabilities"]
 
@@ -41,6 +43,7 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     with contextlib.closing(dataset):
         tags = dataset.tags()
+        scene = Acquisition.from_tags(tags)
         from_predict = VERSION_TAG in tags
         legend = tagged_legend(tags, display_name(path))
         if not (from_predict or legend or _names_classes(dataset, display_name(path))):
@@ -56,6 +59,7 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             **place_of(grid_of(dataset)),
             **_legend(path, content, legend),
             **read_provenance(tags),
+            "acquisition": None if scene is None else asdict(scene),
         }
 
 

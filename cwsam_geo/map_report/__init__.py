@@ -1,0 +1,1 @@
+"""The report of a map: ``cwsam-geo report`` and ``predict --report``."""

@@ -1,0 +1,150 @@
+"""Counts pixels, areas and confidences of each class in one pass over a map."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cwsam_geo.core.grid import SceneGrid, same_grid
+from cwsam_geo.core.windows import windows_over
+from cwsam_geo.errors import UsageError
+from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.pixel_areas import PixelAreas
+from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset, reading, rio_window
+
+PathLike = str | os.PathLike[str]
+
+_LEVELS = 101
+"""Whole per cent, 0 to 100."""
+
+_BINS = 20
+"""Bins of a histogram, as in a reliability diagram: five per cent each, the last includes 100."""
+
+
+@dataclass
+class ClassCounts:
+    """What a map holds of one class.
+
+    Attributes:
+        pixels: Number of pixels.
+        area: Area in square metres, or in pixels where the map has no CRS.
+        confidence: Number of pixels at 0 to 100 per cent, shape (101,); zeros without confidence.
+    """
+
+    pixels: int = 0
+    area: float = 0.0
+    confidence: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LEVELS, np.int64))
+
+
+@dataclass(frozen=True)
+class MapCounts:
+    """What a map holds.
+
+    Attributes:
+        by_code: Counts of each class that occurs, by its code.
+        nodata: Pixels without a class.
+        unit: Unit of areas: ``m2``, or ``pixels``.
+    """
+
+    by_code: dict[int, ClassCounts]
+    nodata: int
+    unit: str
+
+    @property
+    def pixels(self) -> int:
+        """Pixels with a class."""
+        return sum(c.pixels for c in self.by_code.values())
+
+    @property
+    def area(self) -> float:
+        """Area of all classes, in ``unit``."""
+        return sum(c.area for c in self.by_code.values())
+
+    @property
+    def confidence(self) -> NDArray[np.int64]:
+        """Pixels of all classes at 0 to 100 per cent, shape (101,)."""
+        zeros = np.zeros(_LEVELS, np.int64)
+        return np.sum([zeros, *(c.confidence for c in self.by_code.values())], axis=0)
+
+
+def histogram(counts: NDArray[np.int64]) -> list[float]:
+    """Shares of pixels in bins of five per cent, in per cent, of pixels at 0 to 100 per cent."""
+    bins = np.minimum(np.arange(_LEVELS) // (100 // _BINS), _BINS - 1)
+    shares = 100 * np.bincount(bins, counts, _BINS) / max(1, int(counts.sum()))
+    return [float(v) for v in shares]
+
+
+def mean_confidence(counts: NDArray[np.int64]) -> float | None:
+    """Mean of pixels at 0 to 100 per cent; None without pixels."""
+    total = int(counts.sum())
+    return float(counts @ np.arange(_LEVELS)) / total if total else None
+
+
+def share_below(counts: NDArray[np.int64], percent: int) -> float | None:
+    """Share of pixels below so many per cent, 0 to 1; None without pixels."""
+    total = int(counts.sum())
+    return int(counts[:percent].sum()) / total if total else None
+
+
+def count_classes(
+    path: PathLike, confidence: PathLike | None = None, band: int | str | None = None
+) -> MapCounts:
+    """Counts the pixels, the area and the confidences of each class of a map.
+
+    Args:
+        path: The map.
+        confidence: Raster of per cent on the map's grid, or None.
+        band: Band of the map that holds the codes; None to find it.
+
+    Raises:
+        UsageError: The confidence is not on the map's grid.
+        SceneError: A file cannot be read.
+    """
+    by_code: dict[int, ClassCounts] = {}
+    nodata = 0
+    with contextlib.ExitStack() as stack:
+        raster = stack.enter_context(contextlib.closing(ClassRaster(path, band=band)))
+        dataset = None
+        if confidence is not None:
+            dataset = stack.enter_context(contextlib.closing(open_dataset(confidence)))
+            check_confidence(raster.grid, grid_of(dataset), display_name(confidence), raster.label)
+        areas = PixelAreas(locate(raster.grid, raster.label))
+        for window in windows_over(raster.grid.window, raster.grid.block_shape):
+            codes, valid = raster.read(window)
+            nodata += int(valid.size - valid.sum())
+            occurring, places = np.unique(codes[valid], return_inverse=True)
+            k = len(occurring)
+            pixels = np.bincount(places, minlength=k)
+            squares = np.bincount(places, areas.of(window)[valid], minlength=k)
+            levels = np.zeros((k, _LEVELS), np.int64)
+            if dataset is not None:
+                with reading(dataset.name, window):
+                    percent = dataset.read(1, window=rio_window(window))[valid]
+                    known = dataset.read_masks(1, window=rio_window(window))[valid] > 0
+                joint = places * _LEVELS + np.clip(percent, 0, _LEVELS - 1).astype(np.int64)
+                levels = np.bincount(joint[known], minlength=k * _LEVELS).reshape(k, _LEVELS)
+            for i, code in enumerate(occurring.tolist()):
+                counts = by_code.setdefault(code, ClassCounts())
+                counts.pixels += int(pixels[i])
+                counts.area += float(squares[i])
+                counts.confidence += levels[i]
+    return MapCounts(by_code, nodata, areas.unit)
+
+
+def check_confidence(grid: SceneGrid, other: SceneGrid, label: str, map_label: str) -> None:
+    """Refuses a raster of confidence that does not lie on the map's grid.
+
+    Raises:
+        UsageError: It has another shape or place.
+    """
+    if not same_grid(grid, other):
+        raise UsageError(
+            f"{label}: is not on the grid of {map_label} ({other.width} x {other.height} px "
+            f"against {grid.width} x {grid.height} px); give the confidence that predict wrote "
+            "with this map"
+        )
