@@ -40,6 +40,11 @@ from cwsam_geo.cli.reporting import Reporter
 @click.option(
     "--vectors", metavar="PATH", help="Also write the classes as polygons, like vectorize."
 )
+@click.option(
+    "--report",
+    metavar="PATH",
+    help="Also write a report of the map: one HTML file that works without the internet.",
+)
 @raster_options
 @overwrite_option
 @json_option
@@ -61,6 +66,7 @@ def command(
         confidence=values["confidence"],
         probabilities=values["probabilities"],
         vectors=values["vectors"],
+        report=values["report"],
         format=values["raster_format"],
         creation_options=values["creation_options"],
         overwrite=values["overwrite"],
@@ -77,13 +83,17 @@ class PredictReporter(Reporter):
         self._vectors: Reporter | None = None
 
     def show(self, event: Mapping[str, Any]) -> None:
-        """Prints one event; events of the polygons look like those of ``vectorize``."""
+        """Prints one event; those of polygons and report look like those of their commands."""
         if event.get("stage") == "vectors":
             from cwsam_geo.cli.vectorize import VectorizeReporter
 
             if self._vectors is None:
                 self._vectors = VectorizeReporter(self._as_json, self._quiet)
             self._vectors.show(event)
+        elif event.get("stage") == "report":
+            from cwsam_geo.cli.report import ReportReporter
+
+            ReportReporter(self._as_json, self._quiet).show(event)
         else:
             super().show(event)
 

@@ -77,6 +77,8 @@ class PredictOutputs:
         probabilities: Raster of every class's probability in per cent, one band per class.
         vectors: Polygons of the classes; see ``vectorize`` for the formats. With ``confidence``
             each polygon has its mean confidence.
+        report: HTML report of the map; see ``report_map``. It shows the confidence, also without
+            ``confidence``.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for all rasters.
 
@@ -87,6 +89,7 @@ class PredictOutputs:
     confidence: str | os.PathLike[str] | None = None
     probabilities: str | os.PathLike[str] | None = None
     vectors: str | os.PathLike[str] | None = None
+    report: str | os.PathLike[str] | None = None
     format: RasterFormat = "COG"
     creation_options: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False

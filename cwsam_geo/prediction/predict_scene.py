@@ -31,6 +31,7 @@ from cwsam_geo.prediction.preparation import (
     check_request,
     prepare_scene,
 )
+from cwsam_geo.prediction.report import report_on_map, with_confidence
 from cwsam_geo.prediction.stream import BandReader
 
 
@@ -50,7 +51,8 @@ def predict_scene(
         options: How the scene is mapped; None for the defaults.
         outputs: Further outputs, and the format; None for the defaults.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress`` or ``done``; events of ``vectorize`` also have ``stage: vectors``.
+            ``progress`` or ``done``; events of ``vectorize`` and
+            ``report_map`` also have ``stage: vectors`` and ``stage: report``.
         model: A model of ``load_model``, to map several scenes without loading it again. The
             options ``model``, ``device``, ``precision`` and ``compile`` then have no effect.
 
@@ -105,24 +107,27 @@ def map_prepared(
     Args:
         bands: Reads the scene for ``prepared.plan`` already; None to begin now.
     """
-    request, settings, grid = prepared.request, prepared.settings, prepared.grid
-    predictor = TorchPredictor(model, request.options.tta)
+    settings, grid = prepared.settings, prepared.grid
+    predictor = TorchPredictor(model, prepared.request.options.tta)
     on_event(_start_event(grid, predictor, settings))
-    # Leaving the stack finishes the files and renames them into place.
-    with contextlib.ExitStack() as stack:
-        sinks = _open_sinks(stack, request, grid, settings.legend, prepared.tags)
-        summary = map_scene(
-            prepared.source,
-            predictor,
-            settings,
-            sinks,
-            lambda progress: on_event(_progress_event(progress)),
-            prepared.part,
-            bands,
-        )
-    on_event(_done_event(request.output, settings.legend, summary))
-    if request.outputs.vectors is not None:
-        vectorize_map(request, on_event)
+    with with_confidence(prepared.request) as request:
+        # Leaving the stack finishes the files and renames them into place.
+        with contextlib.ExitStack() as stack:
+            sinks = _open_sinks(stack, request, grid, settings.legend, prepared.tags)
+            summary = map_scene(
+                prepared.source,
+                predictor,
+                settings,
+                sinks,
+                lambda progress: on_event(_progress_event(progress)),
+                prepared.part,
+                bands,
+            )
+        on_event(_done_event(request.output, settings.legend, summary))
+        if request.outputs.vectors is not None:
+            vectorize_map(request, on_event)
+        if request.outputs.report is not None:
+            report_on_map(request, model.path, on_event)
     return summary
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cwsam_geo.atomic import check_apart
+from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.tiling import TilePlan, default_overlap
 from cwsam_geo.errors import UsageError
@@ -154,6 +154,8 @@ def check_request(request: MapRequest) -> list[Path]:
         from cwsam_geo.vectorization.formats import check_vectors
 
         targets.append(check_vectors(outputs.vectors, outputs.overwrite))
+    if outputs.report is not None:
+        targets.append(check_output(outputs.report, outputs.overwrite))
     inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(request.scenes, "the scene")
     if options.aoi is not None:
         inputs[options.aoi] = "the area of interest"
@@ -212,7 +214,10 @@ def plan_scene(
     _check_files(targets, whole)
     _check_vectors(request.outputs, whole)
     reading = plan_reading(whole, header.preprocess, options.units)
-    _report_decisions(on_event, header, reading)
+    warnings = _warnings(header, reading)
+    for kind, texts in (("decision", reading.remarks), ("warning", warnings)):
+        for text in texts:
+            on_event({"event": kind, "text": text})
     part = _part(reading.source, options)
     size = header.architecture.tile_size
     overlap = default_overlap(size) if options.overlap is None else options.overlap
@@ -239,6 +244,7 @@ def plan_scene(
             {"file": model.path and model.path.name, "sha256": model.sha256},
             reading.source,
             settings_of(settings, size, model.precision, options, reading),
+            warnings,
         ),
     )
 
@@ -277,11 +283,8 @@ def _nodata(options: PredictOptions) -> Any:
         raise UsageError(f'nodata {options.nodata!r}: give a number, "nan" or "none"') from None
 
 
-def _report_decisions(
-    on_event: Callable[[Event], None], header: BundleHeader, reading: Reading
-) -> None:
-    for text in reading.remarks:
-        on_event({"event": "decision", "text": text})
+def _warnings(header: BundleHeader, reading: Reading) -> list[str]:
+    """What the user should know before trusting the map."""
     warnings = list(reading.warnings)
     if (place := place_warning(reading.source.grid)) is not None:
         warnings.append(place)
@@ -290,8 +293,7 @@ def _report_decisions(
             "this model has not been trained: its classes mean nothing; "
             "fine-tune it, or use it only to try the program"
         )
-    for text in warnings:
-        on_event({"event": "warning", "text": text})
+    return warnings
 
 
 def _part(source: Source, options: PredictOptions) -> ScenePart:

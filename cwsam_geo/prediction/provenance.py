@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ from cwsam_geo.io.map_tags import (
     SETTINGS_TAG,
     SOFTWARE_TAG,
     VERSION_TAG,
+    WARNINGS_TAG,
 )
 from cwsam_geo.prediction.options import PredictOptions
 from cwsam_geo.prediction.pipeline import MapSettings
@@ -51,12 +52,17 @@ def settings_of(
 
 
 def map_tags(
-    legend: Legend, model: Mapping[str, Any], source: RasterSource, settings: Mapping[str, Any]
+    legend: Legend,
+    model: Mapping[str, Any],
+    source: RasterSource,
+    settings: Mapping[str, Any],
+    warnings: Sequence[str] = (),
 ) -> dict[str, str]:
     """GeoTIFF tags with the provenance: enough to make the same map again.
 
     Args:
         model: ``file`` and ``sha256`` of the bundle.
+        warnings: Warnings on the scene, for whoever looks at the map later.
     """
     scene = source.acquisition
     return {
@@ -65,6 +71,7 @@ def map_tags(
         MODEL_TAG: json.dumps(dict(model)),
         SETTINGS_TAG: json.dumps(settings),
         INPUT_TAG: source.label,
+        WARNINGS_TAG: json.dumps(list(warnings), ensure_ascii=False),
         SOFTWARE_TAG: f"cwsam-geo {__version__} (Python {platform.python_version()})",
         DATE_TAG: datetime.now(timezone.utc).strftime("%Y:%m:%d %H:%M:%S"),
         **({} if scene is None else {SCENE_TAG: scene.to_json()}),
