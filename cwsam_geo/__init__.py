@@ -31,6 +31,8 @@ _WHERE = {
     "PredictOutputs": "cwsam_geo.prediction.options",
     "Recipe": "cwsam_geo.finetuning.region.config",
     "RegionConfig": "cwsam_geo.finetuning.region.config",
+    "ReportOptions": "cwsam_geo.map_report.options",
+    "ReportScene": "cwsam_geo.map_report.options",
     "SceneError": "cwsam_geo.errors",
     "TileOptions": "cwsam_geo.finetuning.region.config",
     "UsageError": "cwsam_geo.errors",
@@ -43,6 +45,7 @@ _WHERE = {
     "load_region": "cwsam_geo.finetuning.region.region_file",
     "predict_scene": "cwsam_geo.prediction.predict_scene",
     "read_legend": "cwsam_geo.io.legend_file",
+    "report_map": "cwsam_geo.map_report.report_map",
     "vectorize": "cwsam_geo.vectorization.vectorize",
 }
 # No module directly in this folder may have the name of a function here: importing the module
@@ -68,6 +71,8 @@ __all__ = [
     "PredictOutputs",
     "Recipe",
     "RegionConfig",
+    "ReportOptions",
+    "ReportScene",
     "SceneError",
     "TileOptions",
     "UsageError",
@@ -81,6 +86,7 @@ __all__ = [
     "load_region",
     "predict_scene",
     "read_legend",
+    "report_map",
     "vectorize",
 ]
 
@@ -112,6 +118,8 @@ if TYPE_CHECKING:
     from cwsam_geo.info.options import InfoOptions
     from cwsam_geo.io.legend_file import read_legend
     from cwsam_geo.io.vector_file import VectorLayer
+    from cwsam_geo.map_report.options import ReportOptions, ReportScene
+    from cwsam_geo.map_report.report_map import report_map
     from cwsam_geo.model.runtime.predictor import load_model
     from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene

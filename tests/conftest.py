@@ -55,3 +55,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real scenes are not here (set CWSAM_GEO_TEST_DATA to their folder)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium."""
+    import browser
+
+    pytest.importorskip("selenium", reason="selenium is not installed")
+    if None in browser.programs():
+        pytest.skip(browser.MISSING)
+    with browser.headless_chromium() as running:
+        yield running

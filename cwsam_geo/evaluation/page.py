@@ -99,7 +99,10 @@ def accuracy_values(files: ComparedFiles, tiles: Sequence[Mapping[str, Any]]) ->
     values: dict[str, Any] = {
         "overall": overall_rows(report),
         "class_head": class_head(),
-        "class_rows": class_rows(report["classes"]),
+        "class_rows": [
+            [f"{int(cell):,}" if cell.isdecimal() else cell for cell in row]
+            for row in class_rows(report["classes"])
+        ],
         "coverage": [
             [n, f"{report['coverage'][k]:,}"] for k, n in COVERAGE if k in report["coverage"]
         ],

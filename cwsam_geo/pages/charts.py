@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-_WIDTH, _HEIGHT = 640, 260
+_WIDTH, _HEIGHT = 500, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 40
 _TICKS = 5
 """Ticks of an axis, about."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import NODATA
 from cwsam_geo.errors import SceneError
-from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.geolocation import locate, pixel_window, transformed
 from cwsam_geo.io.raster_file import grid_of, open_dataset
 from cwsam_geo.pages.pyramid import (
     Level,
@@ -24,10 +23,10 @@ from cwsam_geo.pages.pyramid import (
     percent_levels,
     picture_levels,
 )
-from cwsam_geo.rendering.class_view import view_classes, view_percent
+from cwsam_geo.rendering.class_view import ClassView, view_classes, view_percent
 from cwsam_geo.rendering.coarse import coarse_grid, coarse_shape
-from cwsam_geo.rendering.frame import Frame
-from cwsam_geo.rendering.scene_view import view_scene
+from cwsam_geo.rendering.frame import picked
+from cwsam_geo.rendering.scene_view import SceneView, view_scene
 from cwsam_geo.rendering.stretch import fit_stretch
 from cwsam_geo.scene.source import RasterSource
 
@@ -44,8 +43,8 @@ _STILL = 1000
 _STRETCH_SIZE = 1024
 """Longest side in pixels of the view that a scene's stretch is fitted to."""
 
-_TILE_SIZE = 4096
-"""Longest side in pixels of the picture that tiles are cut from, which takes 64 MB."""
+_MOST_SIDE = 4096
+"""Longest side in pixels of a view of a scene that is laid over another grid."""
 
 _MOST_CLASSES = NODATA
 """Different classes that a layer can hold in a byte, beside nodata."""
@@ -180,17 +179,17 @@ def class_layer(path: PathLike, budget: int, layer: Layer, band: int | str | Non
     Raises:
         SceneError: The raster cannot be read, or holds no classes.
     """
-    views = [view_classes(path, size=1, band=band)]
+    finest: list[ClassView] = []
 
     def read(size: int) -> tuple[Codes, Valid]:
-        views[0] = view_classes(path, size=size, band=band)
-        if len(views) == 1 or views[0].codes.size > views[1].codes.size:
-            views[1:] = [views[0]]
-        return views[0].codes, views[0].valid
+        view = view_classes(path, size=size, band=band)
+        if not finest or view.codes.size > finest[0].codes.size:
+            finest[:] = [view]
+        return view.codes, view.valid
 
     def classes() -> list[tuple[int, str, str]]:
         # The finest view knows every class that occurs in what is embedded.
-        return [(e.code, e.name, e.color) for e in views[1].entries]
+        return [(e.code, e.name, e.color) for e in finest[0].entries]
 
     return codes_layer(read, raster_grid(path), classes, budget, layer)
 
@@ -255,9 +254,8 @@ class ScenePictures:
 
     def __init__(self, source: RasterSource, grid: SceneGrid) -> None:
         self._source, self._grid = source, grid
-        self._whole: NDArray[np.uint8] | None = None
-        self._alike = same_grid(source.grid, grid)
-        view = view_scene(source, _STRETCH_SIZE)
+        self._part = _part_of(source.grid, grid)
+        view = view_scene(source, _STRETCH_SIZE, window=self._part)
         self.stretch = fit_stretch(view)
         self.remarks = view.remarks
 
@@ -268,31 +266,64 @@ class ScenePictures:
             SceneError: The scene cannot be read.
             UsageError: The scene cannot be laid over the map.
         """
-        view = view_scene(self._source, size)
-        rgb = self.stretch.apply(view.values, view.valid)
-        picture = np.dstack([rgb, np.where(view.valid, 255, 0).astype(np.uint8)])
-        if self._alike:
-            return picture
-        onto = reduced_grid(self._grid, size)
-        frame = Frame(onto, locate(onto, "the map"), None, None, 1.0)
-        laid, inside = frame.lay(np.moveaxis(picture, 2, 0), view.grid, self._source.label)
-        laid[3][~inside] = 0
-        return np.ascontiguousarray(np.moveaxis(laid, 0, 2))
+        return self._picture(self._grid.window, size)
 
     def of(self, window: Window) -> NDArray[np.uint8]:
-        """The picture of a window of the map, (h, w, 4) RGBA, perhaps of fewer pixels.
+        """The picture of a window of the map, (h, w, 4) RGBA.
 
         Raises:
             SceneError: The scene cannot be read.
             UsageError: The scene cannot be laid over the map.
         """
-        if self._whole is None:
-            self._whole = self.read(_TILE_SIZE)
-        height, width = self._whole.shape[:2]
-        down, across = height / self._grid.height, width / self._grid.width
-        rows = slice(math.floor(window.row * down), math.ceil(window.bottom * down))
-        cols = slice(math.floor(window.col * across), math.ceil(window.right * across))
-        return np.ascontiguousarray(self._whole[rows, cols])
+        return self._picture(window, max(window.height, window.width))
+
+    def _picture(self, window: Window, size: int) -> NDArray[np.uint8]:
+        """The picture of a window of the map with at most ``size`` pixels along its longer side."""
+        if self._part is not None:
+            own = window.shift(self._part.row, self._part.col)
+            return self._stretched(view_scene(self._source, size, window=own))
+        onto = reduced_grid(self._grid.crop(window), size)
+        # The scene lies otherwise: it is read around the window, at about the same resolution.
+        around = locate(onto, "the map")
+        place = locate(self._source.grid, self._source.label)
+        x, y = transformed(*around.outline(), around.crs, place.crs)
+        good = np.isfinite(x) & np.isfinite(y)
+        if not good.any():
+            return np.zeros((onto.height, onto.width, 4), np.uint8)
+        cols, rows = place.to_pixels(x[good], y[good])
+        bounds = (cols.min() - 2, rows.min() - 2, cols.max() + 2, rows.max() + 2)
+        own = pixel_window(bounds, self._source.grid)
+        if own.empty:
+            return np.zeros((onto.height, onto.width, 4), np.uint8)
+        longest = max(onto.height, onto.width)
+        view = view_scene(self._source, min(2 * longest, _MOST_SIDE), window=own)
+        picked_rows, picked_cols, inside = picked(view.grid, onto, self._source.label)
+        picture = self._stretched(view)[picked_rows, picked_cols]
+        picture[~inside] = 0
+        return picture
+
+    def _stretched(self, view: SceneView) -> NDArray[np.uint8]:
+        rgb = self.stretch.apply(view.values, view.valid)
+        return np.dstack([rgb, np.where(view.valid, 255, 0).astype(np.uint8)])
+
+
+def _part_of(scene: SceneGrid, grid: SceneGrid) -> Window | None:
+    """The window of a scene that a map of it covers; None if the map has another grid."""
+    if same_grid(scene, grid):
+        return scene.window
+    if not scene.georeferenced:
+        return None
+    if scene.gcps and grid.gcps:
+        col = round(scene.gcps[0].col - grid.gcps[0].col)
+        row = round(scene.gcps[0].row - grid.gcps[0].row)
+    elif scene.transform.is_degenerate or scene.gcps or grid.gcps:
+        return None
+    else:
+        t = grid.transform
+        col, row = (round(v) for v in ~scene.transform * (t.c, t.f))
+    window = Window(row, col, grid.height, grid.width)
+    inside = window.intersect(scene.window) == window
+    return window if inside and same_grid(scene.crop(window), grid) else None
 
 
 def reduced_grid(grid: SceneGrid, size: int) -> SceneGrid:
