@@ -80,6 +80,11 @@ _TRAIN = (
     is_flag=True,
     help="Continue an interrupted run from the checkpoint beside the output.",
 )
+@click.option(
+    "--report",
+    metavar="PATH",
+    help="Also write an HTML page: learning curves, accuracy, worst tiles, map of the split.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write TensorBoard events beside the output.")
 @overwrite_option
 @json_option
@@ -113,7 +118,10 @@ def command(region: str | None, output: str, as_json: bool, quiet: bool, **value
     else:
         config = parse_region(_region_of(values, train), Path.cwd(), OPTIONS)
     options = FinetuneOptions(
-        overwrite=values["overwrite"], resume=values["resume"], tensorboard=values["tensorboard"]
+        overwrite=values["overwrite"],
+        resume=values["resume"],
+        tensorboard=values["tensorboard"],
+        report=values["report"],
     )
     with FinetuneReporter(as_json, quiet) as report:
         finetune(config, output, options, report)

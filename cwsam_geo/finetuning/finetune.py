@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cwsam_geo.atomic import check_apart
+from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.core.metrics import Scores
 from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.options import FinetuneOptions
@@ -90,10 +90,13 @@ def finetune(
     processes = join_processes(config.machine.device)
     precision = resolve_precision(config.machine.precision, processes.device)
     emit = on_event if processes.rank == 0 else _silent
-    _spare_inputs(paths, [config.init, *_files_of(config)])
+    if options.report is not None:
+        check_output(options.report, options.overwrite or options.resume)
+    targets = [*vars(paths).values(), *([options.report] if options.report is not None else [])]
+    _spare_inputs(targets, [config.init, *_files_of(config)])
     start = find_start(config.init, config.legend, config.tiles.tile_size, config.recipe.seed)
     # The frozen base of an adapters bundle is a file of its own; its path is known only now.
-    _spare_inputs(paths, [start.base.hint] if start.base else [])
+    _spare_inputs(targets, [start.base.hint] if start.base else [])
     model = start.build(config.recipe.scope)
     for text in start.remarks:
         emit({"event": "decision", "text": text})
@@ -136,15 +139,13 @@ def _files_of(config: RegionConfig) -> list[str]:
     return [file for scene in config.scenes for file in (*scene.pair.scene, scene.pair.labels)]
 
 
-def _spare_inputs(paths: OutputPaths, inputs: Iterable[str]) -> None:
+def _spare_inputs(targets: Sequence[str | os.PathLike[str]], inputs: Iterable[str]) -> None:
     """Refuses outputs that are also inputs of the training.
 
     Raises:
         UsageError: An output is an input, also through a symbolic link.
     """
-    check_apart(
-        vars(paths).values(), {file: "an input of this training" for file in inputs if file}
-    )
+    check_apart(targets, {file: "an input of this training" for file in inputs if file})
 
 
 def _plain(result: FinetuneResult) -> dict[str, Any]:

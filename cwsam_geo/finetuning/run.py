@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cwsam_geo.atomic import atomic_output
 from cwsam_geo.finetuning.data.prepare import RegionData
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.report.data_summary import data_summary, write_split
 from cwsam_geo.finetuning.report.files import OutputPaths, TensorBoard, write_reports
+from cwsam_geo.finetuning.report.page import training_page
 from cwsam_geo.finetuning.report.results import HeldOutScores, TrainingResult
 from cwsam_geo.finetuning.start import InitialModel
 from cwsam_geo.finetuning.targets.losses import auto_weights
@@ -140,7 +142,10 @@ class TrainingRun:
             test = HeldOutScores(
                 matrix, trainer.reliability(data.test, best.tensors, temperature, total)
             )
-        return self._account(state, best, calibration, test), best.tensors
+        training = self._account(state, best, calibration, test)
+        if self.options.report is not None:
+            training = replace(training, worst=tuple(trainer.worst_tiles(best.tensors)))
+        return training, best.tensors
 
     def _kept(self) -> str:
         """Message after an interruption: which epoch the checkpoint on the disk holds."""
@@ -248,7 +253,13 @@ class TrainingRun:
             OutputError: A file cannot be written.
         """
         paths, options = self.paths, self.options
-        files = write_reports(training, paths, options.overwrite or options.resume)
+        replaces = options.overwrite or options.resume
+        files = write_reports(training, paths, replaces)
+        if options.report is not None:
+            page = training_page(training, self.data)
+            with atomic_output(options.report, replaces) as temporary:
+                temporary.write_text(page, encoding="utf-8", newline="")
+            files.append(Path(options.report))
         header = BundleHeader(
             kind=self.kind,
             architecture=training.architecture,

@@ -98,6 +98,11 @@ class ConfidenceRaster:
             )
         return values / self._most, valid
 
+    @property
+    def in_percent(self) -> bool:
+        """Whether the stored values are per cents, not probabilities."""
+        return self._most > 1
+
     def close(self) -> None:
         """Closes the file."""
         self._file.close()

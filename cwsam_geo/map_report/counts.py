@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.core.grid import SceneGrid, same_grid
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.class_raster import ClassRaster
+from cwsam_geo.io.confidence import ConfidenceRaster
 from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.pixel_areas import PixelAreas
-from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset, reading, rio_window
 
 PathLike = str | os.PathLike[str]
 
@@ -102,17 +101,18 @@ def count_classes(
         band: Band of the map that holds the codes; None to find it.
 
     Raises:
-        UsageError: The confidence is not on the map's grid.
-        SceneError: A file cannot be read.
+        UsageError: The confidence holds probabilities instead of per cents.
+        SceneError: A file cannot be read, or the confidence is not on the map's grid.
     """
     by_code: dict[int, ClassCounts] = {}
     nodata = 0
     with contextlib.ExitStack() as stack:
         raster = stack.enter_context(contextlib.closing(ClassRaster(path, band=band)))
-        dataset = None
+        stated = None
         if confidence is not None:
-            dataset = stack.enter_context(contextlib.closing(open_dataset(confidence)))
-            check_confidence(raster.grid, grid_of(dataset), display_name(confidence), raster.label)
+            stated = ConfidenceRaster(confidence, raster.grid, raster.label)
+            stack.enter_context(contextlib.closing(stated))
+            _check_percent(stated)
         areas = PixelAreas(locate(raster.grid, raster.label))
         for window in windows_over(raster.grid.window, raster.grid.block_shape):
             codes, valid = raster.read(window)
@@ -122,11 +122,9 @@ def count_classes(
             pixels = np.bincount(places, minlength=k)
             squares = np.bincount(places, areas.of(window)[valid], minlength=k)
             levels = np.zeros((k, _LEVELS), np.int64)
-            if dataset is not None:
-                with reading(dataset.name, window):
-                    percent = dataset.read(1, window=rio_window(window))[valid]
-                    known = dataset.read_masks(1, window=rio_window(window))[valid] > 0
-                joint = places * _LEVELS + np.clip(percent, 0, _LEVELS - 1).astype(np.int64)
+            if stated is not None:
+                shares, known = (array[valid] for array in stated.shares(window))
+                joint = places * _LEVELS + np.rint(100 * shares).astype(np.int64)
                 levels = np.bincount(joint[known], minlength=k * _LEVELS).reshape(k, _LEVELS)
             for i, code in enumerate(occurring.tolist()):
                 counts = by_code.setdefault(code, ClassCounts())
@@ -136,15 +134,9 @@ def count_classes(
     return MapCounts(by_code, nodata, areas.unit)
 
 
-def check_confidence(grid: SceneGrid, other: SceneGrid, label: str, map_label: str) -> None:
-    """Refuses a raster of confidence that does not lie on the map's grid.
-
-    Raises:
-        UsageError: It has another shape or place.
-    """
-    if not same_grid(grid, other):
+def _check_percent(stated: ConfidenceRaster) -> None:
+    if not stated.in_percent:
         raise UsageError(
-            f"{label}: is not on the grid of {map_label} ({other.width} x {other.height} px "
-            f"against {grid.width} x {grid.height} px); give the confidence that predict wrote "
-            "with this map"
+            f"{stated.label}: holds probabilities from 0 to 1, but the report shows whole per "
+            "cents; give what predict --confidence writes, or multiply it by 100"
         )

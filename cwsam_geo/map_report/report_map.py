@@ -155,7 +155,7 @@ def _compared(
     """The comparison with the reference, if there is one."""
     if options.reference is None:
         return None
-    comparison = replace(options.comparison, map_band=options.band)
+    comparison = replace(options.comparison, map_band=options.band, confidence=options.confidence)
     evaluation = evaluate(map_path, options.reference, comparison)
     for remark in evaluation.remarks:
         on_event({"event": "warning", "text": remark})

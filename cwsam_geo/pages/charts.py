@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import shapely
 from markupsafe import Markup, escape
 
 _WIDTH, _HEIGHT = 500, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 10, 40
+_PLAN_SIDE = 300
+"""Longer side of a drawing of areas, in units of its view box."""
+
 _TICKS = 5
 """Ticks of an axis, about."""
 
@@ -159,6 +164,40 @@ def bin_counts(bins: Sequence[dict[str, float | None]], label: str) -> Markup:
         ],
         label,
     )
+
+
+def plan(
+    shapes: Sequence[tuple[str, Any]],
+    bounds: tuple[float, float, float, float],
+    label: str,
+    flipped: bool,
+) -> Markup:
+    """A drawing of areas from above.
+
+    Args:
+        shapes: The role of each area (``train``, ``val`` or ``test``) and its polygon.
+        bounds: Left, bottom, right and top of the drawing.
+        label: What the drawing shows, for those who do not see it.
+        flipped: Whether the vertical axis points down, as rows of pixels do.
+    """
+    left, bottom, right, top = bounds
+    scale = _PLAN_SIDE / max(right - left, top - bottom)
+    width, height = scale * (right - left), scale * (top - bottom)
+    parts = []
+    for role, shape in shapes:
+        for ring in shapely.get_rings(shapely.get_parts(shape)):
+            x, y = shapely.get_coordinates(ring).T
+            down = y - bottom if flipped else top - y
+            corners = " ".join(
+                f"{a:.1f},{b:.1f}" for a, b in zip(scale * (x - left), scale * down, strict=True)
+            )
+            parts.append(
+                Markup('<polygon class="split-shape split-{}" points="{}"/>').format(role, corners)
+            )
+    return Markup(
+        '<svg class="plan" viewBox="-1 -1 {:.0f} {:.0f}" role="img" aria-label="{}">'
+        '<rect class="plan-frame" width="{:.1f}" height="{:.1f}"/>{}</svg>'
+    ).format(width + 2, height + 2, label, width, height, Markup("").join(parts))
 
 
 def _dot(x: float, y: float, color: str) -> Markup:

@@ -7,9 +7,10 @@ import geopandas
 import numpy as np
 import pytest
 import rasterio
-from training_scenes import LEGEND, PLACE, UTM, blobs, write_raster
+from pages import Page, names_of
+from training_scenes import LEGEND, PLACE, UTM, blobs, write_raster, write_scene
 
-from cwsam_geo import EvaluateOptions, EvaluateOutputs, evaluate
+from cwsam_geo import ClassMapping, EvaluateOptions, EvaluateOutputs, evaluate
 from cwsam_geo.errors import OutputError, SceneError, UsageError
 
 SHAPE = (48, 64)
@@ -128,3 +129,39 @@ def test_the_choice_of_a_band_is_told(files):
     write_raster(files / "map.tif", bands, nodata=255, descriptions=("water", "label"))
     result = run(files)
     assert any("map.tif: band 2 (label) of 2 is read" in r for r in result.remarks)
+
+
+def test_the_page_shows_which_points_are_right(files):
+    result = run(files, "points.gpkg", html="r.html")
+    points = Page(files / "r.html").layer("points")["points"]
+    wrong = result.counts.sum() - np.trace(result.counts)
+    assert len(points) == result.counts.sum()
+    assert sum(code for _, _, code, _ in points) == wrong
+    with rasterio.open(files / "map.tif") as file:
+        mapped = file.read(1)
+    for col, row, _, text in points:
+        name = LEGEND.names[LEGEND.channel(int(mapped[int(row), int(col)]))]
+        assert text.endswith(f"map: {name}")
+
+
+def test_the_page_compares_classes_as_the_scores_do(files):
+    options = EvaluateOptions(
+        ClassMapping(merge={"built": "trees"}, ignore=("water",)), legend=LEGEND
+    )
+    result = evaluate(
+        files / "map.tif", files / "truth.tif", options, EvaluateOutputs(html=files / "r.html")
+    )
+    differences = names_of(Page(files / "r.html").layer("differences"))
+    assert (differences == "same class").sum() == np.trace(result.counts)
+    assert (differences != "").sum() == result.counts.sum()
+
+
+def test_the_page_shows_the_scene_under_the_map(files):
+    rng = np.random.default_rng(0)
+    with rasterio.open(files / "map.tif") as file:
+        write_scene(files / "scene.tif", rng, file.read(1))
+    run(files, html="r.html", scene=[files / "scene.tif"])
+    page = Page(files / "r.html")
+    assert [layer["id"] for layer in page.map["layers"]][:2] == ["scene", "classes"]
+    with pytest.raises(UsageError, match="give --html too"):
+        EvaluateOutputs(scene=["scene.tif"])

@@ -237,7 +237,7 @@ def test_accuracy_and_the_worst_tiles_are_shown_with_a_reference(folder, codes):
 def test_what_does_not_fit_is_refused_in_one_line_and_nothing_is_written(folder, codes):
     write_classes(folder / "small.tif", codes[:100], nodata=255)
     for options, error, message in (
-        ({"confidence": folder / "small.tif"}, UsageError, "small.tif: is not on the grid of"),
+        ({"confidence": folder / "small.tif"}, SceneError, "small.tif: is not on the grid of"),
         ({"confidence": folder / "none.tif"}, SceneError, "no such file"),
         ({"model": "no-such-model"}, Exception, "no-such-model"),
     ):

@@ -223,6 +223,11 @@ class FixedTiles:
         """Number of tiles."""
         return len(self._tiles)
 
+    def place(self, index: int) -> tuple[str, Window]:
+        """The scene of a tile, and its pixels there; the window may reach beyond the scene."""
+        scene, window, _ = self._tiles[index]
+        return self._reader.scenes[scene].file.label, window
+
     def sample(self, epoch: int, index: int) -> Sample:
         """Returns a tile; ``epoch`` makes no difference.
 

@@ -18,6 +18,7 @@ from cwsam_geo.core.score_table import score_report
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.training.calibration import Calibration
 from cwsam_geo.finetuning.training.state import Best, EpochRecord
+from cwsam_geo.finetuning.training.worst_tiles import WorstTile
 from cwsam_geo.model.bundles.bundle import BaseReference
 from cwsam_geo.model.network.architecture import Architecture
 
@@ -55,6 +56,7 @@ class TrainingResult:
         data: Scenes, labels and split, for JSON; see ``train.summary``.
         run: Device, precision, processes and time, for JSON.
         licence: Text on the licence of the model.
+        worst: Validation tiles with most errors, for the page; empty without it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class TrainingResult:
     data: Mapping[str, Any]
     run: Mapping[str, Any]
     licence: str
+    worst: tuple[WorstTile, ...] = ()
 
     @property
     def scores(self) -> Scores:

@@ -35,6 +35,7 @@ from cwsam_geo.finetuning.training.calibration import (
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
 from cwsam_geo.finetuning.training.step import Stepper, learning_rate
+from cwsam_geo.finetuning.training.worst_tiles import WorstTile, worst_tiles
 from cwsam_geo.model.device import Precision, autocast
 from cwsam_geo.model.network.cwsam import Cwsam
 
@@ -183,6 +184,15 @@ class Trainer:
         self.stepper.load(tensors)
         own = self._sampled(tiles, labelled).reliability(temperature)
         return summed_reliability(own, self._place.processes)
+
+    def worst_tiles(self, tensors: Mapping[str, Tensor]) -> list[WorstTile]:
+        """The validation tiles that a saved model gets wrong most.
+
+        Every process looks at all tiles: the results are few, but large.
+        """
+        self.stepper.load(tensors)
+        data, arithmetic = self._data, (self.stepper.device, self.stepper.precision)
+        return worst_tiles(self.stepper.model, data.validation, data.sets, data.ignore, arithmetic)
 
     def _sampled(self, tiles: Samples, labelled: int) -> LogitSample:
         stepper, data = self.stepper, self._data
