@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from cwsam_geo.atomic import atomic_output
 from cwsam_geo.evaluation.compared_pixels import ComparedFiles
 from cwsam_geo.evaluation.options import EvaluateOutputs
@@ -24,15 +26,18 @@ def write_reports(files: ComparedFiles, outputs: EvaluateOutputs) -> None:
         SceneError: A file cannot be read.
     """
     evaluation = files.evaluation
-    for path, text in (
-        (outputs.json, lambda: json_report(evaluation)),
-        (outputs.csv, lambda: csv_report(evaluation)),
-        (outputs.html, lambda: html_report(files, outputs.scene)),
-    ):
-        if path is not None:
-            with atomic_output(path, outputs.overwrite) as temporary:
-                temporary.write_text(text(), encoding="utf-8", newline="")
+    if outputs.json is not None:
+        _write(outputs.json, json_report(evaluation), outputs.overwrite)
+    if outputs.csv is not None:
+        _write(outputs.csv, csv_report(evaluation), outputs.overwrite)
+    if outputs.html is not None:
+        _write(outputs.html, html_report(files, outputs.scene), outputs.overwrite)
     if outputs.png is not None:
         scores, names = evaluation.scores, evaluation.classes.legend.names
         title = f"mIoU {scores.miou:.4f}, overall accuracy {scores.overall_accuracy:.4f}"
         write_confusion_png(outputs.png, names, scores.matrix, title, outputs.overwrite)
+
+
+def _write(path: str | os.PathLike[str], text: str, overwrite: bool) -> None:
+    with atomic_output(path, overwrite) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

@@ -67,8 +67,10 @@ class MapCounts:
     @property
     def confidence(self) -> NDArray[np.int64]:
         """Pixels of all classes at 0 to 100 per cent, shape (101,)."""
-        zeros = np.zeros(_LEVELS, np.int64)
-        return np.sum([zeros, *(c.confidence for c in self.by_code.values())], axis=0)
+        total = np.zeros(_LEVELS, np.int64)
+        for counts in self.by_code.values():
+            total += counts.confidence
+        return total
 
 
 def histogram(counts: NDArray[np.int64]) -> list[float]:

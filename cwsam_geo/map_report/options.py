@@ -64,12 +64,6 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         if self.reference is None and self.comparison != EvaluateOptions():
-            raise UsageError("--map, --merge, --ignore, --column and --aoi are for --reference")
-
-    @property
-    def inputs(self) -> list[PathLike]:
-        """The files that are read, besides the map."""
-        return [
-            *self.scene.paths,
-            *(p for p in (self.confidence, self.vectors, self.reference) if p is not None),
-        ]
+            raise UsageError(
+                "--map, --merge, --ignore and --column are for --reference: give it too"
+            )

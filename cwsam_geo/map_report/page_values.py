@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from cwsam_geo._version import __version__
@@ -26,7 +27,10 @@ def lead(provenance: Mapping[str, Any]) -> str:
     """The line below the title: from what, when and with what the map was made."""
     parts = []
     if provenance["input"]:
-        parts.append(f"made from {provenance['input']}")
+        # The path is among the settings; of several files none is left out.
+        several = ", " in provenance["input"]
+        name = provenance["input"] if several else Path(provenance["input"]).name
+        parts.append(f"made from {name}")
     if provenance["date"]:
         with contextlib.suppress(ValueError):
             made = datetime.strptime(provenance["date"], "%Y:%m:%d %H:%M:%S")

@@ -18,7 +18,7 @@ from cwsam_geo.io.map_tags import read_provenance
 from cwsam_geo.io.raster_file import display_name, open_dataset
 from cwsam_geo.map_report.counts import MapCounts, count_classes
 from cwsam_geo.map_report.model_facts import model_facts, setting_rows
-from cwsam_geo.map_report.options import PathLike, ReportOptions
+from cwsam_geo.map_report.options import PathLike, ReportOptions, ReportScene
 from cwsam_geo.map_report.page_values import (
     area_table,
     confidence_values,
@@ -51,7 +51,7 @@ def report_map(
     output: PathLike,
     options: ReportOptions | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
-) -> Path:
+) -> None:
     """Writes the report of a map: one HTML file, which needs no internet.
 
     It has a zoomable map, areas of the classes, the confidence, the settings and the model; with a
@@ -63,9 +63,6 @@ def report_map(
         options: What the report shows; None for the map alone.
         on_event: Called with mappings whose ``event`` is ``warning`` or ``done``.
 
-    Returns:
-        The path of the report.
-
     Raises:
         UsageError: A file cannot be laid over the map, or the output is an input or exists.
         SceneError: A file cannot be read.
@@ -74,22 +71,26 @@ def report_map(
     """
     options = options or ReportOptions()
     check_output(output, options.overwrite)
-    check_apart([output], dict.fromkeys([map_path, *options.inputs], "an input"))
+    check_apart([output], dict.fromkeys(_inputs(map_path, options), "an input"))
     counts = count_classes(map_path, options.confidence, options.band)
     with contextlib.ExitStack() as stack:
-        source = None
-        scene = options.scene
-        if scene.paths:
-            source = stack.enter_context(
-                open_source(list(scene.paths), scene.bidx, scene.nodata, scene.scale, scene.offset)
-            )
+        source = stack.enter_context(_opened(options.scene)) if options.scene.paths else None
         values = _values(map_path, options, counts, source, on_event)
     title = options.title or f"Land cover: {Path(display_name(map_path)).name}"
     page = render("report.html", title, values, with_map=True)
     with atomic_output(output, options.overwrite) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="")
     on_event({"event": "done", "output": os.fspath(output), "bytes": len(page.encode())})
-    return Path(output)
+
+
+def _opened(scene: ReportScene) -> RasterSource:
+    nodata: Any = scene.nodata  # a number, "none" or None
+    return open_source(list(scene.paths), scene.bidx, nodata, scene.scale, scene.offset)
+
+
+def _inputs(map_path: PathLike, options: ReportOptions) -> list[PathLike]:
+    others = (options.confidence, options.vectors, options.reference)
+    return [map_path, *options.scene.paths, *(path for path in others if path is not None)]
 
 
 def _values(

@@ -83,8 +83,14 @@ class _Axes:
             "{}</text>"
         ).format((_TOP + height - _BOTTOM) / 2, self._labels[1])
         return Markup(
-            '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-        ).format(width, height, label, Markup("").join([*lines, *parts, across, up]))
+            '<svg class="chart{}" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+        ).format(
+            " small" if width < _WIDTH else "",
+            width,
+            height,
+            label,
+            Markup("").join([*lines, *parts, across, up]),
+        )
 
 
 def histogram(shares: Sequence[float], label: str, x_label: str, y_label: str) -> Markup:

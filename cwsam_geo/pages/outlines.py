@@ -73,7 +73,7 @@ def _steps(corners: NDArray[np.float64]) -> list[int]:
     places = np.rint(corners * _SCALE).astype(np.int64)
     steps = np.diff(places, axis=0, prepend=np.zeros((1, 2), np.int64))
     # Corners that fall together are one; the first is no difference.
-    kept = steps.any(axis=1)
+    kept: NDArray[np.bool_] = np.asarray(steps.any(axis=1))
     kept[0] = True
     flat: list[int] = steps[kept].ravel().tolist()
     return flat

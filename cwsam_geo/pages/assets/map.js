@@ -286,7 +286,7 @@ document.documentElement.classList.replace("no-js", "js");
     crs,
     attributionControl: false,
     zoomControl: false,
-    zoomSnap: 0.5,
+    zoomSnap: 0.25,
     minZoom: -12,
     maxZoom: 6,
     maxBounds: bounds.pad(1),
