@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.legend import NODATA
+from cwsam_geo.core.numbering import numbered
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.evaluation.result import Evaluation
 from cwsam_geo.io.class_raster import ClassRaster
@@ -88,7 +89,7 @@ class ComparedPixels:
         if self._aoi is not None:
             labelled &= burn(self._aoi, np.ones(len(self._aoi), np.int32), window) > 0
         reference = np.full(values.shape, NODATA, np.uint8)
-        occurring, places = np.unique(values[labelled], return_inverse=True)
+        occurring, places = numbered(values[labelled])
         table = np.array([self._channel(v) for v in occurring.tolist()], np.uint8)
         if len(table):
             reference[labelled] = table[places]

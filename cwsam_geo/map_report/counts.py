@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cwsam_geo.core.numbering import numbered
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.class_raster import ClassRaster
@@ -17,6 +18,9 @@ from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.pixel_areas import PixelAreas
 
 PathLike = str | os.PathLike[str]
+
+_WINDOW_PIXELS = 1 << 20
+"""Pixels that are counted at once: some ten arrays of 8 bytes a pixel."""
 
 _LEVELS = 101
 """Whole per cent, 0 to 100."""
@@ -116,10 +120,10 @@ def count_classes(
             stack.enter_context(contextlib.closing(stated))
             _check_percent(stated)
         areas = PixelAreas(locate(raster.grid, raster.label))
-        for window in windows_over(raster.grid.window, raster.grid.block_shape):
+        for window in windows_over(raster.grid.window, raster.grid.block_shape, _WINDOW_PIXELS):
             codes, valid = raster.read(window)
             nodata += int(valid.size - valid.sum())
-            occurring, places = np.unique(codes[valid], return_inverse=True)
+            occurring, places = numbered(codes[valid])
             k = len(occurring)
             pixels = np.bincount(places, minlength=k)
             squares = np.bincount(places, areas.of(window)[valid], minlength=k)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import NODATA
+from cwsam_geo.core.numbering import numbered
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.geolocation import locate, pixel_window, transformed
 from cwsam_geo.io.raster_file import grid_of, open_dataset
@@ -45,6 +46,9 @@ _STRETCH_SIZE = 1024
 
 _MOST_SIDE = 4096
 """Longest side in pixels of a view of a scene that is laid over another grid."""
+
+_ROWS = 64
+"""Rows that are numbered at once, which bounds the memory of a large layer."""
 
 _MOST_CLASSES = NODATA
 """Different classes that a layer can hold in a byte, beside nodata."""
@@ -119,26 +123,29 @@ class _Numbers:
         Raises:
             SceneError: There are too many codes for classes.
         """
-        occurring, places = np.unique(codes[valid], return_inverse=True)
-        for code in occurring.tolist():
-            self._number_by_code.setdefault(code, len(self._number_by_code))
-        if len(self._number_by_code) > _MOST_CLASSES:
+        numbers = np.full(codes.shape, NODATA, np.uint8)
+        for top in range(0, len(codes), _ROWS):
+            rows = slice(top, top + _ROWS)
+            occurring, places = numbered(codes[rows][valid[rows]])
+            table = np.array([self._number(c) for c in occurring.tolist()], np.uint8)
+            if len(table):
+                numbers[rows][valid[rows]] = table[places]
+        return numbers
+
+    def _number(self, code: int) -> int:
+        number = self._number_by_code.setdefault(code, len(self._number_by_code))
+        if number >= _MOST_CLASSES:
             raise SceneError(
                 f"{self._label}: holds more than {_MOST_CLASSES} different values, too many for "
                 "classes; give a class raster"
             )
-        table = np.array([self._number_by_code[c] for c in occurring.tolist()], np.uint8)
-        numbers = np.full(codes.shape, NODATA, np.uint8)
-        if len(table):
-            numbers[valid] = table[places]
-        return numbers
+        return number
 
     def entries(self, classes: Iterable[tuple[int, str, str]]) -> list[Entry]:
         """Entries of classes (code, name, colour), in their order."""
         entries = []
         for code, name, color in classes:
-            number = self._number_by_code.setdefault(code, len(self._number_by_code))
-            entries.append(Entry(number, name, color))
+            entries.append(Entry(self._number(code), name, color))
         return entries
 
 

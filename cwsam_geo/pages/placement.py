@@ -75,24 +75,23 @@ def placement(location: Geolocation) -> dict[str, Any]:
 def _knots(location: Geolocation, degrees: bool) -> tuple[Floats, Floats, bool] | None:
     """Longitudes and latitudes at knots; None where the CRS gives none.
 
-    As many knots as make the error half way between them small; else the most, and True.
+    As many knots as make the error between them small; else the most, and True.
     """
-    lon = lat = None
+    coarse: tuple[Floats, Floats] | None = None
     for count in _KNOTS:
         fine = _degrees(location, count)
         if fine is None:
             return None
-        if lon is not None and lat is not None:
-            size = _step(fine, location, count)
-            error = max(np.abs(_refined(a) - b).max() for a, b in ((lon, fine[0]), (lat, fine[1])))
-            if error <= _TOLERANCE * size:
-                return lon, lat, False
-        lon, lat = fine
         if degrees:  # the transform gives the coordinates
-            return lon, lat, False
-    assert lon is not None
-    assert lat is not None
-    return lon, lat, True
+            return *fine, False
+        if coarse is not None:
+            error = max(np.abs(_refined(a) - b).max() for a, b in zip(coarse, fine, strict=True))
+            # The error falls with the square of the distance between knots.
+            if error / 4 <= _TOLERANCE * _step(fine, location, count):
+                return *fine, False
+        coarse = fine
+    assert coarse is not None
+    return *coarse, True
 
 
 def _degrees(location: Geolocation, count: int) -> tuple[Floats, Floats] | None:

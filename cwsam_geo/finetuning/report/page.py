@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ def _drawn(tile: WorstTile, number: int, data: RegionData, legend: Legend) -> di
         "number": number,
         "images": [(n, image_url(image, lossless[n])) for n, image in shown.items()],
         "caption": f"{percent(tile.wrong / tile.counted)} of {tile.counted:,} labelled pixels "
-        f"are wrong, mostly {truth} mapped as {found}; {scene}, columns {window.col} to "
+        f"are wrong, mostly {truth} mapped as {found}; {Path(scene).name}, columns {window.col} to "
         f"{window.right - 1}, rows {window.row} to {window.bottom - 1}",
     }
 
@@ -162,7 +163,7 @@ def _plans(split: SpatialSplit, locations: Sequence[Geolocation]) -> list[dict[s
             whole = split.whole[i]
             if whole is not None:
                 shapes.append((whole, plane.footprint(locations[i])))
-        names = [split.names[i] for i in plane.members]
+        names = [Path(split.names[i]).name for i in plane.members]
         caption = _where(plane) + ", ".join(names[:_LISTED])
         caption += f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
         # Rows of pixels go down, coordinates of a CRS go up.
