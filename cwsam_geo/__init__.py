@@ -17,6 +17,7 @@ _WHERE = {
     "CwsamGeoError": "cwsam_geo.errors",
     "EvaluateOptions": "cwsam_geo.evaluation.options",
     "EvaluateOutputs": "cwsam_geo.evaluation.options",
+    "FetchOptions": "cwsam_geo.fetch.options",
     "FinetuneOptions": "cwsam_geo.finetuning.options",
     "InfoOptions": "cwsam_geo.info.options",
     "InputOptions": "cwsam_geo.finetuning.region.config",
@@ -40,6 +41,7 @@ _WHERE = {
     "VectorizeOptions": "cwsam_geo.vectorization.options",
     "describe": "cwsam_geo.info.describe",
     "evaluate": "cwsam_geo.evaluation.evaluate",
+    "fetch_scenes": "cwsam_geo.fetch.fetch_scenes",
     "finetune": "cwsam_geo.finetuning.finetune",
     "load_model": "cwsam_geo.model.runtime.predictor",
     "load_region": "cwsam_geo.finetuning.region.region_file",
@@ -57,6 +59,7 @@ __all__ = [
     "CwsamGeoError",
     "EvaluateOptions",
     "EvaluateOutputs",
+    "FetchOptions",
     "FinetuneOptions",
     "InfoOptions",
     "InputOptions",
@@ -81,6 +84,7 @@ __all__ = [
     "__version__",
     "describe",
     "evaluate",
+    "fetch_scenes",
     "finetune",
     "load_model",
     "load_region",
@@ -102,6 +106,8 @@ if TYPE_CHECKING:
     )
     from cwsam_geo.evaluation.evaluate import evaluate
     from cwsam_geo.evaluation.options import ClassMapping, EvaluateOptions, EvaluateOutputs
+    from cwsam_geo.fetch.fetch_scenes import fetch_scenes
+    from cwsam_geo.fetch.options import FetchOptions
     from cwsam_geo.finetuning.finetune import finetune
     from cwsam_geo.finetuning.options import FinetuneOptions
     from cwsam_geo.finetuning.region.config import (

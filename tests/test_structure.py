@@ -37,6 +37,7 @@ ALLOWED = {
     "prediction": {"core", "io", "atomic", "scene", "model", "vectorization", "map_report"},
     "finetuning": {"core", "io", "atomic", "scene", "model", "pages"},
     "info": {"core", "io", "scene", "model", "prediction"},
+    "fetch": {"core", "io", "atomic", "scene"},
     "__init__": ANY,
     "cli": ANY,
 }

@@ -19,6 +19,7 @@ from cwsam_geo._version import __version__
 from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 COMMANDS = {
+    "fetch": ("fetch", "Fetch scenes of a place, and labels for them, from a STAC catalogue."),
     "predict": ("predict", "Map a scene: turn a SAR GeoTIFF into a class raster."),
     "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),
