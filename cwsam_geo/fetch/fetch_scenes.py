@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.atomic import check_output, check_room
 from cwsam_geo.core.grid import SceneGrid, Window
+from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.fetch.catalogue import find_source
 from cwsam_geo.fetch.composite import DateStack, measure_speckle
@@ -33,6 +34,7 @@ from cwsam_geo.fetch.plan import (
 )
 from cwsam_geo.fetch.region_text import REGION_FILE
 from cwsam_geo.fetch.scene_file import (
+    BLOCK,
     SceneContent,
     attribution,
     is_scene,
@@ -44,6 +46,9 @@ from cwsam_geo.io.web import Patience
 from cwsam_geo.scene.acquisition import Acquisition
 
 Event = Mapping[str, Any]
+
+_LARGER = 1.5
+"""Ratio of pixel sizes from which on the user is told that pixels are interpolated."""
 
 _DATES = "dates"
 """Folder, inside the output, of the single dates of a composite until it is complete."""
@@ -108,6 +113,7 @@ class _Run:
         # Errors in the area come before anything is asked of a server.
         self.wanted = [(place, grid_of_place(place, options)) for place in self.places]
         self.done = self.total = 0
+        self._told = False
 
     def listed(self) -> FetchResult:
         """Lists what there is."""
@@ -284,11 +290,22 @@ class _Run:
         kind = f"one pass: {len(made.items)} items laid onto one grid"
         content = self._content(made.acquisition, made.units, licence, kind)
         with PassMosaic(made, planned.grid, self.patience, self._warn) as mosaic:
+            self._tell_pixels(mosaic.pixel_size(), planned.grid)
             valid = write_scene(path, planned.grid, content, mosaic.read, self._advance)
         if not valid:
             self._warn(
                 f"{made.acquisition.words}: has no data in the area, although its footprint meets "
                 "it; it is left out"
+            )
+
+    def _tell_pixels(self, own: float | None, grid: SceneGrid) -> None:
+        """Says once that the pixels of the catalogue are larger than those of the scenes."""
+        size = abs(grid.transform.a)
+        if own is not None and own > _LARGER * size and not self._told:
+            self._told = True
+            self._say(
+                f"the catalogue's pixels are of {own:g} m, and are interpolated to {size:g} m "
+                f"(--res {own:g} keeps them)"
             )
 
     def _finished(self, planned: PlannedPlace, licence: str | None) -> list[Path]:
@@ -323,18 +340,14 @@ class _Run:
         unit = units.pop() if len(units) == 1 else None
         kind = f"median of {len(paths)} dates"
         content = self._content(scene, unit, licence, kind)
-        rows = max(1, (1 << 21) // (grid.width * len(paths) * grid.count))
         with DateStack(paths) as dates, DateStack(paths[:1]) as first:
 
             def read(window: Window) -> NDArray[np.float32]:
-                # A few rows at a time: all dates are in memory together.
-                parts = [
-                    dates.median(
-                        Window(row, window.col, min(rows, window.bottom - row), window.width)
-                    )
-                    for row in range(window.row, window.bottom, rows)
-                ]
-                return np.concatenate(parts, axis=1)
+                values = np.empty((grid.count, window.height, window.width), np.float32)
+                # Block by block: all dates are in memory together.
+                for part in windows_over(window, (BLOCK, BLOCK), BLOCK * BLOCK):
+                    values[(slice(None), *part.within(window).slices)] = dates.median(part)
+                return values
 
             write_scene(target, grid, content, read, self._advance)
             if unit == "power":

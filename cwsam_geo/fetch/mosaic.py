@@ -40,6 +40,16 @@ class PassMosaic:
         ]
         self._reach: dict[int, Window] = {}
 
+    def pixel_size(self) -> float | None:
+        """Side of a pixel of the first item, if its CRS has the units of the grid's; else None.
+
+        Raises:
+            SceneError: See ``read``.
+        """
+        own, crs = self._items[0][0].grid, self._grid.crs
+        same = own.crs and crs and own.crs.linear_units == crs.linear_units
+        return abs(own.transform.a) if same and crs.is_projected else None
+
     def read(self, window: Window) -> NDArray[np.float32]:
         """Values of a window inside the grid, (N, h, w) float32, NaN where no item has data.
 

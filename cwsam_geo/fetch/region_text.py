@@ -24,10 +24,10 @@ _ABSENT = 10.0
 """Cost of a class that training or validation lacks; other costs are shares below 1."""
 
 _TRAIN = """\
-train:                            # about half an hour on two cores; more epochs are seldom wasted
+train:
   scope: full
   epochs: 20
-  samples: 480
+  samples: 480                    # tiles of an epoch
   batch_size: 8
   lr: 1.0e-3
   warmup: 0.1
@@ -104,11 +104,11 @@ def region_text(
             if len(places) > 1:
                 role = "val" if number in validation else "train"
                 lines.append(f"    split: {role:<8}# validation is by place")
-            if meanings and lines[-1]:
+            if meanings:
                 lines += _map_lines(meanings, legend, first=not any("&codes" in x for x in lines))
     lines.append("")
     if set(bands) & {"VV"}:
-        lines += ["init: s1-landcover               # the model in the box", ""]
+        lines += ["init: s1-landcover                # the model in the box", ""]
     else:
         lines += [
             "init: small                      # random weights: the model in the box needs VV"
@@ -117,8 +117,8 @@ def region_text(
     lines.append(_TRAIN)
     if len(places) == 1:
         lines += [
-            f"validation: {{fraction: {_VALIDATION}}}   # blocks of the only place; several places",
-            "                                # (--place) show better what the model is worth",
+            "# Blocks of one place. Several places (--place) show better what a model is worth.",
+            f"validation: {{fraction: {_VALIDATION}}}",
             "",
         ]
     lines.append(f"licence: {_quoted(' '.join(licences))}")
@@ -146,14 +146,14 @@ def _map_lines(meanings: Mapping[int, Meaning], legend: Legend, first: bool) -> 
     if not first:
         return ["    map: *codes"]
     names = {int(e.code): e.name for e in legend.entries}
-    lines = ["    map: &codes                   # a list: it is one of these"]
+    lines = ["    map: &codes                       # a list: it is one of these"]
     for code, meaning in meanings.items():
         text = (
             _plain(meaning)
             if isinstance(meaning, str)
             else f"[{', '.join(_plain(m) for m in meaning)}]"
         )
-        lines.append(f"      {code}: {text:<27} # {names.get(code, '')}".rstrip(" #"))
+        lines.append(f"      {f'{code}: {text}':<31} # {names.get(code, '')}".rstrip(" #"))
     return lines
 
 

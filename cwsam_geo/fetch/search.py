@@ -8,7 +8,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import UsageError
 from cwsam_geo.fetch.catalogue import Catalogue, Source, licence_of
 from cwsam_geo.fetch.options import FetchOptions
-from cwsam_geo.fetch.passes import passes_over
+from cwsam_geo.fetch.passes import Pass, passes_over
 from cwsam_geo.fetch.places import Place
 from cwsam_geo.fetch.plan import Plan, PlannedPlace
 from cwsam_geo.io.web import Patience
@@ -53,17 +53,29 @@ def search(
                 raise UsageError(text)
             say(text, "warning")
             continue
-        chosen = passes[: options.max_scenes]
+        chosen = _chosen(passes, options.max_scenes)
         if len(chosen) < len(passes):
             say(
                 f"{place.label}: {len(chosen)} of {len(passes)} passes are taken, those that cover "
-                "most of it (--max-scenes)",
+                "most of it, spread over the dates (--max-scenes)",
                 "decision",
             )
         planned.append(PlannedPlace(place, grid, tuple(chosen)))
     if not planned:
         raise UsageError(f"no place has a scene from {options.date}; choose other dates (--date)")
     return Plan(tuple(planned), licence)
+
+
+def _chosen(passes: Sequence[Pass], most: int | None) -> list[Pass]:
+    """At most so many passes: the best, or some of the best that are spread over the dates."""
+    if most is None or len(passes) <= most:
+        return list(passes)
+    cover = round(100 * passes[0].cover)
+    best = [made for made in passes if round(100 * made.cover) == cover]
+    if len(best) <= most:
+        return list(passes[:most])
+    steps = max(most - 1, 1)
+    return [best[round(i * (len(best) - 1) / steps)] for i in range(most)]
 
 
 def _nothing(place: Place, collection: str, items: int, options: FetchOptions) -> str:

@@ -169,18 +169,21 @@ class _Handler(BaseHTTPRequestHandler):
         if not path.is_file():
             self._send(404, b"", {}, body)
             return
-        content = path.read_bytes()
+        size = path.stat().st_size
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         headers = {"Accept-Ranges": "bytes"}
-        status, data = 200, content
+        status, first, last = 200, 0, size - 1
         if match:
             first = int(match[1])
-            if first >= len(content):
-                self._send(416, b"", {"Content-Range": f"bytes */{len(content)}"}, body)
+            if first >= size:
+                self._send(416, b"", {"Content-Range": f"bytes */{size}"}, body)
                 return
-            last = min(int(match[2] or len(content)), len(content) - 1)
-            status, data = 206, content[first : last + 1]
-            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            last = min(int(match[2] or size), size - 1)
+            status = 206
+            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+        with path.open("rb") as file:
+            file.seek(first)
+            data = file.read(last + 1 - first)
         if fault is not None and body:  # kind "break"
             self._status = status
             self.send_response(status)
