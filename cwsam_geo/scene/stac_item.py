@@ -309,10 +309,10 @@ def _is_raster(asset: Mapping[str, Any]) -> bool:
     roles = asset.get("roles")
     if isinstance(roles, list) and _ASIDE & {str(r).lower() for r in roles}:
         return False
-    kind = asset.get("type")
-    if isinstance(kind, str) and kind:
-        return any(word in kind.lower() for word in _RASTER_TYPES)
-    return file_name(str(asset.get("href"))).lower().endswith(_RASTER_SUFFIXES)
+    kind = str(asset.get("type") or "").lower()
+    # Some catalogues give all files the type of a download.
+    name = file_name(str(asset.get("href"))).lower()
+    return any(word in kind for word in _RASTER_TYPES) or name.endswith(_RASTER_SUFFIXES)
 
 
 def _polarisation(key: str, asset: Mapping[str, Any]) -> str | None:

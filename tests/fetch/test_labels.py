@@ -6,6 +6,7 @@ import rasterio
 from affine import Affine
 from labelled_catalogue import MUNICH, labelled_place, land_cover_item
 from rasterio.warp import transform
+from stac_items import write_cog
 from stac_server import serving
 
 from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
@@ -158,6 +159,37 @@ def test_tiles_of_a_map_are_joined_and_the_nearest_year_counts(catalogue, tmp_pa
     with rasterio.open(whole) as a, rasterio.open(joined) as b:
         np.testing.assert_array_equal(a.read(1), b.read(1))
         assert b.tags()["ITEMS"] == "tile_1 tile_2"
+
+
+def test_the_map_of_esri_is_that_of_the_nearest_year(catalogue, tmp_path):
+    labelled_place(catalogue, days=(4,))
+    rng = np.random.default_rng(2)
+    for year in (2022, 2023):
+        codes = rng.choice(np.array([1, 2, 4, 5, 7, 8, 11], np.uint8), (700, 700))
+        name = f"32U_{year}0101-{year + 1}0101.tif"
+        grid = Affine(10, 0, 662_000, 0, -10, 5_312_000)
+        write_cog(catalogue.folder / name, codes, grid, "EPSG:32632", nodata=0)
+        catalogue.add(
+            {
+                "type": "Feature", "stac_version": "1.0.0", "id": f"32U-{year}",
+                "collection": "io-lulc-annual-v02", "bbox": [6, 40, 12, 56], "geometry": None,
+                "properties": {
+                    "datetime": None, "io:tile_id": "32U",
+                    "start_datetime": f"{year}-01-01T00:00:00Z",
+                    "end_datetime": f"{year + 1}-01-01T00:00:00Z",
+                },
+                "assets": {"data": {"href": f"{catalogue.url}/files/{name}"}}, "links": [],
+            }
+        )  # fmt: skip
+    result = fetch(catalogue, tmp_path / "out", labels="esri-lulc")
+    with rasterio.open(result.labels[0]) as labels:
+        left, top = ~grid * (labels.transform.c, labels.transform.f)
+        part = codes[int(top) : int(top) + labels.height, int(left) : int(left) + labels.width]
+        np.testing.assert_array_equal(labels.read(1), part)
+        assert labels.tags()["ITEMS"] == "32U-2023"
+    region = load_region(result.region)
+    assert region.legend.names == ["water", "trees", "low vegetation", "built-up", "bare"]
+    assert "Impact Observatory" in region.licence
 
 
 def test_codes_that_the_map_does_not_have_are_refused(catalogue, tmp_path):

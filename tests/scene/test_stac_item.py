@@ -164,7 +164,10 @@ def test_assets_as_other_catalogues_name_them():
         "properties": {"datetime": "2023-10-01T17:05:12.000Z"},
         "assets": {
             "0_VV": {"href": "https://cumulus.asf.earthdatacloud.nasa.gov/x_VV.tif"},
-            "0_VH": {"href": "https://cumulus.asf.earthdatacloud.nasa.gov/x_VH.tif"},
+            "0_VH": {
+                "href": "https://cumulus.asf.earthdatacloud.nasa.gov/x_VH.tif",
+                "type": "application/octet-stream",
+            },
             "s3_0_VV": {"href": "s3://asf-cumulus-prod-opera-products/x_VV.tif"},
             "0_mask": {"href": "https://cumulus.asf.earthdatacloud.nasa.gov/x_mask.tif"},
             "metadata": {"href": "https://cmr.earthdata.nasa.gov/x.xml", "type": "application/xml"},
