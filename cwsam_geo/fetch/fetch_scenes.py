@@ -148,6 +148,7 @@ class _Run:
         todo = [(place, n, made) for place in plan.places for n, made in self._missing(place)]
         self._check_room(plan, todo)
         write_plan(self.folder, request, plan)
+        self._tell_stale(plan)
         parts = 1 + bool(sources) + bool(options.composite)
         self.total = sum(p.grid.height * p.grid.width for p, _, _ in todo) + sum(
             (parts - 1) * p.grid.height * p.grid.width for p in plan.places
@@ -246,7 +247,7 @@ class _Run:
     def _has_composite(self, planned: PlannedPlace) -> bool:
         path = self.folder / planned.scene_name(1)
         items = joined(planned.passes).items
-        return not self.options.overwrite and is_scene(path, planned.grid, items)
+        return not self.options.overwrite and is_scene(path, planned.grid, items, some=True)
 
     def _check_free(self, plan: Plan) -> None:
         """Refuses to replace files that no earlier fetch has written, before anything is read."""
@@ -260,11 +261,23 @@ class _Run:
                 check_output(path, self.options.overwrite)
             check_output(self.folder / REGION_FILE, self.options.overwrite)
 
+    def _tell_stale(self, plan: Plan) -> None:
+        """Warns of scenes of an earlier fetch that are not part of this one."""
+        names = {
+            planned.scene_name(number)
+            for planned in plan.places
+            for number in range(1, len(planned.passes) + 1)
+        }
+        there = {path.name for path in self.folder.glob("*scene_[0-9]*.tif")}
+        if there - names:
+            listed = ", ".join(sorted(there - names)[:4])
+            self._warn(f"{self.folder}: {listed} are of an earlier fetch, not of this one")
+
     def _check_room(self, plan: Plan, todo: Sequence[tuple[PlannedPlace, int, Pass]]) -> None:
         needed = sum(most_bytes(planned.grid) for planned, _, _ in todo)
         if self.options.composite:
             needed += sum(most_bytes(planned.grid) for planned in plan.places)
-        check_room(self.folder / "fetch.json", needed)
+        check_room(self.folder / "scene_1.tif", needed)
 
     def _content(
         self, acquisition: Acquisition, units: str | None, licence: str | None, kind: str
@@ -310,20 +323,21 @@ class _Run:
 
     def _finished(self, planned: PlannedPlace, licence: str | None) -> list[Path]:
         """The complete scenes of a place, after making the composite if one is asked for."""
-        paths = [
-            path
+        whole = [
+            (path, made)
             for number, made in enumerate(planned.passes, 1)
             if is_scene(
                 path := self._date_path(planned, number), planned.grid, made.acquisition.items
             )
         ]
+        paths = [path for path, _ in whole]
         if self.options.composite is None:
             return paths
         target = self.folder / planned.scene_name(1)
         if not self._has_composite(planned):
             if not paths:
                 return []
-            self._compose(planned, paths, target, licence)
+            self._compose(planned.grid, whole, target, licence)
         # The single dates have done their work.
         for path in paths:
             path.unlink(missing_ok=True)
@@ -332,11 +346,15 @@ class _Run:
         return [target]
 
     def _compose(
-        self, planned: PlannedPlace, paths: Sequence[Path], target: Path, licence: str | None
+        self,
+        grid: SceneGrid,
+        whole: Sequence[tuple[Path, Pass]],
+        target: Path,
+        licence: str | None,
     ) -> None:
-        grid = planned.grid
-        scene = joined(planned.passes)
-        units = {made.units for made in planned.passes}
+        paths = [path for path, _ in whole]
+        scene = joined([made for _, made in whole])
+        units = {made.units for _, made in whole}
         unit = units.pop() if len(units) == 1 else None
         kind = f"median of {len(paths)} dates"
         content = self._content(scene, unit, licence, kind)

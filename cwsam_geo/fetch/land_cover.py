@@ -68,7 +68,7 @@ LAND_COVER = {
             10: "trees",
             20: ("trees", _LOW),
             30: _LOW,
-            40: (_LOW, "bare"),
+            40: _LOW,
             50: "built-up",
             60: "bare",
             70: "ignore",
@@ -101,7 +101,7 @@ LAND_COVER = {
             1: "water",
             2: "trees",
             4: ("water", _LOW),
-            5: (_LOW, "bare"),
+            5: _LOW,
             7: "built-up",
             8: "bare",
             9: "ignore",
@@ -114,6 +114,6 @@ LAND_COVER = {
 }
 """The global maps that have a name, with their classes by their documentation.
 
-Fields are bare for a part of the year, so cropland is either. Snow is not told from other land by
-its backscatter.
+Fields are low vegetation all year, also while nothing grows on them. Snow is ignored, because its
+backscatter is that of many other surfaces.
 """

@@ -105,8 +105,12 @@ def write_scene(
     return valid / (grid.height * grid.width)
 
 
-def is_scene(path: Path, grid: SceneGrid, items: Sequence[str]) -> bool:
-    """Whether a file is a complete scene of some items on a grid."""
+def is_scene(path: Path, grid: SceneGrid, items: Sequence[str], some: bool = False) -> bool:
+    """Whether a file is a complete scene of some items on a grid.
+
+    Args:
+        some: Whether the scene may lack some of the items, which have no data there.
+    """
     if not path.is_file():
         return False
     try:
@@ -115,7 +119,13 @@ def is_scene(path: Path, grid: SceneGrid, items: Sequence[str]) -> bool:
             same = scene.count == grid.count and same_grid(grid_of(scene), grid)
     except GDAL_FAILURES:
         return False
-    return same and found is not None and found.items == tuple(items)
+    if not same or found is None:
+        return False
+    return (
+        len(found.items) > 0 and set(found.items) <= set(items)
+        if some
+        else (found.items == tuple(items))
+    )
 
 
 class _NothingThereError(Exception):

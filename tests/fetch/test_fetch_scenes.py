@@ -317,7 +317,9 @@ def test_an_interrupted_run_goes_on_without_reading_again(catalogue, tmp_path):
     # Another request into the same folder is refused, until it may be replaced.
     with pytest.raises(UsageError, match=r"other settings brought \(date differ\)"):
         fetch(catalogue, tmp_path / "out", date="2024-06-14")
-    result = fetch(catalogue, tmp_path / "out", date="2024-06-14", overwrite=True)
+    events.clear()
+    result = fetch(catalogue, tmp_path / "out", events, date="2024-06-14", overwrite=True)
+    assert "scene_2.tif, scene_3.tif are of an earlier fetch" in texts(events)[0]
     with rasterio.open(result.scenes[0]) as scene:
         assert scene.tags()["DATE"].startswith("2024-06-14")
 

@@ -79,7 +79,8 @@ def test_the_region_file_says_classes_meanings_and_licences(catalogue, tmp_path)
     names = region.legend.names
     meanings = {k: [names[i] for i in v] for k, v in region.scenes[0].map.items()}
     assert meanings["80"] == ["water"]
-    assert meanings["40"] == ["low vegetation", "bare"]
+    assert meanings["40"] == ["low vegetation"]
+    assert meanings["20"] == ["trees", "low vegetation"]
     assert meanings["70"] == []
     assert meanings == {k: [names[i] for i in v] for k, v in region.scenes[1].map.items()}
     assert region.init == "s1-landcover"
