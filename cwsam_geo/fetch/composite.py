@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.core.windows import spread_windows
+from cwsam_geo.core.windows import spread_windows, windows_over
 from cwsam_geo.errors import SceneError
+from cwsam_geo.fetch.scene_file import BLOCK, SceneContent, write_scene
 from cwsam_geo.io.raster_file import environment, rio_window
 
 _SIDE = 7
@@ -27,6 +28,41 @@ _SAMPLE_PIXELS = 256
 
 _FLATTEST = 20.0
 """Per cent of the squares that count."""
+
+
+def write_composite(
+    target: Path,
+    grid: SceneGrid,
+    content: SceneContent,
+    dates: Sequence[Path],
+    on_pixels: Callable[[int], None],
+) -> Speckle | None:
+    """Writes the median of several scenes of one grid.
+
+    Args:
+        target: The file; an earlier one is replaced.
+        grid: The grid of all scenes.
+        dates: The scenes, at least one.
+        on_pixels: Called with the number of pixels that are done since the last call.
+
+    Returns:
+        Speckle in the first date and in the composite; None where it cannot be measured.
+
+    Raises:
+        SceneError: A scene cannot be read.
+        OutputError: The disk is full.
+    """
+    with DateStack(dates) as stack, DateStack(dates[:1]) as first:
+
+        def read(window: Window) -> NDArray[np.float32]:
+            values = np.empty((grid.count, window.height, window.width), np.float32)
+            # Block by block: all dates are in memory together.
+            for part in windows_over(window, (BLOCK, BLOCK), BLOCK * BLOCK):
+                values[(slice(None), *part.within(window).slices)] = stack.median(part)
+            return values
+
+        write_scene(target, grid, content, read, on_pixels)
+        return measure_speckle(first.median, stack.median, grid)
 
 
 class DateStack:

@@ -10,15 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cwsam_geo.atomic import check_output, check_room
-from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.core.windows import windows_over
+from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.fetch.catalogue import find_source
-from cwsam_geo.fetch.composite import DateStack, measure_speckle
+from cwsam_geo.fetch.composite import write_composite
 from cwsam_geo.fetch.labelling import Labelling
 from cwsam_geo.fetch.mosaic import PassMosaic
 from cwsam_geo.fetch.options import FetchOptions
@@ -34,7 +30,6 @@ from cwsam_geo.fetch.plan import (
 )
 from cwsam_geo.fetch.region_text import REGION_FILE
 from cwsam_geo.fetch.scene_file import (
-    BLOCK,
     SceneContent,
     attribution,
     is_scene,
@@ -352,37 +347,22 @@ class _Run:
         target: Path,
         licence: str | None,
     ) -> None:
-        paths = [path for path, _ in whole]
-        scene = joined([made for _, made in whole])
         units = {made.units for _, made in whole}
-        unit = units.pop() if len(units) == 1 else None
-        kind = f"median of {len(paths)} dates"
-        content = self._content(scene, unit, licence, kind)
-        with DateStack(paths) as dates, DateStack(paths[:1]) as first:
-
-            def read(window: Window) -> NDArray[np.float32]:
-                values = np.empty((grid.count, window.height, window.width), np.float32)
-                # Block by block: all dates are in memory together.
-                for part in windows_over(window, (BLOCK, BLOCK), BLOCK * BLOCK):
-                    values[(slice(None), *part.within(window).slices)] = dates.median(part)
-                return values
-
-            write_scene(target, grid, content, read, self._advance)
-            if unit == "power":
-                self._tell_speckle(first, dates, grid, len(paths))
-
-    def _tell_speckle(
-        self, first: DateStack, dates: DateStack, grid: SceneGrid, count: int
-    ) -> None:
-        speckle = measure_speckle(first.median, dates.median, grid)
-        if speckle is None:
-            return
-        one, several = speckle.looks
-        self._say(
-            f"speckle: its deviation is {100 * speckle.one:.0f} % of the mean in one date and "
-            f"{100 * speckle.several:.0f} % in the median of {count} ({one:.1f} and {several:.1f} "
-            "looks, in the flattest squares of 7 x 7 px)"
+        content = self._content(
+            joined([made for _, made in whole]),
+            units.pop() if len(units) == 1 else None,
+            licence,
+            f"median of {len(whole)} dates",
         )
+        paths = [path for path, _ in whole]
+        speckle = write_composite(target, grid, content, paths, self._advance)
+        if speckle is not None and content.units == "power":
+            one, several = speckle.looks
+            self._say(
+                f"speckle: its deviation is {100 * speckle.one:.0f} % of the mean in one date and "
+                f"{100 * speckle.several:.0f} % in the median of {len(paths)} ({one:.1f} and "
+                f"{several:.1f} looks, in the flattest squares of 7 x 7 px)"
+            )
 
 
 def _size(number: int) -> str:
