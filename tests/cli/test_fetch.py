@@ -37,7 +37,7 @@ def fetch(catalogue, folder, *more):
 def test_from_a_bounding_box_to_a_map_of_a_model_of_the_region(catalogue, tmp_path, monkeypatch):
     """The three commands that the documentation shows, with fewer training steps."""
     monkeypatch.chdir(tmp_path)
-    labelled_place(catalogue)
+    labelled_place(catalogue, days=(4,))
     assert fetch(catalogue, "munich", "--labels", "worldcover") == 0
     region = tmp_path / "munich" / "region.yaml"
     text = region.read_text()
