@@ -47,8 +47,9 @@ class PassMosaic:
             SceneError: See ``read``.
         """
         own, crs = self._items[0][0].grid, self._grid.crs
-        same = own.crs and crs and own.crs.linear_units == crs.linear_units
-        return abs(own.transform.a) if same and crs.is_projected else None
+        if own.crs is None or crs is None or not crs.is_projected:
+            return None
+        return abs(own.transform.a) if own.crs.linear_units == crs.linear_units else None
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Values of a window inside the grid, (N, h, w) float32, NaN where no item has data.

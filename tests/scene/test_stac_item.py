@@ -8,9 +8,11 @@ import rasterio
 from models import random_bundle
 from stac_items import UTM33, power, rtc_item
 from stac_server import STORAGE, Fault, serving, through_proxy
-from training_scenes import LEGEND
+from training_scenes import LEGEND, PLACE, blobs, region, write_raster
 
 from cwsam_geo.errors import SceneError
+from cwsam_geo.finetuning.data.prepare import region_data
+from cwsam_geo.finetuning.region.region_file import parse_region
 from cwsam_geo.info.describe import describe
 from cwsam_geo.prediction.options import PredictOptions
 from cwsam_geo.prediction.predict_scene import predict_scene
@@ -225,3 +227,20 @@ def test_assets_of_the_planetary_computer_are_signed_and_the_signature_stays_sec
     signing.TOKEN_CACHE.clear()
     with pytest.raises(SceneError, match=r"iw-vv.rtc.tiff: the Planetary Computer does not sign"):
         open_source(local(tmp_path, item))
+
+
+def test_a_region_may_name_items_as_scenes(catalogue, tmp_path):
+    rng = np.random.default_rng(1)
+    labels = blobs(rng, (192, 192))
+    base = f"{catalogue.url}/files"
+    bands = {"VV": power(rng, labels.shape), "VH": power(rng, labels.shape, -18)}
+    item = rtc_item(catalogue.folder, base, "a", bands, PLACE)
+    write_raster(tmp_path / "labels.tif", labels)
+    local(tmp_path, item)
+    scenes = [{"scene": "item.json", "labels": "labels.tif", "split": s} for s in ("train", "val")]
+    config = parse_region(region(scenes, train={"scope": "full"}), tmp_path, "region")
+    with region_data(config) as data:
+        assert data.spec.bands == ("VV", "VH")
+        assert data.class_pixels.sum() == labels.size
+        image, _ = data.training.sample(0, 0)
+    assert np.isfinite(np.asarray(image)).all()
