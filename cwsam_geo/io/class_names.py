@@ -59,8 +59,8 @@ class ClassNames:
         """Values of classes given by name or number.
 
         Raises:
-            LegendError: A class is not in the raster's legend.
-            UsageError: A class is given by name, but the raster has no class names.
+            UsageError: A class is not in the raster's legend, or is given by name where the
+                raster has no class names.
         """
         return frozenset(value for text in wanted for value in self._values(text.strip()))
 
@@ -80,7 +80,7 @@ class ClassNames:
                 f"{self.label}: has no class names, so --classes takes numbers, not {text!r}"
             )
         available = ", ".join(f"{value} {self.names[value]}" for value in sorted(self.names))
-        raise LegendError(f"{self.label}: no class {text!r} in its legend (it has: {available})")
+        raise UsageError(f"{self.label}: no class {text!r} in its legend (it has: {available})")
 
     def legend(self, occurring: Collection[int] = (), nodata: float | None = None) -> Legend | None:
         """The classes as a legend, which has codes from 0 to 254 and different names.

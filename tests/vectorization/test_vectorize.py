@@ -286,7 +286,7 @@ def test_classes_by_name_and_number(tmp_path):
         frame, result, _ = made(tmp_path, options=VectorizeOptions(classes=classes))
         assert sorted(set(frame.class_id)) == [1, 2]
         assert [c.name for c in result.classes] == ["trees", "Gebäude & Straßen"]
-    with pytest.raises(LegendError, match="0 water, 1 trees"):
+    with pytest.raises(UsageError, match="0 water, 1 trees"):
         made(tmp_path, options=VectorizeOptions(classes=("forest",)))
     with pytest.raises(UsageError, match="takes numbers"):
         made(tmp_path, options=VectorizeOptions(classes=("forest",)), legend=None)

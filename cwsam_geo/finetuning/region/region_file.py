@@ -9,7 +9,7 @@ from typing import Any
 from cwsam_geo.core.class_values import IGNORE, ClassMap, value_name
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import SCALINGS
-from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
 from cwsam_geo.finetuning.region.config import (
     AUGMENTATIONS,
     KEEPS,
@@ -112,14 +112,14 @@ def load_region(path: str | Path, overrides: Mapping[str, Any] | None = None) ->
             merged key by key.
 
     Raises:
-        UsageError: The file cannot be read, or a key or value is wrong. The message names it.
-        LegendError: The classes are malformed.
+        CwsamGeoError: The file cannot be read.
+        UsageError: A key or value is wrong, the classes included. The message names it.
     """
     try:
         content = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "is not text"
-        raise UsageError(f"{path}: cannot be read ({why})") from None
+        raise CwsamGeoError(f"{path}: cannot be read ({why})") from None
     data = dict(load_yaml(content, str(path)))
     for key, value in (overrides or {}).items():
         old = data.get(key)
@@ -137,16 +137,15 @@ def parse_region(data: Mapping[str, Any], folder: Path, where: str) -> RegionCon
         where: Name of the region in messages.
 
     Raises:
-        UsageError: A key or value is wrong. The message names it.
-        LegendError: The classes are malformed.
+        UsageError: A key or value is wrong, the classes included. The message names it.
     """
     try:
         return _parsed(data, folder, where)
     except (UsageError, LegendError) as error:
-        # Errors from elsewhere, such as Recipe's, do not name the file.
-        if str(error).startswith(where):
-            raise
-        raise type(error)(f"{where}: {error}") from None
+        # What is wrong in a region file is wrong usage, in its classes too. Errors from elsewhere,
+        # such as Recipe's, do not name the file.
+        named = str(error).startswith(where)
+        raise UsageError(str(error) if named else f"{where}: {error}") from None
 
 
 def _parsed(data: Mapping[str, Any], folder: Path, where: str) -> RegionConfig:

@@ -114,7 +114,7 @@ def test_defaults(folder):
     ],
 )
 def test_what_is_wrong_is_named(folder, change, message):
-    with pytest.raises(CwsamGeoError) as caught:
+    with pytest.raises(UsageError) as caught:
         parse_region(minimal(**change), folder, "r.yaml")
     assert "r.yaml" in str(caught.value)
     assert message in str(caught.value)
@@ -124,7 +124,7 @@ def test_what_is_wrong_is_named(folder, change, message):
 def test_a_legend_of_one_class(folder):
     data = minimal()
     data["classes"].pop()
-    with pytest.raises(LegendError, match="one class"):
+    with pytest.raises(UsageError, match="one class"):
         parse_region(data, folder, "r.yaml")
 
 
