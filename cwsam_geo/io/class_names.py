@@ -11,7 +11,7 @@ from typing import Any, Literal
 from rasterio.errors import RasterioError
 
 from cwsam_geo.core.legend import NODATA, Legend
-from cwsam_geo.errors import LegendError, UsageError
+from cwsam_geo.errors import UsageError
 from cwsam_geo.io.attribute_table import (
     category_names,
     described,

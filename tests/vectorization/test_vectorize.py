@@ -28,7 +28,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from cwsam_geo.cli.vectorize import command
-from cwsam_geo.errors import CwsamGeoError, LegendError, OutputError, SceneError, UsageError
+from cwsam_geo.errors import CwsamGeoError, OutputError, SceneError, UsageError
 from cwsam_geo.vectorization.options import VectorizeOptions
 from cwsam_geo.vectorization.vectorize import vectorize
 

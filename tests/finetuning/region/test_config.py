@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paths import EXAMPLES
 
-from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
+from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.finetuning.region.pairs import find_pairs
 from cwsam_geo.finetuning.region.region_file import load_region, parse_region
 
