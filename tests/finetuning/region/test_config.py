@@ -167,8 +167,9 @@ def test_files_that_are_no_mapping(tmp_path, text):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UsageError, match=r"gone\.yaml"):
+    with pytest.raises(CwsamGeoError, match=r"gone\.yaml: cannot be read") as caught:
         load_region(tmp_path / "gone.yaml")
+    assert caught.value.exit_code == 1
 
 
 def test_lr_without_a_dot_is_a_number(folder):
