@@ -19,6 +19,9 @@ from cwsam_geo.pages.placement import pixel_sides
 _DOUBTFUL = 60
 """Per cent of confidence below which the text calls pixels doubtful."""
 
+_SQUARE = 0.02
+"""Sides of a pixel that differ by less are told as one number."""
+
 _MANY_CLASSES = 30
 """Classes up to which the table also lists those that do not occur."""
 
@@ -49,8 +52,10 @@ def key_figures(location: Geolocation, counts: MapCounts) -> Iterator[tuple[str,
     yield "pixels of the map", f"{grid.width:,} x {grid.height:,}"
     sides = pixel_sides(location)
     if sides:
-        width, height = (f"{side:.3g}" for side in sides)
-        yield "pixel on the ground", f"{width} m" if width == height else f"{width} x {height} m"
+        text = f"{sides[0]:.3g} x {sides[1]:.3g} m"
+        if abs(sides[0] / sides[1] - 1) < _SQUARE:
+            text = f"{(sides[0] + sides[1]) / 2:.3g} m"
+        yield "pixel on the ground", text
     yield "coordinates", crs_name(location.crs) if location.crs else "none"
     shares = sorted((c.area for c in counts.by_code.values()), reverse=True)
     yield "classes that occur", f"{len(shares)}"
