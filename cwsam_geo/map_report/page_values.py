@@ -15,6 +15,7 @@ from cwsam_geo.map_report.counts import MapCounts, histogram, mean_confidence, s
 from cwsam_geo.map_report.options import PathLike, ReportOptions
 from cwsam_geo.pages.page import percent
 from cwsam_geo.pages.placement import pixel_sides
+from cwsam_geo.scene.acquisition import Acquisition
 
 _DOUBTFUL = 60
 """Per cent of confidence below which the text calls pixels doubtful."""
@@ -160,3 +161,17 @@ def file_rows(
         yield "Place", f"{len(grid.gcps)} control points"
     if provenance["version"]:
         yield "Made with", f"cwsam-geo {provenance['version']} (this report: {__version__})"
+
+
+def acquisition_rows(scene: Acquisition | None) -> Iterator[tuple[str, str]]:
+    """Names and values of what a catalogue says about the scene."""
+    if scene is None:
+        return
+    yield "Acquired", scene.words
+    for name, value in (
+        ("Catalogue", scene.source),
+        ("Items", ", ".join(scene.items)),
+        ("Licence of the scene", scene.licence),
+    ):
+        if value:
+            yield name, value
