@@ -134,7 +134,7 @@ def encoder_tensors(
 def open_gates(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Biases with which the classes' features begin where GELU lets gradients through.
 
-    A class whose features are all below zero has no gradient and is never mapped.
+    A class whose features are all below zero has hardly a gradient and is never mapped.
     """
     bias, vector = "decoder.class_upscaling.3.bias", "decoder.hypernetwork.layers.2.bias"
     signs = 1.0 - 2.0 * (torch.arange(len(tensors[vector])) % 2)

@@ -58,14 +58,14 @@ INPUT: dict[str, Any] = {
 }
 TRAIN: dict[str, Any] = {
     "scope": "full",
-    "epochs": 5,
+    "epochs": 1,
     "samples": 1600,
     "batch_size": 8,
     "keep": "last",
     "lr": 8e-4,
     "warmup": 0.1,
     "weight_decay": 0.05,
-    "average": 0.99,
+    "average": 0.97,
     "tile_size": 96,
     "loss": "ce",
     "class_weights": [1.0, 1.2, 0.8, 1.2],
