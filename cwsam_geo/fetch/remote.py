@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import calculate_default_transform, transform_bounds
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError
@@ -99,8 +100,6 @@ class RemoteRaster:
         Raises:
             SceneError: See ``grid``.
         """
-        from rasterio.warp import transform_bounds
-
         own = self.grid
         left, top = own.transform * (0, 0)
         right, bottom = own.transform * (own.width, own.height)
@@ -126,7 +125,7 @@ class RemoteRaster:
             SceneError: The server fails again and again, or refuses the raster.
         """
         own, nodata = self.grid, self.nodata
-        scale, offset = self.asset.scale or 1.0, self.asset.offset or 0.0
+        scale, offset = self._scaling()
         shift = _shift(own, grid)
 
         def read(dataset: Any) -> NDArray[np.float32]:
@@ -194,6 +193,13 @@ class RemoteRaster:
         if dataset is not None:
             with contextlib.suppress(RasterioError, OSError):
                 dataset.close()
+
+    def _scaling(self) -> tuple[float, float]:
+        """Scale and offset that the file declares or, without them, the catalogue states."""
+        at = self.number - 1
+        own: tuple[float, float] = self._persist(lambda d: (d.scales[at], d.offsets[at]))
+        stated = self.asset.scale or 1.0, self.asset.offset or 0.0
+        return stated if own == (1.0, 0.0) else own
 
     def _copied(self, dataset: Any, window: Window, nodata: float | None) -> NDArray[np.float32]:
         """Values of a window that may reach beyond the raster, (h, w), NaN without data."""
@@ -331,8 +337,6 @@ def _shift(own: SceneGrid, grid: SceneGrid) -> tuple[int, int] | None:
 
 def _coarser(own: SceneGrid, grid: SceneGrid) -> bool:
     """Whether the pixels of a grid are about twice as large as those of the raster, or larger."""
-    from rasterio.warp import calculate_default_transform
-
     if own.crs == grid.crs:
         size = abs(own.transform.a)
     else:

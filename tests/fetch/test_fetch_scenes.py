@@ -7,7 +7,7 @@ import pytest
 import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
-from stac_items import UTM33, power, rtc_item
+from stac_items import UTM33, power, rtc_item, write_cog
 from stac_server import STORAGE, Fault, serving, through_proxy
 
 from cwsam_geo.errors import CwsamGeoError, OutputError, SceneError, UsageError
@@ -453,6 +453,27 @@ def test_a_coarser_grid_averages_power(catalogue, tmp_path):
     with rasterio.open(result.scenes[0]) as scene:
         assert scene.res == (40, 40)
         np.testing.assert_allclose(scene.read(1)[1:-1, 1:-1], 0.2, atol=1e-6)
+
+
+@pytest.mark.parametrize("stated", ["file", "catalogue"])
+def test_scaled_integers_become_their_true_values(catalogue, tmp_path, stated):
+    item = add(catalogue)
+    stored = np.arange(200 * 200, dtype=np.int16).reshape(200, 200) % 900 + 1
+    stored[60:70] = -1
+    for key in ("vv", "vh"):
+        path = catalogue.folder / f"GRD/2024/a/measurement/iw-{key}.rtc.tiff"
+        write_cog(path, stored, UTM33, "EPSG:32633", nodata=-1)
+        item["assets"][key]["raster:bands"] = [{"nodata": -1}]
+        if stated == "catalogue":
+            item["assets"][key]["raster:bands"][0]["scale"] = 0.001
+        else:
+            with rasterio.open(path, "r+") as raster:
+                raster.scales = (0.001,)
+    result = fetch(catalogue, tmp_path / "out")
+    with rasterio.open(result.scenes[0]) as scene:
+        row, col = (int(v) for v in ((~UTM33) * (scene.transform.c, scene.transform.f))[::-1])
+        part = stored[row : row + scene.height, col : col + scene.width]
+        np.testing.assert_allclose(scene.read(1), np.where(part == -1, np.nan, part / 1000), 1e-6)
 
 
 def test_a_full_disk_is_told_before_anything_is_read(catalogue, tmp_path):
