@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from cwsam_geo.rendering.scene_view import PAIRS, SceneView
 from cwsam_geo.scene.bands import NO_POWER_DB
 
-_PERCENT = (1.0, 99.0)
-"""Quantiles that become black and white: ships, roofs and single dark pixels lie outside."""
+_PERCENT = (1.0, 50.0, 99.0)
+"""Quantiles that become black, the median, and white: ships and roofs lie outside."""
 
 _LEAST_RATIO = 12.0
 """Narrowest range of a ratio of polarisations in dB: speckle alone gives a ratio no colours."""
+
+_TAIL = 15.0
+"""Most dB between the median and an end of a range: what is left of noise after its removal
+reaches 20 dB further down in cross-polarisation, and would take the contrast from the land."""
 
 _LEAST_RANGE = 1e-6
 """Narrowest range of a channel, so that a constant scene can be stretched."""
@@ -115,7 +119,7 @@ def fit_stretch(view: SceneView, color: bool | None = None) -> Stretch:
     channels = []
     for name, band, minus in terms:
         channel = Channel(name, band, minus, 0.0, 1.0)
-        low, high = _range(channel.take(view.values)[view.valid])
+        low, high = _range(channel.take(view.values)[view.valid], view.units is not None)
         if minus is not None and view.units and high - low < _LEAST_RATIO:
             low, high = ((low + high + sign * _LEAST_RATIO) / 2 for sign in (-1, 1))
         channels.append(Channel(name, band, minus, low, high))
@@ -126,10 +130,12 @@ def _flipped(names: Sequence[str | None]) -> bool:
     return tuple(reversed(names)) in PAIRS
 
 
-def _range(values: NDArray[np.float32]) -> tuple[float, float]:
+def _range(values: NDArray[np.float32], decibels: bool) -> tuple[float, float]:
     # Pixels without power, -100 dB, are black whatever the range is.
     values = values[np.isfinite(values) & (values != _NO_POWER)]
     if not values.size:
         return 0.0, 1.0
-    low, high = (float(q) for q in np.percentile(values, _PERCENT))
+    low, middle, high = (float(q) for q in np.percentile(values, _PERCENT))
+    if decibels:
+        low, high = max(low, middle - _TAIL), min(high, middle + _TAIL)
     return (low, high) if high - low > _LEAST_RANGE * max(1.0, abs(low)) else (low - 1, low + 1)
