@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cwsam_geo._version import __version__
 
 _WHERE = {
+    "AreaTable": "cwsam_geo.areas.class_areas",
     "BlockOptions": "cwsam_geo.finetuning.region.config",
     "ClassMapping": "cwsam_geo.evaluation.options",
     "CwsamGeoError": "cwsam_geo.errors",
@@ -29,6 +30,9 @@ _WHERE = {
     "ModelError": "cwsam_geo.errors",
     "OutputError": "cwsam_geo.errors",
     "PredictOptions": "cwsam_geo.prediction.options",
+    "PreviewOptions": "cwsam_geo.pictures.options",
+    "ReferenceOptions": "cwsam_geo.pictures.options",
+    "SceneOptions": "cwsam_geo.pictures.options",
     "PredictOutputs": "cwsam_geo.prediction.options",
     "Recipe": "cwsam_geo.finetuning.region.config",
     "RegionConfig": "cwsam_geo.finetuning.region.config",
@@ -39,6 +43,7 @@ _WHERE = {
     "UsageError": "cwsam_geo.errors",
     "VectorLayer": "cwsam_geo.io.vector_file",
     "VectorizeOptions": "cwsam_geo.vectorization.options",
+    "class_areas": "cwsam_geo.areas.class_areas",
     "describe": "cwsam_geo.info.describe",
     "evaluate": "cwsam_geo.evaluation.evaluate",
     "fetch_scenes": "cwsam_geo.fetch.fetch_scenes",
@@ -46,6 +51,7 @@ _WHERE = {
     "load_model": "cwsam_geo.model.runtime.predictor",
     "load_region": "cwsam_geo.finetuning.region.region_file",
     "predict_scene": "cwsam_geo.prediction.predict_scene",
+    "preview": "cwsam_geo.pictures.preview",
     "read_legend": "cwsam_geo.io.legend_file",
     "report_map": "cwsam_geo.map_report.report_map",
     "vectorize": "cwsam_geo.vectorization.vectorize",
@@ -54,6 +60,7 @@ _WHERE = {
 # would replace the function.
 
 __all__ = [
+    "AreaTable",
     "BlockOptions",
     "ClassMapping",
     "CwsamGeoError",
@@ -72,16 +79,20 @@ __all__ = [
     "OutputError",
     "PredictOptions",
     "PredictOutputs",
+    "PreviewOptions",
     "Recipe",
+    "ReferenceOptions",
     "RegionConfig",
     "ReportOptions",
     "ReportScene",
     "SceneError",
+    "SceneOptions",
     "TileOptions",
     "UsageError",
     "VectorLayer",
     "VectorizeOptions",
     "__version__",
+    "class_areas",
     "describe",
     "evaluate",
     "fetch_scenes",
@@ -89,12 +100,14 @@ __all__ = [
     "load_model",
     "load_region",
     "predict_scene",
+    "preview",
     "read_legend",
     "report_map",
     "vectorize",
 ]
 
 if TYPE_CHECKING:
+    from cwsam_geo.areas.class_areas import AreaTable, class_areas
     from cwsam_geo.core.legend import Legend, LegendEntry
     from cwsam_geo.errors import (
         CwsamGeoError,
@@ -127,6 +140,8 @@ if TYPE_CHECKING:
     from cwsam_geo.map_report.options import ReportOptions, ReportScene
     from cwsam_geo.map_report.report_map import report_map
     from cwsam_geo.model.runtime.predictor import load_model
+    from cwsam_geo.pictures.options import PreviewOptions, ReferenceOptions, SceneOptions
+    from cwsam_geo.pictures.preview import preview
     from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene
     from cwsam_geo.vectorization.options import VectorizeOptions

@@ -1,0 +1,1 @@
+"""``cwsam-geo areas``: how much ground each class of a map covers."""
