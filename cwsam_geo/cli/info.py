@@ -21,16 +21,29 @@ _LONGEST_CRS = 60  # characters; a CRS without an EPSG code is a WKT of many lin
 )
 @reading_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
+@click.option(
+    "--stac",
+    is_flag=True,
+    help="Print a STAC item of MODEL with the machine learning model extension (MLM).",
+)
+def command(paths: tuple[str, ...], as_json: bool, stac: bool, **options: Any) -> None:
     """Describe a scene, map or model, and what predict would do.
 
     Give a scene (one raster, a URL, a STAC item, or several single-band files), a map written by
     predict, or one model (a path, or the name of a known model). With -m, info also reports what
     predict would decide for the scene: bands, units, nodata, tiles and memory.
     """
+    from cwsam_geo.errors import UsageError
     from cwsam_geo.info.describe import describe
     from cwsam_geo.info.options import InfoOptions
 
+    if stac:
+        from cwsam_geo.info.model_item import model_item
+
+        if len(paths) > 1 or InfoOptions(**options) != InfoOptions():
+            raise UsageError("--stac: give one model, and no option for scenes")
+        click.echo(json.dumps(model_item(paths[0]), ensure_ascii=False, indent=1))
+        return
     description = describe(paths, InfoOptions(**options))
     if as_json:
         click.echo(json.dumps(description, ensure_ascii=False))

@@ -102,6 +102,13 @@ def mapping_options(function: F) -> F:
                 "faster.",
             ),
             click.option(
+                "--min-confidence",
+                type=click.IntRange(0, 100),
+                default=0,
+                metavar="PERCENT",
+                help="Give pixels of which the model is less certain the class unclassified.",
+            ),
+            click.option(
                 "--tta",
                 is_flag=True,
                 help="Average over four views of each tile, mirrored and moved, at four times the "
@@ -171,6 +178,7 @@ _PREDICT_OPTIONS = (
     "aoi",
     "tta",
     "compile",
+    "min_confidence",
 )
 
 

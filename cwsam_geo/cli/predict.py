@@ -45,6 +45,19 @@ from cwsam_geo.cli.reporting import Reporter
     metavar="PATH",
     help="Also write a report of the map: one HTML file that works without the internet.",
 )
+@click.option(
+    "--areas", metavar="PATH", help="Also write the area of each class, as *.csv or *.json."
+)
+@click.option(
+    "--qml",
+    is_flag=True,
+    help="Also write a style beside the map, with which QGIS lists only the map's classes.",
+)
+@click.option(
+    "--stac",
+    metavar="PATH",
+    help="Also write a STAC item of the map and its other outputs, *.json.",
+)
 @raster_options
 @overwrite_option
 @json_option
@@ -67,6 +80,9 @@ def command(
         probabilities=values["probabilities"],
         vectors=values["vectors"],
         report=values["report"],
+        areas=values["areas"],
+        qml=values["qml"],
+        stac=values["stac"],
         format=values["raster_format"],
         creation_options=values["creation_options"],
         overwrite=values["overwrite"],

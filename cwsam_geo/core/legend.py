@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,11 @@ from cwsam_geo.errors import LegendError
 NODATA = 255
 """Code of pixels without data in every class raster that this package writes: the highest uint8
 value, so that 0 can be a class."""
+
+UNCLASSIFIED = "unclassified"
+"""Name of the class of pixels on which a model is less sure than the user asks for."""
+
+_UNCLASSIFIED_RGB = (190, 190, 190)
 
 LEGEND_TAG = "LEGEND"
 """Tag of class rasters that holds the classes as a JSON list of ``{code, name, color}``."""
@@ -135,6 +141,33 @@ class Legend:
         table = {e.code: (*e.rgb, 255) for e in self.entries}
         table[NODATA] = (0, 0, 0, 0)
         return table
+
+    def with_unclassified(self) -> Legend:
+        """The legend with a further class for pixels that no class is given.
+
+        Its code is 254, or the highest one below that no class has.
+
+        Raises:
+            LegendError: The legend has a class for every code.
+        """
+        free = set(range(NODATA)) - {e.code for e in self.entries}
+        if not free:
+            raise LegendError(
+                "the model has a class for every code from 0 to 254, so none is left for pixels "
+                "that are not classified; leave out --min-confidence"
+            )
+        code = max(free)
+        name = f"{UNCLASSIFIED} ({code})" if UNCLASSIFIED in self.names else UNCLASSIFIED
+        entry = LegendEntry(code, name, _UNCLASSIFIED_RGB)
+        return Legend((*self.entries, entry), self.ignore)
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><td style="background:{e.color}">&emsp;</td><td>{e.code}</td>'
+            f"<td>{html.escape(e.name)}</td></tr>"
+            for e in self.entries
+        )
+        return f"<table>{rows}</table>"
 
     def to_list(self) -> list[dict[str, Any]]:
         """The classes as a list of ``{code, name, color}``, as in the tag ``LEGEND`` of rasters."""

@@ -124,6 +124,13 @@ class RasterSink:
         # A small raster needs less: 1.5 times its size without compression.
         self._room = min(_ROOM, 3 * grid.height * grid.width * bands // 2)
         self._assembler = BlockAssembler(grid.height, grid.width, bands)
+        self._counts = np.zeros(256, np.int64)
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of pixels written so far of each value of band 1, from 0 to 255."""
+        counts: list[int] = self._counts.tolist()
+        return counts
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
         """Writes final pixels; all windows together must cover the raster exactly once.
@@ -138,6 +145,7 @@ class RasterSink:
         if values.ndim == 2:
             values = values[np.newaxis]
         for block, array in self._assembler.add(window, values):
+            self._counts += np.bincount(array[0].ravel(), minlength=256)
             where = rio_window(block)
             check_room(self._path, self._room)
             with _writing(self._path):
@@ -197,7 +205,7 @@ def raster_sink(
         _check_whole(final, target, grid, layout.bands)
         if layout.legend is not None:
             with _writing(target):
-                write_class_names(final, layout.legend)
+                write_class_names(final, layout.legend, sink.counts)
 
 
 def _profile(grid: SceneGrid, bands: int, options: Mapping[str, str]) -> dict[str, Any]:

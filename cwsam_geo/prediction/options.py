@@ -38,6 +38,8 @@ class PredictOptions:
         tta: Average over four views of each tile, mirrored and moved by half a patch of the
             network, at four times the cost.
         compile: Compile the model for the GPU with torch.compile, which takes minutes at first.
+        min_confidence: Pixels whose confidence, in per cent as ``PredictOutputs.confidence`` has
+            it, is lower become the class ``unclassified``; 0 for none.
 
     Raises:
         UsageError: The options contradict each other, or a value is not possible.
@@ -58,12 +60,18 @@ class PredictOptions:
     aoi: str | os.PathLike[str] | None = None
     tta: bool = False
     compile: bool = False
+    min_confidence: int = 0
 
     def __post_init__(self) -> None:
         if self.bounds is not None and self.aoi is not None:
             raise UsageError("give --bounds or --aoi, not both")
         if self.blend not in BLENDS:
             raise UsageError(f"blend {self.blend!r} is none of {', '.join(BLENDS)}")
+        if not 0 <= self.min_confidence <= 100 or self.min_confidence != int(self.min_confidence):
+            raise UsageError(
+                f"minimum confidence {self.min_confidence:g}: give a whole number of per cent, "
+                "0 to 100"
+            )
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: it must be at least 1")
 
@@ -79,6 +87,10 @@ class PredictOutputs:
             each polygon has its mean confidence.
         report: HTML report of the map; see ``report_map``. It shows the confidence, also without
             ``confidence``.
+        areas: Table of the classes' areas, ``*.csv`` or ``*.json``; see ``class_areas``.
+        qml: Also write a style with the classes beside the map, ``*.qml``, which QGIS applies when
+            it opens the map.
+        stac: STAC item of the map, ``*.json``, with all outputs as its assets.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for all rasters.
 
@@ -90,6 +102,9 @@ class PredictOutputs:
     probabilities: str | os.PathLike[str] | None = None
     vectors: str | os.PathLike[str] | None = None
     report: str | os.PathLike[str] | None = None
+    areas: str | os.PathLike[str] | None = None
+    qml: bool = False
+    stac: str | os.PathLike[str] | None = None
     format: RasterFormat = "COG"
     creation_options: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False

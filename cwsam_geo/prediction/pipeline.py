@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -16,6 +18,7 @@ from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.predictor import Decision, PendingDecision, Predictor, TileStack
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
 from cwsam_geo.core.tiling import Tile, TilePlan
+from cwsam_geo.errors import CwsamGeoError
 from cwsam_geo.prediction.blend import Blender, BlendName
 from cwsam_geo.prediction.stream import Backlog, BandReader, RowBand
 
@@ -94,6 +97,7 @@ class MapSummary:
             tiles, and halved each time memory ran out.
         model_seconds: Time that the model computed on its device.
         seconds: Time of the whole run.
+        output: The map's file; None if the results went elsewhere. Notebooks show its picture.
     """
 
     pixels: dict[int, int] = field(default_factory=dict)
@@ -102,6 +106,17 @@ class MapSummary:
     batch_size: int = 1
     model_seconds: float = 0.0
     seconds: float = 0.0
+    output: str | None = None
+
+    def _repr_png_(self) -> bytes | None:
+        if self.output is None:
+            return None
+        from cwsam_geo.pictures.preview import preview
+
+        # The file may be gone by the time the summary is shown.
+        with contextlib.suppress(CwsamGeoError):
+            return preview(self.output)._repr_png_()
+        return None
 
 
 @dataclass(frozen=True)
@@ -116,6 +131,8 @@ class MapSettings:
         blend: Weights of overlapping tiles.
         batch_size: Tiles per call of the predictor, at most.
         temperature: Divides the logits before the softmax; it changes no class.
+        min_confidence: Least confidence in per cent; pixels below it are ``unclassified``. 0 for
+            no such class.
     """
 
     spec: PreprocessSpec
@@ -125,6 +142,16 @@ class MapSettings:
     blend: BlendName = "linear"
     batch_size: int = 1
     temperature: float = 1.0
+    min_confidence: int = 0
+
+    @cached_property
+    def map_legend(self) -> Legend:
+        """The classes of the map: the model's, and ``unclassified`` if pixels may be.
+
+        Raises:
+            LegendError: No code is left for ``unclassified``.
+        """
+        return self.legend.with_unclassified() if self.min_confidence else self.legend
 
 
 def map_scene(
@@ -207,7 +234,7 @@ class _Run:
             predictor.num_classes,
             job.blend,
             predictor.ops,
-            confidence=sinks.confidence is not None,
+            confidence=sinks.confidence is not None or job.min_confidence > 0,
             probabilities=sinks.probabilities is not None,
             temperature=job.temperature,
         )
@@ -322,6 +349,10 @@ class _Run:
             classes = np.full(valid.shape, NODATA, np.uint8)
         else:
             classes = self.job.legend.codes.take(decision.channels)
+            if self.job.min_confidence:
+                assert decision.confidence is not None
+                doubtful = decision.confidence < self.job.min_confidence
+                np.copyto(classes, self.job.map_legend.codes[-1], where=doubtful)
             np.copyto(classes, NODATA, where=~valid)
         self.counts += np.bincount(classes.ravel(), minlength=256)
         self.sinks.classes.write(window, classes)

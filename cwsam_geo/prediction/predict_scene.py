@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cwsam_geo.areas.class_areas import class_areas, write_areas
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
+from cwsam_geo.io.qml import qml_path, write_qml
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 from cwsam_geo.model.device import (
     check_compile,
@@ -20,6 +22,7 @@ from cwsam_geo.model.device import (
 )
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_model, load_full, renamed
+from cwsam_geo.prediction.map_item import Companion, write_item
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
 from cwsam_geo.prediction.preparation import (
@@ -113,7 +116,7 @@ def map_prepared(
     with with_confidence(prepared.request) as request:
         # Leaving the stack finishes the files and renames them into place.
         with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(stack, request, grid, settings.legend, prepared.tags)
+            sinks = _open_sinks(stack, request, grid, settings, prepared.tags)
             summary = map_scene(
                 prepared.source,
                 predictor,
@@ -123,12 +126,50 @@ def map_prepared(
                 prepared.part,
                 bands,
             )
-        on_event(_done_event(request.output, settings.legend, summary))
-        if request.outputs.vectors is not None:
-            vectorize_map(request, on_event)
+        summary.output = str(request.output)
+        on_event(_done_event(request.output, settings.map_legend, summary))
+        describe_map(request, settings.map_legend, on_event)
         if request.outputs.report is not None:
             report_on_map(request, model.path, on_event)
+    if request.outputs.stac is not None:
+        catalogue_map(prepared.request)
     return summary
+
+
+def describe_map(
+    request: MapRequest, legend: Legend, on_event: Callable[[Event], None] = lambda _: None
+) -> None:
+    """Writes the outputs of a request that are made from its map: style, areas and polygons.
+
+    Args:
+        request: The request, whose map exists.
+        legend: The classes of the map.
+    """
+    outputs = request.outputs
+    if outputs.qml:
+        write_qml(request.output, legend, outputs.overwrite)
+    if outputs.areas is not None:
+        table = class_areas(request.output)
+        write_areas(table, outputs.areas, outputs.overwrite)
+        on_event({"event": "areas", **table.to_dict(), "output": str(outputs.areas)})
+    if outputs.vectors is not None:
+        vectorize_map(request, on_event)
+
+
+def catalogue_map(request: MapRequest) -> None:
+    """Writes the STAC item of a request whose outputs exist."""
+    outputs = request.outputs
+    assert outputs.stac is not None
+    listed: list[tuple[str, Any, str, str]] = [
+        ("confidence", outputs.confidence, "Probability of the winning class in per cent", "data"),
+        ("probabilities", outputs.probabilities, "Probability of each class in per cent", "data"),
+        ("polygons", outputs.vectors, "The classes as polygons", "data"),
+        ("areas", outputs.areas, "Area of each class", "metadata"),
+        ("report", outputs.report, "Report of the map", "metadata"),
+        ("style", qml_path(request.output) if outputs.qml else None, "QGIS style", "metadata"),
+    ]
+    companions = tuple(Companion(*item) for item in listed if item[1] is not None)
+    write_item(request.output, outputs.stac, companions, outputs.overwrite)
 
 
 def vectorize_map(request: MapRequest, on_event: Callable[[Event], None]) -> None:
@@ -151,7 +192,7 @@ def _open_sinks(
     stack: contextlib.ExitStack,
     request: MapRequest,
     grid: SceneGrid,
-    legend: Legend,
+    settings: MapSettings,
     tags: Mapping[str, str],
 ) -> Sinks:
     outputs = request.outputs
@@ -165,7 +206,7 @@ def _open_sinks(
             format=outputs.format,
             overviews="MODE" if classes else "AVERAGE",
             options=outputs.creation_options,
-            legend=legend if classes else None,
+            legend=settings.map_legend if classes else None,
             descriptions=tuple(descriptions),
             tags=tags,
         )
@@ -177,7 +218,7 @@ def _open_sinks(
     if outputs.confidence is not None:
         confidence = sink(outputs.confidence, layout(1, ["confidence (%)"], False))
     if outputs.probabilities is not None:
-        names = [f"{name} (%)" for name in legend.names]
+        names = [f"{name} (%)" for name in settings.legend.names]
         probabilities = sink(outputs.probabilities, layout(len(names), names, False))
     return Sinks(classes, confidence, probabilities)
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from cwsam_geo.areas.class_areas import check_areas_output
 from cwsam_geo.atomic import check_apart, check_output
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.tiling import TilePlan, default_overlap
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.qml import qml_path
 from cwsam_geo.io.raster_sink import check_raster_output
 from cwsam_geo.model.bundles.bundle import BundleHeader
 from cwsam_geo.model.device import Precision, auto_batch_size
@@ -26,6 +28,7 @@ from cwsam_geo.prediction.fingerprint import (
     as_text,
     fingerprint,
 )
+from cwsam_geo.prediction.map_item import check_item_output
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, tile_plan
 from cwsam_geo.prediction.provenance import map_tags, settings_of
@@ -156,6 +159,12 @@ def check_request(request: MapRequest) -> list[Path]:
         targets.append(check_vectors(outputs.vectors, outputs.overwrite))
     if outputs.report is not None:
         targets.append(check_output(outputs.report, outputs.overwrite))
+    if outputs.areas is not None:
+        targets.append(check_areas_output(outputs.areas, outputs.overwrite))
+    if outputs.qml:
+        targets.append(check_output(qml_path(request.output), outputs.overwrite))
+    if outputs.stac is not None:
+        targets.append(check_item_output(outputs.stac, outputs.overwrite))
     inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(request.scenes, "the scene")
     if options.aoi is not None:
         inputs[options.aoi] = "the area of interest"
@@ -229,6 +238,7 @@ def plan_scene(
         blend=options.blend,
         batch_size=options.batch_size or auto_batch_size(header.architecture, model.device),
         temperature=header.temperature,
+        min_confidence=int(options.min_confidence),
     )
     known = fingerprint_of(request, whole, model)
     return PreparedScene(
@@ -240,7 +250,7 @@ def plan_scene(
         known,
         {FINGERPRINT_TAG: as_text(known)}
         | map_tags(
-            header.legend,
+            settings.map_legend,
             {"file": model.path and model.path.name, "sha256": model.sha256},
             reading.source,
             settings_of(settings, size, model.precision, options, reading),

@@ -38,6 +38,7 @@ def settings_of(
         "precision": precision,
         "tta": options.tta,
         "temperature": job.temperature,
+        "min_confidence": job.min_confidence or None,
         "units": job.scene.units,
         "calibration": reading.source.calibration,
         "bands": dict(zip(job.spec.bands, reading.numbers, strict=True)),

@@ -285,10 +285,10 @@ def test_class_names_lie_where_gdal_looks_for_them(tmp_path, name):
     assert sorted(os.listdir(tmp_path)) == ["map.tif", "map.tif.aux.xml"]
     categories, usages, rows = named(path)
     assert categories == ["", "", "water", "", "", "Röhricht & <Moor> "]
-    assert usages == [5, 2, 6, 7, 8, 9]
+    assert usages == [5, 1, 2, 6, 7, 8, 9]
     assert rows == [
-        ["2", "water", "0", "255", "0", "255"],
-        ["5", "Röhricht & <Moor> ", "1", "2", "255", "255"],
+        ["2", "0", "water", "0", "255", "0", "255"],
+        ["5", "400", "Röhricht & <Moor> ", "1", "2", "255", "255"],
     ]
     # GDAL takes the sidecar for a part of the raster, and copies it with the raster.
     with rasterio.open(path) as raster:
