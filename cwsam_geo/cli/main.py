@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -16,6 +17,7 @@ from typing import Any
 import click
 
 from cwsam_geo._version import __version__
+from cwsam_geo.cli.examples import epilog
 from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
 
 COMMANDS = {
@@ -25,9 +27,13 @@ COMMANDS = {
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),
     "evaluate": ("evaluate", "Compare a class raster with a reference."),
     "report": ("report", "Write a report of a map: one HTML file with a zoomable map."),
+    "areas": ("areas", "Measure how much ground each class of a map covers."),
+    "preview": ("preview", "Draw a map or scene: legend, scale bar, coordinates."),
     "info": ("info", "Describe a scene, map or model, and what predict would do."),
     "convert": ("convert", "Turn an upstream SAM or CWSAM checkpoint into a model bundle."),
     "models": ("models", "List models, and download SAM's checkpoints."),
+    "completion": ("completion", "Say how to switch on completion in a shell."),
+    "doctor": ("doctor", "Examine this installation, and say what is wrong."),
 }
 """Module and one-line help of each command; a module is imported when its command runs."""
 
@@ -45,12 +51,28 @@ class LazyGroup(click.Group):
             return None
         module = importlib.import_module(f"cwsam_geo.cli.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
+        _finish(command, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands without importing their modules."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+_FILES = re.compile(r"PATH|FILE|SCENE|MAP|MODEL|REFERENCE|LANDCOVER|REGION|\bIN\b|DIR")
+"""In the placeholder of an option or argument that takes files."""
+
+
+def _finish(command: click.Command, name: str) -> None:
+    """Adds examples to a command's help, and completion of file names to its parameters."""
+    command.epilog = epilog(name)
+    for parameter in command.params:
+        if parameter.type is click.STRING and _FILES.search(parameter.metavar or ""):
+            # Shells complete nothing for a text; the value stays the same text.
+            parameter.type = click.Path()
+    for child in getattr(command, "commands", {}).values():
+        _finish(child, f"{name} {child.name}")
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
-    _share_the_processor()
+    share_the_processor()
     # Windows has no SIGHUP. Under nohup SIGHUP is ignored and must stay so.
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) == signal.SIG_DFL:
@@ -164,7 +186,7 @@ def _check_encoding(arguments: list[str]) -> None:
             ) from None
 
 
-def _share_the_processor() -> None:
+def share_the_processor() -> None:
     """Limits how long idle OpenMP threads spin. Must run before torch starts the threads.
 
     Threads of libgomp spin while they wait. If other programs compete for the processor, they take

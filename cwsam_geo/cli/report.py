@@ -76,7 +76,7 @@ from cwsam_geo.cli.reporting import Reporter
     "-m", "--model", metavar="NAME|PATH", help="Model whose card is shown.  [default: MAP's]"
 )
 @click.option(
-    "--band",
+    "--map-band",
     metavar="N|NAME",
     help="Band of MAP with the class codes.  [default: the only one, or the one called label, ...]",
 )
@@ -110,7 +110,7 @@ def command(map_path: str, output: str, as_json: bool, quiet: bool, **values: An
         ),
         model=values["model"],
         title=values["title"],
-        band=values["band"],
+        band=values["map_band"],
         overwrite=values["overwrite"],
     )
     with ReportReporter(as_json, quiet) as report:

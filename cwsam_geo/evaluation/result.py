@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from cwsam_geo._version import __version__
 from cwsam_geo.core.class_values import Value
 from cwsam_geo.core.metrics import AreaEstimates, Estimates, Scores, number_or_none
 from cwsam_geo.core.reliability import Reliability
-from cwsam_geo.core.score_table import score_report
+from cwsam_geo.core.score_table import class_head, class_rows, score_report
 from cwsam_geo.evaluation.class_match import ComparedClasses
 from cwsam_geo.evaluation.options import EvaluateOptions
 
@@ -133,6 +134,18 @@ class Evaluation:
     def unit(self) -> str:
         """Unit of ``counts``: ``pixels`` or ``points``."""
         return "points" if self.kind == "points" else "pixels"
+
+    def _repr_html_(self) -> str:
+        lines = [
+            "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in row)
+            for kind, row in [
+                ("th", class_head()),
+                *(("td", row) for row in class_rows(self.to_dict()["classes"])),
+            ]
+        ]
+        title = html.escape(f"{self.map} against {self.reference}")
+        body = "".join(f"<tr>{line}</tr>" for line in lines)
+        return f"<table><caption>{title}</caption>{body}</table>"
 
     def to_dict(self) -> dict[str, Any]:
         """The whole report as plain values, for JSON; undefined scores are None."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -171,9 +170,7 @@ class Catalogue:
             raise
         except Exception as error:
             # pystac and pystac-client raise many types for answers that are no STAC.
-            raise SceneError(
-                f"{self.label}: {what} ({_reason(error)}); check the address and the network"
-            ) from None
+            raise SceneError(f"{self.label}: {what} ({_reason(error)})") from None
 
 
 def licence_of(collection: dict[str, Any]) -> str | None:
@@ -248,8 +245,7 @@ def _client(url: str, patience: Patience) -> Any:
 def _reason(error: Exception) -> str:
     status = getattr(error, "status_code", None)
     text = " ".join(str(error).split())
-    # Messages of requests name objects, and the address again.
-    text = re.sub(r"\w+Connection(?:Pool)?\([^)]*\):? ?", "", text.split("Caused by ")[-1])
-    text = re.sub(r"^\w+\(['\"]", "", text)[:160].strip("()\"' ")
-    text = text + ")" * (text.count("(") - text.count(")")) or type(error).__name__
+    # Messages of requests name the address again, and the object in which it happened.
+    text = text.split("Caused by ")[-1].strip("()\"'")
+    text = text[:160] or type(error).__name__
     return f"HTTP {status}: {text}" if status else text

@@ -243,25 +243,16 @@ def _codes(
 
 
 def _check_codes(counts: Mapping[int, int], source: LabelSource) -> None:
-    wrong = sorted(code for code in counts if not 0 <= code <= NODATA)
+    known = None if source.legend is None else {*map(int, source.legend.codes), NODATA}
+    wrong = sorted(
+        c for c in counts if not 0 <= c <= NODATA or (source.meanings and known and c not in known)
+    )
     if wrong:
+        listed = ", ".join(map(str, wrong[:8]))
         raise LegendError(
-            f"--labels {source.name}: holds codes that labels cannot have (0 to 254): "
-            f"{_few(wrong)}; if they mean no label, declare them as nodata (gdal_edit.py -a_nodata "
-            f"{wrong[0]} FILE)"
+            f"--labels {source.name}: holds codes that are no classes of it: {listed}; is it the "
+            "right map?"
         )
-    if source.meanings is None:
-        return
-    unknown = sorted(code for code in counts if code not in source.meanings and code != NODATA)
-    if unknown:
-        raise LegendError(
-            f"--labels {source.name}: holds codes that are no classes of it: {_few(unknown)}; is "
-            "it the right map?"
-        )
-
-
-def _few(codes: Sequence[int]) -> str:
-    return ", ".join(map(str, codes[:8])) + (", ..." if len(codes) > 8 else "")
 
 
 def legend_of(source: LabelSource, counts: Mapping[int, int]) -> Legend:

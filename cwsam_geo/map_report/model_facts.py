@@ -35,9 +35,7 @@ def model_facts(
     if path is None or header is None:
         if named and "sha256" in named:
             facts.append(("SHA-256", str(named["sha256"])))
-        facts.append(
-            ("Card", "no model with this name and hash was found here, so its card is not shown")
-        )
+        facts.append(("Card", "the model's file was not found, so its card is not shown"))
         return {"facts": facts, "card": ""}
     facts += list(_of_header(header))
     if named and "sha256" in named:

@@ -15,13 +15,9 @@ from cwsam_geo.map_report.counts import MapCounts, histogram, mean_confidence, s
 from cwsam_geo.map_report.options import PathLike, ReportOptions
 from cwsam_geo.pages.page import percent
 from cwsam_geo.pages.placement import pixel_sides
-from cwsam_geo.scene.acquisition import Acquisition
 
 _DOUBTFUL = 60
 """Per cent of confidence below which the text calls pixels doubtful."""
-
-_SQUARE = 0.02
-"""Sides of a pixel that differ by less are told as one number."""
 
 _MANY_CLASSES = 30
 """Classes up to which the table also lists those that do not occur."""
@@ -53,10 +49,8 @@ def key_figures(location: Geolocation, counts: MapCounts) -> Iterator[tuple[str,
     yield "pixels of the map", f"{grid.width:,} x {grid.height:,}"
     sides = pixel_sides(location)
     if sides:
-        text = f"{sides[0]:.3g} x {sides[1]:.3g} m"
-        if abs(sides[0] / sides[1] - 1) < _SQUARE:
-            text = f"{(sides[0] + sides[1]) / 2:.3g} m"
-        yield "pixel on the ground", text
+        width, height = (f"{side:.3g}" for side in sides)
+        yield "pixel on the ground", f"{width} m" if width == height else f"{width} x {height} m"
     yield "coordinates", crs_name(location.crs) if location.crs else "none"
     shares = sorted((c.area for c in counts.by_code.values()), reverse=True)
     yield "classes that occur", f"{len(shares)}"
@@ -161,17 +155,3 @@ def file_rows(
         yield "Place", f"{len(grid.gcps)} control points"
     if provenance["version"]:
         yield "Made with", f"cwsam-geo {provenance['version']} (this report: {__version__})"
-
-
-def acquisition_rows(scene: Acquisition | None) -> Iterator[tuple[str, str]]:
-    """Names and values of what a catalogue says about the scene."""
-    if scene is None:
-        return
-    yield "Acquired", scene.words
-    for name, value in (
-        ("Catalogue", scene.source),
-        ("Items", ", ".join(scene.items)),
-        ("Licence of the scene", scene.licence),
-    ):
-        if value:
-            yield name, value

@@ -16,11 +16,10 @@ from cwsam_geo.evaluation.page import ComparisonPictures, accuracy_values
 from cwsam_geo.io.geolocation import Geolocation, locate
 from cwsam_geo.io.map_tags import read_provenance
 from cwsam_geo.io.raster_file import display_name, open_dataset
-from cwsam_geo.map_report.counts import count_classes
+from cwsam_geo.map_report.counts import MapCounts, count_classes
 from cwsam_geo.map_report.model_facts import model_facts, setting_rows
 from cwsam_geo.map_report.options import PathLike, ReportOptions, ReportScene
 from cwsam_geo.map_report.page_values import (
-    acquisition_rows,
     area_table,
     confidence_values,
     file_rows,
@@ -37,7 +36,6 @@ from cwsam_geo.pages.layers import (
 from cwsam_geo.pages.map_view import MapView, layer_budget
 from cwsam_geo.pages.outlines import outline_layer
 from cwsam_geo.pages.page import render
-from cwsam_geo.scene.acquisition import Acquisition
 from cwsam_geo.scene.source import RasterSource, open_source
 
 Event = Mapping[str, Any]
@@ -74,9 +72,10 @@ def report_map(
     options = options or ReportOptions()
     check_output(output, options.overwrite)
     check_apart([output], dict.fromkeys(_inputs(map_path, options), "an input"))
+    counts = count_classes(map_path, options.confidence, options.band)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(options.scene)) if options.scene.paths else None
-        values = _values(map_path, options, source, on_event)
+        values = _values(map_path, options, counts, source, on_event)
     title = options.title or f"Land cover: {Path(display_name(map_path)).name}"
     page = render("report.html", title, values, with_map=True)
     with atomic_output(output, options.overwrite) as temporary:
@@ -97,19 +96,16 @@ def _inputs(map_path: PathLike, options: ReportOptions) -> list[PathLike]:
 def _values(
     map_path: PathLike,
     options: ReportOptions,
+    counts: MapCounts,
     source: RasterSource | None,
     on_event: Callable[[Event], None],
 ) -> dict[str, Any]:
     label = display_name(map_path)
     location = locate(raster_grid(map_path), label)
-    with contextlib.closing(open_dataset(map_path)) as dataset:
-        tags = dataset.tags()
-    provenance, scene = read_provenance(tags), Acquisition.from_tags(tags)
-    # What may be missing comes before what takes long.
-    named = provenance["model"]
-    model = model_facts(named, options.model) if named or options.model else None
-    counts = count_classes(map_path, options.confidence, options.band)
     compared = _compared(map_path, options, source, on_event)
+    with contextlib.closing(open_dataset(map_path)) as dataset:
+        provenance = read_provenance(dataset.tags())
+    named = provenance["model"]
     layers = _layers(map_path, options, location, source, compared)
     return {
         "lead": lead(provenance),
@@ -119,10 +115,9 @@ def _values(
         "areas": area_table(map_path, counts, options.band),
         "confidence": None if options.confidence is None else confidence_values(counts),
         "accuracy_of": _accuracy(compared),
-        "model": model,
+        "model": model_facts(named, options.model) if named or options.model else None,
         "settings": [
             *file_rows(label, location, options, provenance),
-            *acquisition_rows(scene),
             *setting_rows(provenance["settings"]),
         ],
     }

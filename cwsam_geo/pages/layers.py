@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cwsam_geo.core.grid import SceneGrid, Window, same_grid
 from cwsam_geo.core.legend import NODATA
 from cwsam_geo.core.numbering import numbered
-from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.errors import SceneError
 from cwsam_geo.io.geolocation import locate, pixel_window, transformed
 from cwsam_geo.io.raster_file import grid_of, open_dataset
 from cwsam_geo.pages.pyramid import (
@@ -257,19 +257,12 @@ class ScenePictures:
 
     Raises:
         SceneError: The scene cannot be read.
-        UsageError: The scene does not overlap the map.
     """
 
     def __init__(self, source: RasterSource, grid: SceneGrid) -> None:
         self._source, self._grid = source, grid
         self._part = _part_of(source.grid, grid)
-        shown = self._part or self._around(grid)
-        if shown.empty:
-            raise UsageError(
-                f"{source.label}: does not overlap the map; give the scene that the map was made "
-                "from"
-            )
-        view = view_scene(source, _STRETCH_SIZE, window=shown)
+        view = view_scene(source, _STRETCH_SIZE, window=self._part)
         self.stretch = fit_stretch(view)
         self.remarks = view.remarks
 
@@ -297,28 +290,24 @@ class ScenePictures:
             own = window.shift(self._part.row, self._part.col)
             return self._stretched(view_scene(self._source, size, window=own))
         onto = reduced_grid(self._grid.crop(window), size)
-        own = self._around(onto)
-        if own.empty:
-            return np.zeros((onto.height, onto.width, 4), np.uint8)
         # The scene lies otherwise: it is read around the window, at about the same resolution.
-        longest = max(onto.height, onto.width)
-        view = view_scene(self._source, min(2 * longest, _MOST_SIDE), window=own)
-        rows, cols, inside = picked(view.grid, onto, self._source.label)
-        picture = self._stretched(view)[rows, cols]
-        picture[~inside] = 0
-        return picture
-
-    def _around(self, onto: SceneGrid) -> Window:
-        """The window of the scene around a grid; empty where they do not overlap."""
-        place, target = locate(self._source.grid, self._source.label), locate(onto, "the map")
-        target.check_crs(place.crs, self._source.label)
-        x, y = transformed(*target.outline(), target.crs, place.crs)
+        around = locate(onto, "the map")
+        place = locate(self._source.grid, self._source.label)
+        x, y = transformed(*around.outline(), around.crs, place.crs)
         good = np.isfinite(x) & np.isfinite(y)
         if not good.any():
-            return Window(0, 0, 0, 0)
+            return np.zeros((onto.height, onto.width, 4), np.uint8)
         cols, rows = place.to_pixels(x[good], y[good])
         bounds = (cols.min() - 2, rows.min() - 2, cols.max() + 2, rows.max() + 2)
-        return pixel_window(bounds, self._source.grid)
+        own = pixel_window(bounds, self._source.grid)
+        if own.empty:
+            return np.zeros((onto.height, onto.width, 4), np.uint8)
+        longest = max(onto.height, onto.width)
+        view = view_scene(self._source, min(2 * longest, _MOST_SIDE), window=own)
+        picked_rows, picked_cols, inside = picked(view.grid, onto, self._source.label)
+        picture = self._stretched(view)[picked_rows, picked_cols]
+        picture[~inside] = 0
+        return picture
 
     def _stretched(self, view: SceneView) -> NDArray[np.uint8]:
         rgb = self.stretch.apply(view.values, view.valid)

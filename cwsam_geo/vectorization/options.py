@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import os
 from dataclasses import dataclass
@@ -93,3 +94,14 @@ class VectorizeResult:
     area_unit: str | None
     crs: CRS | None
     seconds: float
+
+    def _repr_html_(self) -> str:
+        unit = self.area_unit or "area"
+        rows = "".join(
+            f"<tr><td>{c.value}</td><td>{html.escape(c.name)}</td><td>{c.count:,}</td>"
+            f"<td>{c.area:,.0f}</td></tr>"
+            for c in self.classes
+        )
+        head = "".join(f"<th>{text}</th>" for text in ("code", "class", "polygons", unit))
+        name = html.escape(str(self.output))
+        return f"<table><caption>{name}</caption><tr>{head}</tr>{rows}</table>"

@@ -262,7 +262,6 @@ def test_failures_that_pass_are_waited_out(catalogue, tmp_path):
         Fault(r"iw-vh.*tiff$", status=429, headers={"Retry-After": "1"}, times=3),
         Fault(r"iw-vh.*tiff$", kind="break", times=2),
         Fault(r"/stac/search", status=500, times=1),
-        Fault(r"/stac/search", status=429, headers={"Retry-After": "1"}, times=1),
     ]
     events = []
     result = fetch(catalogue, tmp_path / "out", events)
@@ -484,13 +483,3 @@ def test_a_full_disk_is_told_before_anything_is_read(catalogue, tmp_path):
         with pytest.raises(OutputError, match="the disk is full"):
             fetch(catalogue, disk / "out")
         assert not catalogue.paths("tiff")
-
-
-def test_what_nasa_wants_is_told():
-    from cwsam_geo.fetch.remote import _refusal
-    from cwsam_geo.io.web import Answer
-
-    href = "https://cumulus.asf.earthdatacloud.nasa.gov/OPERA/x_VV.tif"
-    assert "~/.netrc, or a token into EARTHDATA_TOKEN" in _refusal(
-        Answer(401, "Unauthorized"), href
-    )

@@ -217,20 +217,6 @@ def test_a_class_raster_of_the_users_own(catalogue, tmp_path):
         np.testing.assert_array_equal(a.read(1), b.read(1))
 
 
-def test_a_negative_code_is_told_to_be_declared(catalogue, tmp_path):
-    labelled_place(catalogue, days=(4,))
-    path = tmp_path / "own.tif"
-    codes = np.full((700, 900), -1, np.int16)
-    codes[:, ::2] = 1
-    write_cog(path, codes, Affine(1 / 12000, 0, 11.19, 0, -1 / 12000, 47.94), "EPSG:4326", None)
-    with pytest.raises(LegendError, match=r"-1; if they mean no label, declare them as nodata"):
-        fetch(catalogue, tmp_path / "out", labels=str(path))
-    codes[:, 1::4] = 2
-    write_cog(path, codes, Affine(1 / 12000, 0, 11.19, 0, -1 / 12000, 47.94), "EPSG:4326", -1)
-    region = load_region(fetch(catalogue, tmp_path / "out", labels=str(path)).region)
-    assert region.legend.names == ["class 1", "class 2"]
-
-
 def test_the_meanings_name_classes_of_the_region():
     names = {c.name for c in CLASSES} | {"ignore"}
     for cover in LAND_COVER.values():

@@ -99,6 +99,15 @@ class LoadedModel(nn.Module):
             self.cwsam = None
         self.eval()
 
+    def __repr__(self) -> str:
+        # torch would list every layer.
+        name = "in memory" if self.path is None else self.path.name
+        spec = self.preprocess
+        return (
+            f"LoadedModel({name}: {', '.join(self.legend.names)}; bands {', '.join(spec.bands)} "
+            f"as {spec.scaling}; tiles of {spec.tile_size} px; {self.device}, {self.precision})"
+        )
+
     def forward(self, images: Tensor) -> Tensor:
         """Computes the logits of preprocessed images.
 

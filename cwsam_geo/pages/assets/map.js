@@ -69,10 +69,8 @@ document.documentElement.classList.replace("no-js", "js");
     createTile(coords, done) {
       const tile = document.createElement("canvas");
       const size = this.getTileSize();
-      // A tile covers the first pixels of its neighbours: where the browser scales tiles, between
-      // zoom levels, no line opens between them.
-      tile.width = size.x + 1;
-      tile.height = size.y + 1;
+      tile.width = size.x;
+      tile.height = size.y;
       const corner = this._map.unproject(coords.scaleBy(size), coords.z);
       const next = this._map.unproject(coords.scaleBy(size).add([1, 1]), coords.z);
       // Columns and rows of the raster: first, and how many each pixel of the screen spans.
@@ -82,12 +80,6 @@ document.documentElement.classList.replace("no-js", "js");
       };
       this.paint(tile, area).then(() => done(null, tile), (error) => { report(error); done(error, tile); });
       return tile;
-    },
-
-    _initTile(tile) {
-      L.GridLayer.prototype._initTile.call(this, tile);
-      tile.style.width = `${tile.width}px`;
-      tile.style.height = `${tile.height}px`;
     },
   });
 
@@ -362,8 +354,8 @@ document.documentElement.classList.replace("no-js", "js");
   // The scale is measured along the middle line of what is shown.
   const bar = corner("bottomleft", element("div", "map-scale"));
   const arrow = corner("topright", element("div", "map-north"));
-  arrow.innerHTML = '<svg viewBox="-18 -18 36 36" width="38" height="38" aria-hidden="true">'
-    + '<g><path d="M0-5 6 14 0 10-6 14Z"/><text y="-7" text-anchor="middle">N</text></g></svg>';
+  arrow.innerHTML = '<svg viewBox="-12 -16 24 32" width="30" height="40" aria-hidden="true">'
+    + '<g><path d="M0-14 6 6 0 2-6 6Z"/><text y="15" text-anchor="middle">N</text></g></svg>';
 
   function middle() {
     const centre = map.getCenter();
@@ -399,8 +391,6 @@ document.documentElement.classList.replace("no-js", "js");
     const [right, down] = [-south[0] / determinant, east[0] / determinant];
     const angle = Math.atan2(right * place.aspect, -down) * (180 / Math.PI);
     arrow.querySelector("g").setAttribute("transform", `rotate(${angle.toFixed(1)})`);
-    // The letter stands at the tip, upright.
-    arrow.querySelector("text").setAttribute("transform", `rotate(${(-angle).toFixed(1)} 0 -11)`);
     arrow.title = Math.abs(angle) < 0.5 ? "North is up" : `North is ${Math.abs(angle).toFixed(0)}° ${angle > 0 ? "right" : "left"} of up`;
   }
   map.on("move zoomend resize", () => { drawScale(); drawNorth(); });
