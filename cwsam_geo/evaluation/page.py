@@ -46,6 +46,9 @@ from cwsam_geo.scene.source import RasterSource, open_source
 _MOST_POINTS = 5000
 """Points of a sample that the map shows: more cannot be told apart."""
 
+_KEPT_CELLS = 1 << 24
+"""Cells of the largest arrays that are kept: two of 16 MB."""
+
 _SAME, _OTHER = 0, 1
 """Codes of the layer of differences."""
 
@@ -142,6 +145,7 @@ class ComparisonPictures:
         self._points = files.evaluation.kind == "points"
         self._grid = raster_grid(files.map)
         self._finest: tuple[Channels, Channels] | None = None
+        self._kept: dict[int, tuple[Channels, Channels]] = {}
 
     @property
     def layers(self) -> int:
@@ -174,9 +178,14 @@ class ComparisonPictures:
         ]
 
     def _read(self, size: int) -> tuple[Channels, Channels]:
+        if size in self._kept:
+            return self._kept[size]
         arrays = compared_arrays(self.files, reduced_grid(self._grid, size))
         if self._finest is None or arrays[0].size > self._finest[0].size:
             self._finest = arrays
+        # Both layers read the same sizes; the largest arrays are read again instead.
+        if arrays[0].size <= _KEPT_CELLS:
+            self._kept[size] = arrays
         return arrays
 
     def tiles(self) -> list[dict[str, Any]]:

@@ -143,10 +143,7 @@ class _Numbers:
 
     def entries(self, classes: Iterable[tuple[int, str, str]]) -> list[Entry]:
         """Entries of classes (code, name, colour), in their order."""
-        entries = []
-        for code, name, color in classes:
-            entries.append(Entry(self._number(code), name, color))
-        return entries
+        return [Entry(self._number(code), name, color) for code, name, color in classes]
 
 
 Classes = Callable[[], Iterable[tuple[int, str, str]]]
@@ -241,7 +238,11 @@ def scene_layer(source: RasterSource, grid: SceneGrid, budget: int, layer: Layer
     pictures = ScenePictures(source, grid)
     levels = picture_levels(pictures.read, (grid.height, grid.width), budget)
     filled = _filled(layer, levels, (), image_url(pictures.read(_STILL)))
-    captions = [f"{layer.name}: {'; '.join(pictures.stretch.describe())}.", filled.caption]
+    captions = [
+        f"{layer.name}: {'; '.join(pictures.stretch.describe())}.",
+        *pictures.remarks,
+        filled.caption,
+    ]
     return replace(filled, caption=" ".join(c for c in captions if c))
 
 
@@ -254,6 +255,7 @@ class ScenePictures:
 
     Attributes:
         stretch: How values become colours.
+        remarks: What the reader should know about the picture.
 
     Raises:
         SceneError: The scene cannot be read.
