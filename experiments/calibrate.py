@@ -25,8 +25,8 @@ from cwsam_geo.model.bundles.bundle import ModelBundle
 
 
 def fitted(logits: NDArray[Any], channels: NDArray[np.int64], weights: NDArray[Any]) -> float:
-    """The temperature with the least weighted mean of -log probability."""
-    return fit_temperature(logits, np.eye(logits.shape[1], dtype=bool)[channels], weights)
+    """The temperature with the least weighted calibration error."""
+    return fit_temperature(logits, channels, weights)
 
 
 def calibrated(folder: Path) -> dict[str, Any]:

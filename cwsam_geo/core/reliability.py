@@ -25,9 +25,13 @@ cents, and these bins hold equally many of them."""
 TEMPERATURE_LIMITS = (0.01, 100.0)
 """Temperatures that a model may have. Beyond them, every confidence would be 100 % or 1 / K."""
 
-_TRIED = np.geomspace(0.4, 12.0, 69)
-"""Temperatures that are compared, 5 % apart. Narrower than ``TEMPERATURE_LIMITS``: validation areas
-that a model maps without an error would give a temperature of 0."""
+_TRIED = 1.05 ** np.arange(-18, 51)
+"""Temperatures that are compared, 5 % apart: 0.42 to 11.5, with 1. The lowest is not near 0, where
+areas that a model maps without an error would lead to."""
+
+_STAY = 0.005
+"""Calibration error that a temperature must save for each e-fold of its distance from 1: less is
+chance."""
 
 _PART = 1 << 16
 """Pixels whose softmax is computed at a time, which bounds the memory."""
@@ -140,56 +144,59 @@ def log_probabilities(logits: NDArray[np.floating], temperature: float) -> Float
     return np.asarray(scaled - np.log(np.exp(scaled).sum(1, keepdims=True)))
 
 
-def temperature_losses(
-    logits: NDArray[np.floating], allowed: NDArray[np.bool_], weights: ArrayLike | None = None
+def reliability_by_temperature(
+    logits: NDArray[np.floating], channels: NDArray[np.integer], weights: ArrayLike | None = None
 ) -> Floats:
-    """Sum over all pixels of -log of the probability of what the label allows.
+    """Reliability with each temperature that is compared.
 
-    Sums of several parts can be added before ``best_temperature``.
+    Results for several parts can be added before ``best_temperature``.
 
     Args:
         logits: Raw values, shape (N, K).
-        allowed: The classes that each pixel's label allows, shape (N, K), at least one a pixel.
+        channels: Channel of each pixel's label, shape (N,).
         weights: What each pixel counts, shape (N,); None for 1.
 
     Returns:
-        One sum for each temperature that is compared, shape (M,).
+        ``weights``, ``right`` and ``confidence`` of ``Reliability`` for each temperature, shape
+        (M, 3, BINS).
     """
     weight = np.ones(len(logits)) if weights is None else np.asarray(weights, np.float64)
-    losses = np.zeros(len(_TRIED))
+    sums = np.zeros((len(_TRIED), 3, BINS))
     for start in range(0, len(logits), _PART):
         part = slice(start, start + _PART)
+        right = logits[part].argmax(1) == channels[part]
         for i, temperature in enumerate(_TRIED):
-            probability = np.exp(log_probabilities(logits[part], temperature))
-            right = np.where(allowed[part], probability, 0).sum(1)
-            # A probability that underflows to 0 costs as much as the smallest number.
-            losses[i] -= weight[part] @ np.log(np.maximum(right, np.finfo(np.float64).tiny))
-    return losses
+            confidence = np.exp(log_probabilities(logits[part], temperature).max(1))
+            found = Reliability.of(confidence, right, weight[part])
+            sums[i] += found.weights, found.right, found.confidence
+    return sums
 
 
-def best_temperature(losses: Floats) -> float:
-    """The temperature with the smallest of ``temperature_losses``, between those compared.
+def best_temperature(sums: Floats) -> float:
+    """The temperature with the smallest expected calibration error.
 
-    Without pixels it is 1.
+    The error itself is minimised, not the likelihood of the labels as in Guo et al.: where some
+    areas are mapped well and others are not, the likeliest temperature follows the few worst
+    pixels. ``experiments/LOG.md`` compares the two.
+
+    Args:
+        sums: Result of ``reliability_by_temperature``.
+
+    Returns:
+        One of the temperatures that are compared; 1 without pixels.
     """
-    best = int(losses.argmin())
-    if not losses.any():
+    total = sums[0, 0].sum()
+    if not total:
         return 1.0
-    if best in (0, len(_TRIED) - 1):
-        return float(_TRIED[best])
-    # The vertex of a parabola through the smallest loss and its neighbours, in log temperature.
-    before, least, after = losses[best - 1 : best + 2]
-    curvature = before - 2 * least + after
-    shift = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
-    step = np.log(_TRIED[1] / _TRIED[0])
-    return float(_TRIED[best] * np.exp(shift * step))
+    errors = np.abs(sums[:, 1] - sums[:, 2]).sum(1) / total  # (M,)
+    return float(_TRIED[int(np.argmin(errors + _STAY * np.abs(np.log(_TRIED))))])
 
 
 def fit_temperature(
-    logits: NDArray[np.floating], allowed: NDArray[np.bool_], weights: ArrayLike | None = None
+    logits: NDArray[np.floating], channels: NDArray[np.integer], weights: ArrayLike | None = None
 ) -> float:
-    """The temperature that makes the labels likeliest; see ``temperature_losses``."""
-    return best_temperature(temperature_losses(logits, allowed, weights))
+    """The temperature that suits labelled pixels best; see ``best_temperature``."""
+    return best_temperature(reliability_by_temperature(logits, channels, weights))
 
 
 def _sums(bins: NDArray[np.int64], values: Floats) -> Floats:

@@ -16,7 +16,7 @@ from cwsam_geo.core.reliability import (
     Reliability,
     best_temperature,
     log_probabilities,
-    temperature_losses,
+    reliability_by_temperature,
 )
 from cwsam_geo.finetuning.targets.class_sets import single_channels
 from cwsam_geo.finetuning.targets.losses import upsampled
@@ -55,16 +55,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class LogitSample:
-    """Logits of labelled pixels.
+    """Logits of pixels whose label is one class.
+
+    Labels of several classes take no part: where the map agrees with one, it may still be wrong.
 
     Attributes:
         logits: Shape (N, K), float32.
-        allowed: The classes that each pixel's label allows, shape (N, K), bool.
-        channels: The channel of each pixel's label, shape (N,); -1 for a label of several classes.
+        channels: The channel of each pixel's label, shape (N,).
     """
 
     logits: NDArray[np.float32]
-    allowed: NDArray[np.bool_]
     channels: NDArray[np.int64]
 
     @classmethod
@@ -90,7 +90,7 @@ class LogitSample:
         device, precision = arithmetic
         classes = sets.shape[1]
         singles = single_channels(sets)
-        counts = (sets.sum(1) > 0) & (sets.sum(1) < classes) & ~np.isin(singles, ignore)
+        counts = (singles >= 0) & ~np.isin(singles, ignore)
         most = max(1, min(_MOST_PIXELS, _MOST_LOGITS // classes))
         # An odd step does not fall on the same columns of every row of a tile.
         step = 1 if total <= most else -(-total // most) | 1
@@ -112,21 +112,18 @@ class LogitSample:
                 taken = fine.reshape(-1, classes)[torch.from_numpy(chosen).to(device)]
             parts.append(taken.cpu().numpy())
             rows.append(flat[chosen])
-        row = np.concatenate(rows)
-        return cls(np.concatenate(parts), sets[row], singles[row])
+        return cls(np.concatenate(parts), singles[np.concatenate(rows)])
 
     def reliability(self, temperature: float) -> Reliability:
-        """Confidence and accuracy of the pixels whose label is one class."""
-        single = self.channels >= 0
-        logits = self.logits[single]
-        confidence = np.exp(log_probabilities(logits, temperature).max(1))
-        return Reliability.of(confidence, logits.argmax(1) == self.channels[single])
+        """Confidence and accuracy of the pixels."""
+        confidence = np.exp(log_probabilities(self.logits, temperature).max(1))
+        return Reliability.of(confidence, self.logits.argmax(1) == self.channels)
 
 
 def calibrate(sample: LogitSample, processes: Processes) -> Calibration:
     """Fits the temperature on the samples of all processes together."""
-    losses = _summed(temperature_losses(sample.logits, sample.allowed), processes)
-    temperature = best_temperature(losses)
+    sums = reliability_by_temperature(sample.logits, sample.channels)
+    temperature = best_temperature(_summed(sums, processes))
     return Calibration(
         temperature,
         summed_reliability(sample.reliability(1.0), processes),
