@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from cwsam_geo.atomic import atomic_output, check_apart, check_output
+from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_names import class_names
-from cwsam_geo.io.geolocation import crs_name
+from cwsam_geo.io.geolocation import crs_name, locate, pixel_window, transformed
 from cwsam_geo.io.raster_file import display_name, grid_of, open_dataset, reading
 from cwsam_geo.io.vector_file import VectorLayer, read_area, read_features
 from cwsam_geo.pictures.agreement import agreement_panel, read_labels, reference_panel
@@ -36,7 +37,7 @@ from cwsam_geo.rendering.coarse import coarse_shape
 from cwsam_geo.rendering.frame import Frame, frame_of
 from cwsam_geo.rendering.scene_view import SceneView, view_scene
 from cwsam_geo.rendering.stretch import Stretch, fit_stretch
-from cwsam_geo.scene.source import open_source
+from cwsam_geo.scene.source import RasterSource, open_source
 
 KINDS = (".png", ".pdf", ".svg")
 """Suffixes of pictures."""
@@ -157,6 +158,8 @@ def _is_map(path: PathLike) -> bool:
     with contextlib.closing(dataset):
         if class_names(dataset, 1, display_name(path)).origin is not None:
             return True
+        if all((text or "").endswith(" (%)") for text in dataset.descriptions):
+            return True  # confidence or probabilities: reading them as a map tells what to give
         if dataset.count > 1 or np.dtype(dataset.dtypes[0]).kind not in "iu":
             return False
         shape = coarse_shape(dataset.height, dataset.width, _PROBE)
@@ -254,12 +257,30 @@ class _Job:
     def _scene(self) -> tuple[Picture, SceneView, Stretch]:
         how = self._options.reading
         with self._source() as source:
-            view = view_scene(source, self._size, how.units)
+            part = None if self._map is None else self._part(source)
+            view = view_scene(source, self._size, how.units, part)
         self.remarks += view.remarks
         color = how.color if how.color is not None else self._map is None
         stretch = fit_stretch(view, color)
         picture = opaque(stretch.apply(view.values, view.valid), view.valid)
         return self._laid(picture, view.grid, view.label), view, stretch
+
+    def _part(self, source: RasterSource) -> Window | None:
+        """The part of the scene that the map shows; None for most of it.
+
+        Raises:
+            UsageError: The scene cannot be placed on the map, or lies elsewhere.
+        """
+        own, frame = locate(source.grid, source.label), self.frame.location
+        frame.check_crs(own.crs, source.label)
+        cols, rows = own.to_pixels(*transformed(*frame.outline(), frame.crs, own.crs))
+        bounds = cols.min() - 2, rows.min() - 2, cols.max() + 2, rows.max() + 2
+        part = pixel_window(bounds, source.grid)
+        if part.empty:
+            raise UsageError(f"{source.label}: lies outside {frame.label}; give the map's scene")
+        # Overviews, which only the whole scene can use, are worth more than half of the pixels.
+        few = 2 * part.height * part.width < source.grid.height * source.grid.width
+        return part if few else None
 
     def _classes(self, path: PathLike) -> ClassView:
         if self._options.reference is not None:

@@ -109,6 +109,32 @@ def test_polygons_lie_over_the_scene_in_the_colours_of_the_map(pair, tmp_path):
     assert shares[0, 0, 255] > 0.12
 
 
+def test_of_a_scene_only_the_part_under_the_map_is_read(tmp_path):
+    """The scene of a small map has its full resolution: no piece of the reduced whole."""
+    db = np.full((1200, 1200), -20, np.float32)
+    db[:, ::2] = -5  # stripes of one pixel
+    scene = write(tmp_path / "s.tif", db, nodata=np.nan, transform=NORTH_UP)
+    place = NORTH_UP * Affine.translation(600, 600)
+    part = write_classes(tmp_path / "m.tif", np.ones((40, 40), np.uint8), LEGEND, transform=place)
+    options = PreviewOptions(scene=scene, size=300, coordinates="none")
+    preview(part, tmp_path / "p.png", options)
+    shares = colours(tmp_path / "p.png")
+    assert shares[255, 255, 255] > 0.2
+    assert shares[0, 0, 0] > 0.1
+    away = NORTH_UP * Affine.translation(5000, 0)
+    other = write_classes(tmp_path / "o.tif", np.ones((9, 9), np.uint8), LEGEND, transform=away)
+    with pytest.raises(UsageError, match=r"s\.tif: lies outside .*o\.tif"):
+        preview(other, options=PreviewOptions(scene=scene))
+
+
+def test_percentages_are_no_map(tmp_path):
+    path = write_classes(tmp_path / "c.tif", np.full((9, 9), 80, np.uint8))
+    with rasterio.open(path, "r+") as file:
+        file.set_band_description(1, "confidence (%)")
+    with pytest.raises(CwsamGeoError, match="give the class map"):
+        preview(path)
+
+
 def test_a_rotated_map_is_turned_upright(tmp_path):
     codes = np.ones((200, 200), np.uint8)
     turned = Affine.translation(400000, 5500000) @ Affine.rotation(-45) @ Affine.scale(10, -10)
