@@ -103,7 +103,7 @@ def mapping_options(function: F) -> F:
             ),
             click.option(
                 "--min-confidence",
-                type=click.IntRange(0, 100),
+                type=float,
                 default=0,
                 metavar="PERCENT",
                 help="Give pixels of which the model is less certain the class unclassified.",
@@ -190,6 +190,9 @@ def predict_options(values: Mapping[str, Any]) -> PredictOptions:
     """
     from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions
 
+    least = values["min_confidence"]
+    # A share such as 0.7 is refused with the other values that are no whole per cent.
+    values = {**values, "min_confidence": int(least) if least == int(least) else least}
     return PredictOptions(
         model=values["model"] or DEFAULT_MODEL,
         bounds=values["bounds"] or None,

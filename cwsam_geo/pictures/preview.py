@@ -102,6 +102,9 @@ def preview(
     target = None if output is None else _check_paths(paths, Path(output), options)
     compared = options.scene is not None or options.reference is not None
     is_map = len(paths) == 1 and (compared or _is_map(paths[0]))
+    if len(paths) > 1 and not compared and _is_map(paths[0]):
+        scenes = " ".join(f"--scene {display_name(p)}" for p in paths[1:])
+        raise UsageError(f"{display_name(paths[0])}: is a map; give its scene with {scenes}")
     if not is_map:
         if compared:
             raise UsageError(f"give one map with --scene or --reference, not {len(paths)} rasters")

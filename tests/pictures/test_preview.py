@@ -190,6 +190,8 @@ def test_mistakes_are_one_line(pair, tmp_path):
     (tmp_path / "there.png").write_bytes(b"old")
     with pytest.raises(UsageError, match="--overwrite"):
         preview(pair[0], tmp_path / "there.png")
+    with pytest.raises(UsageError, match=r"--scene .*scene\.tif"):
+        preview(list(pair))
     with pytest.raises(UsageError, match="300 to 10000"):
         PreviewOptions(size=20)
     with pytest.raises(CwsamGeoError, match="no such file"):

@@ -97,9 +97,13 @@ def test_the_code_of_doubtful_pixels_is_no_class_of_the_model():
 
 
 @pytest.mark.parametrize("value", [-1, 101, 0.5])
-def test_a_least_confidence_is_whole_per_cent(value):
+def test_a_least_confidence_is_whole_per_cent(value, capsys):
     with pytest.raises(UsageError, match="per cent"):
         PredictOptions(min_confidence=value)
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "s.tif", "-o", "m.tif", "--min-confidence", str(value)])
+    assert stopped.value.code == 2
+    assert "whole number of per cent" in capsys.readouterr().err
 
 
 def test_the_attribute_table_counts_the_pixels(model, scene, tmp_path):
