@@ -10,6 +10,7 @@ MISSING = "Chromium and ChromeDriver are not installed (Debian: chromium, chromi
 
 _ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    "--disable-dev-shm-usage",
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--hide-scrollbars", "--window-size=1280,1000", "--force-device-scale-factor=1"),
 )
