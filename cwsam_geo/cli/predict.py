@@ -125,6 +125,14 @@ class PredictReporter(Reporter):
         """Moves the bar, which counts tiles."""
         self.advance(event["tiles"], event["total"], f"{event['mpx_per_second']:.2f} Mpx/s")
 
+    def on_areas(self, event: Mapping[str, Any]) -> None:
+        """Prints the area of each class."""
+        words = []
+        for c in event["classes"]:
+            area = f"{c['pixels']:,} px" if c["km2"] is None else f"{c['km2']:,.2f} km2"
+            words.append(f"{c['name']} {area}")
+        self.say(f"{event['output']}: {', '.join(words)}")
+
     def on_done(self, event: Mapping[str, Any]) -> None:
         """Prints the share of each class in the map."""
         self.close_bar()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sqlite3
 from xml.etree import ElementTree
 
@@ -122,11 +123,12 @@ def test_the_attribute_table_counts_the_pixels(model, scene, tmp_path):
         assert float(row[1]) == (codes == int(row[0])).sum()
 
 
-def test_a_style_lists_the_classes_for_qgis(model, scene, tmp_path):
+def test_a_style_lists_the_classes_for_qgis(model, scene, tmp_path, capsys):
     words = ["predict", str(scene), "-o", str(tmp_path / "map.tif"), "-m", str(model), "--qml"]
     with pytest.raises(SystemExit) as stopped:
-        main([*words, "--areas", str(tmp_path / "areas.csv"), "--min-confidence", "60", "-q"])
+        main([*words, "--areas", str(tmp_path / "areas.csv"), "--min-confidence", "60"])
     assert not stopped.value.code
+    assert re.search(r"areas\.csv: .* km2, unclassified [\d.]+ km2", capsys.readouterr().err)
     root = ElementTree.parse(tmp_path / "map.qml").getroot()
     entries = root.findall("pipe/rasterrenderer[@type='paletted']/colorPalette/paletteEntry")
     shown = {int(e.get("value")): (e.get("label"), e.get("color")) for e in entries}
