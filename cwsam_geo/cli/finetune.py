@@ -25,6 +25,9 @@ _TRAIN = (
     "workers",
 )
 
+_WORTH_TELLING = 60
+"""Seconds. Shorter times left are not printed; the bar shows them."""
+
 
 @click.command("finetune")
 @click.argument("region", required=False, metavar="[REGION.yaml]")
@@ -165,6 +168,16 @@ class FinetuneReporter(Reporter):
             f"{event['batch_size']} per step; {event['validation_tiles']} validation tiles"
         )
 
+    def on_estimate(self, event: Mapping[str, Any]) -> None:
+        """Prints how long the run takes, unless that is a moment."""
+        from cwsam_geo.finetuning.training.estimate import duration
+
+        if event["seconds_left"] >= _WORTH_TELLING:
+            self.say(
+                f"about {duration(event['seconds_left'])} left "
+                f"({event['step_seconds']:.2g} s per step)"
+            )
+
     def on_progress(self, event: Mapping[str, Any]) -> None:
         """Moves the bar, which counts the steps of all epochs."""
         steps, epoch = event["steps"], event["epoch"]
@@ -181,8 +194,14 @@ class FinetuneReporter(Reporter):
         self.say(
             f"epoch {event['epoch']}/{event['epochs']}: loss {event['loss']:.4f}, "
             f"validation mIoU {miou}{' (best)' if event['best'] else ''}, "
-            f"{event['seconds']:.1f} s"
+            f"{event['seconds']:.1f} s{self._left(event['seconds_left'])}"
         )
+
+    @staticmethod
+    def _left(seconds: float) -> str:
+        from cwsam_geo.finetuning.training.estimate import duration
+
+        return f"; about {duration(seconds)} left" if seconds >= _WORTH_TELLING else ""
 
     def on_done(self, event: Mapping[str, Any]) -> None:
         """Prints the bundle and its scores."""

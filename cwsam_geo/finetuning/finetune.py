@@ -74,7 +74,7 @@ def finetune(
         output: The bundle to write, ``*.safetensors``; ``OutputPaths`` lists the files beside it.
         options: Whether to overwrite, to resume, and to write TensorBoard events.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress``, ``epoch`` or ``done``; in the process of rank 0 only.
+            ``estimate``, ``progress``, ``epoch`` or ``done``; in the process of rank 0 only.
 
     Raises:
         CwsamGeoError: The configuration, a file or an option is wrong. The message is one line

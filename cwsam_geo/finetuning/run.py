@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cwsam_geo.atomic import atomic_output
 from cwsam_geo.finetuning.data.prepare import RegionData
+from cwsam_geo.finetuning.forecast import Forecast
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.report.data_summary import data_summary, write_split
@@ -84,7 +85,8 @@ class TrainingRun:
 
         Args:
             model: The model that ``start.build`` made.
-            tell: Called with ``start``, ``progress``, ``epoch`` and ``warning`` events.
+            tell: Called with ``start``, ``estimate``, ``progress``, ``epoch`` and ``warning``
+                events.
 
         Returns:
             The finished run, and the tensors of the epoch that is kept.
@@ -123,6 +125,9 @@ class TrainingRun:
                 replaces = self.options.overwrite or self.options.resume
                 write_split(data.split, data.locations, self.paths.split, replaces)
             tell(self._start_event(state))
+            if first:
+                size = trainer.size(state.batch_size)
+                Forecast(self.config, trainer.stepper, size, state.epochs_done).announce(tell)
             try:
                 trainer.run(state)
             except (KeyboardInterrupt, SystemExit):

@@ -32,11 +32,13 @@ from cwsam_geo.finetuning.training.calibration import (
     calibrate,
     summed_reliability,
 )
+from cwsam_geo.finetuning.training.estimate import RunSize, TimeLeft
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
 from cwsam_geo.finetuning.training.step import Stepper, learning_rate
 from cwsam_geo.finetuning.training.worst_tiles import WorstTile, worst_tiles
 from cwsam_geo.model.device import Precision, autocast
+from cwsam_geo.model.fast.cwsam import accelerate, has_fast_network
 from cwsam_geo.model.network.cwsam import Cwsam
 
 Event = Mapping[str, Any]
@@ -88,7 +90,8 @@ class Trainer:
         model: The model, with all parameters frozen that are not trained.
         data: The samples, and how their labels count.
         place: The compute environment and the checkpoint.
-        on_event: Called with events ``progress`` (after each step) and ``epoch``.
+        on_event: Called with events ``progress`` (after each step), ``estimate`` (after the first
+            steps: how long the run takes) and ``epoch``.
 
     Attributes:
         stepper: The model with its optimizer.
@@ -135,19 +138,33 @@ class Trainer:
             self._data.validation,
             TileBatches(len(self._data.validation), state.batch_size, self._share),
         )
+        left = TimeLeft(self.size(state.batch_size), state.epochs_done)
         while state.epochs_done < self._recipe.epochs and not self._is_over(state):
             started = time.perf_counter()
             # Samples are a function of the epoch, so a resumed run sees those it would have seen.
             keys.epoch = state.epochs_done
-            loss = self._train_epoch(state.epochs_done, batches)
+            loss = self._train_epoch(state.epochs_done, batches, left)
             state.tensors = self.stepper.tensors()
             with self.stepper.kept_weights():
                 matrix = self._validate(tiles)
-                self._record(state, loss, matrix, time.perf_counter() - started)
+                left.validation()
+                self._record(state, loss, matrix, time.perf_counter() - started, left)
             self._keep(state)
         if self.stepper.frozen_hash() != frozen:
             raise AssertionError("training changed weights that are frozen")
         return state
+
+    def size(self, batch_size: int) -> RunSize:
+        """The amount of work of the whole run, for this process."""
+        recipe, world = self._recipe, self._place.processes.world
+        samples = len(self._data.training)
+        batches = len(EpochBatches(samples, batch_size, recipe.accumulate, self._share))
+        return RunSize(
+            epochs=recipe.epochs,
+            steps=batches // recipe.accumulate,
+            step_tiles=batch_size * recipe.accumulate,
+            validation_tiles=-(-len(self._data.validation) // world),
+        )
 
     def score(self, tiles: Samples, tensors: Mapping[str, Tensor]) -> NDArray[np.int64]:
         """Computes the confusion matrix of a saved model on other tiles.
@@ -196,10 +213,10 @@ class Trainer:
 
     def _sampled(self, tiles: Samples, labelled: int) -> LogitSample:
         stepper, data = self.stepper, self._data
-        stepper.model.eval()
         batches = batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0)
         arithmetic = stepper.device, stepper.precision
-        return LogitSample.of(stepper.model, batches, data.sets, data.ignore, labelled, arithmetic)
+        network = self._predicting()
+        return LogitSample.of(network, batches, data.sets, data.ignore, labelled, arithmetic)
 
     @property
     def _share(self) -> ProcessShare:
@@ -213,12 +230,13 @@ class Trainer:
         patience = self._recipe.patience
         return patience > 0 and state.best is not None and state.epochs_since_best >= patience
 
-    def _train_epoch(self, epoch: int, batches: Any) -> float:
+    def _train_epoch(self, epoch: int, batches: Any, left: TimeLeft) -> float:
         """Trains on all batches of an epoch; returns the mean loss over all processes."""
         recipe, processes = self._recipe, self._place.processes
         steps = len(batches) // recipe.accumulate
         self.stepper.model.train()
         total = 0.0
+        left.begin()
         for i, (images, labels) in enumerate(batches):
             # Gradients of recipe.accumulate batches add up before the optimizer steps.
             step, position = divmod(i, recipe.accumulate)
@@ -240,16 +258,22 @@ class Trainer:
                         "loss": round(total / (i + 1), 6),
                     }
                 )
+                if left.step():
+                    self._on_event(estimate_event(left.seconds, left.step_seconds))
         mean = torch.tensor(total / len(batches), device=self.stepper.device)
         return float(processes.sum(mean)) / processes.world
 
+    def _predicting(self) -> nn.Module:
+        """The network with the current weights as ``predict`` computes it, which is faster."""
+        model = self.stepper.model.eval()
+        if not has_fast_network(self.stepper.device):
+            return model
+        return accelerate(model, self.stepper.precision)
+
     def _matrix(self, tiles: Any) -> NDArray[np.int64]:
         """The confusion matrix of the current weights, added up over all processes."""
-        stepper = self.stepper
-        stepper.model.eval()
-        own = validation_matrix(
-            stepper.model, tiles, self._data.sets, stepper.device, stepper.precision
-        )
+        stepper, sets = self.stepper, self._data.sets
+        own = validation_matrix(self._predicting(), tiles, sets, stepper.device, stepper.precision)
         matrix = self._place.processes.sum(torch.from_numpy(own).to(stepper.device))
         counts: NDArray[np.int64] = matrix.cpu().numpy()
         return counts
@@ -261,7 +285,12 @@ class Trainer:
         return counts
 
     def _record(
-        self, state: RunState, loss: float, matrix: NDArray[np.int64], seconds: float
+        self,
+        state: RunState,
+        loss: float,
+        matrix: NDArray[np.int64],
+        seconds: float,
+        left: TimeLeft,
     ) -> None:
         """Adds an epoch to the state, and keeps its weights if they are the best."""
         scores = Scores.of(matrix, self._data.ignore)
@@ -281,7 +310,13 @@ class Trainer:
             kept = self.stepper.tensors() if self._recipe.average else state.tensors
             state.best = Best(record.epoch, scores.miou, matrix, kept)
         self._on_event(
-            {"event": "epoch", "epochs": self._recipe.epochs, "best": better, **vars(record)}
+            {
+                "event": "epoch",
+                "epochs": self._recipe.epochs,
+                "best": better,
+                **vars(record),
+                "seconds_left": round(left.seconds, 1),
+            }
         )
 
     def _keep(self, state: RunState) -> None:
@@ -291,6 +326,20 @@ class Trainer:
         if place.checkpoint is not None and place.processes.rank == 0:
             save_checkpoint(place.checkpoint, state, place.settings)
         place.processes.wait()
+
+
+def estimate_event(seconds_left: float, step_seconds: float) -> Event:
+    """The event that says how long a run takes.
+
+    Args:
+        seconds_left: Until the end of the last epoch.
+        step_seconds: Duration of a step.
+    """
+    return {
+        "event": "estimate",
+        "seconds_left": round(seconds_left, 1),
+        "step_seconds": round(step_seconds, 3),
+    }
 
 
 def validation_matrix(

@@ -36,6 +36,7 @@ class Stepper:
         model: The model, on its device.
         precision: Number format of the arithmetic.
         names: Names of the tensors that training may change and that are saved.
+        loss: The loss, on the device.
 
     Raises:
         UsageError: The device cannot train with this precision.
@@ -59,7 +60,7 @@ class Stepper:
         self.model.encoder.checkpointing = recipe.checkpointing
         self.names = saved_names(model, recipe)
         self._recipe, self._processes = recipe, processes
-        self._loss = loss.to(self.device)
+        self.loss = loss.to(self.device)
         self._net = processes.wrap(self.model)
         self._optimizer = make_optimizer(self.model, recipe)
         # Scales the loss so that small gradients do not vanish in fp16; does nothing otherwise.
@@ -98,7 +99,7 @@ class Stepper:
         with self._processes.local_gradients(self._net, not shared):
             with self._arithmetic():
                 logits = self._net(images.to(self.device, non_blocking=True))
-            loss = self._loss(logits, labels.to(self.device, non_blocking=True))
+            loss = self.loss(logits, labels.to(self.device, non_blocking=True))
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise ModelError(f"the loss is {value}; lower --lr, or use --precision fp32")
@@ -126,16 +127,23 @@ class Stepper:
         with self._mean.shown(self.model) if self._mean else contextlib.nullcontext():
             yield
 
-    def attempt(self, batch_size: int) -> None:
-        """Runs a forward and backward pass on blank tiles, to see whether they fit into memory."""
+    def attempt(self, batch_size: int, precision: Precision | None = None) -> None:
+        """Runs a forward and backward pass on blank tiles: to time it, or to see whether it fits.
+
+        No weight changes, and no random number is drawn.
+
+        Args:
+            batch_size: Number of tiles.
+            precision: Another number format than that of the run, or None.
+        """
         size = self.model.architecture.tile_size
         images = torch.zeros(batch_size, 3, size, size, device=self.device)
         labels = torch.ones(batch_size, size, size, dtype=torch.int64, device=self.device)
         self.model.train()
         # Not the wrapped model, which waits for the other processes: they may try other sizes.
-        with self._arithmetic():
+        with autocast(self.device, precision or self.precision):
             logits = self.model(images)
-        self._scaler.scale(self._loss(logits, labels)).backward()
+        self._scaler.scale(self.loss(logits, labels)).backward()
         self._optimizer.zero_grad(set_to_none=True)
 
     def tensors(self) -> dict[str, Tensor]:

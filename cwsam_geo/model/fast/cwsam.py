@@ -14,7 +14,7 @@ from cwsam_geo.model.fast.decoder import FastDecoder
 from cwsam_geo.model.fast.encoder import FastEncoder
 from cwsam_geo.model.network.cwsam import Cwsam
 
-__all__ = ["FastCwsam", "accelerate", "tune_allocator"]
+__all__ = ["FastCwsam", "accelerate", "has_fast_network", "tune_allocator"]
 
 
 class FastCwsam(nn.Module):
@@ -52,6 +52,11 @@ class FastCwsam(nn.Module):
             )
         logits: Tensor = self.decoder(self.encoder(images))
         return logits
+
+
+def has_fast_network(device: torch.device) -> bool:
+    """Whether the fast network supports a device; others compute with the plain one."""
+    return device.type in ("cpu", "cuda")
 
 
 @torch.no_grad()

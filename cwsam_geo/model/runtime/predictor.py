@@ -25,7 +25,7 @@ from cwsam_geo.model.device import (
     resolve_precision,
     tune_allocator,
 )
-from cwsam_geo.model.fast.cwsam import accelerate
+from cwsam_geo.model.fast.cwsam import accelerate, has_fast_network
 from cwsam_geo.model.network.architecture import Architecture
 from cwsam_geo.model.network.cwsam import Cwsam
 from cwsam_geo.model.runtime.raw_tiles import RawStack, RawTiles
@@ -33,9 +33,6 @@ from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.model.runtime.transfer import Fetched, LateCheck, Stopwatch, Uploads
 from cwsam_geo.model.runtime.views import mean_logits
 from cwsam_geo.model.store import find_model, load_full, renamed
-
-_ACCELERATED = ("cpu", "cuda")
-"""Types of device that the fast network supports."""
 
 Network = Literal["both", "plain", "fast"]
 """Which network computes.
@@ -87,7 +84,7 @@ class LoadedModel(nn.Module):
         self.precision: Precision = precision
         self.device = device
         self.cwsam: Cwsam | None = bundle.build().to(device)
-        self._network = network if device.type in _ACCELERATED else "plain"
+        self._network = network if has_fast_network(device) else "plain"
         self.compiled = compile and self._network != "plain"
         # A tuple (state of the plain weights, network) hides the fast network from nn.Module: its
         # weights repeat those of the plain network and must not appear in ``state_dict``.

@@ -25,6 +25,7 @@ from cwsam_geo.core.metrics import Scores, confusion_matrix
 from cwsam_geo.errors import CwsamGeoError, ModelError, SceneError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
+from cwsam_geo.finetuning.training import loop
 from cwsam_geo.finetuning.training.batches import (
     EpochBatches,
     ProcessShare,
@@ -35,6 +36,7 @@ from cwsam_geo.finetuning.training.loop import Trainer, validation_matrix
 from cwsam_geo.finetuning.training.state import RunState, load_checkpoint, save_checkpoint
 from cwsam_geo.finetuning.training.step import kernels, learning_rate, make_optimizer, saved_names
 from cwsam_geo.finetuning.training.weight_mean import WeightMean
+from cwsam_geo.model.fast.cwsam import accelerate
 
 QUICK = Recipe(epochs=2, lr=1e-3, scope="full")
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -166,9 +168,41 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_run():
     model = micro_model()
     model.load_state_dict(state.best.tensors)
     tiles = batch_loader(made_up_data().validation, TileBatches(4, 3, ProcessShare()), 0)
-    matrix = validation_matrix(model, tiles, SETS, torch.device("cpu"), "fp32")
+    fast = accelerate(model.eval(), "fp32")
+    matrix = validation_matrix(fast, tiles, SETS, torch.device("cpu"), "fp32")
     assert (matrix == state.best.matrix).all()
     assert Scores.of(matrix).miou == state.best.miou
+
+
+def test_the_fast_network_validates_with_the_scores_of_the_trained_one(monkeypatch):
+    recipe = replace(QUICK, epochs=4, lr=4e-3, seed=3)
+    data = made_up_data(training=16, validation=16)
+    used = []
+    monkeypatch.setattr(loop, "accelerate", lambda *how: used.append(how[1]) or accelerate(*how))
+    fast, _ = train(recipe, data)
+    assert used == ["fp32"] * 4
+    monkeypatch.setattr(loop, "has_fast_network", lambda device: False)
+    plain, _ = train(recipe, data)
+    assert used == ["fp32"] * 4
+    assert [r.loss for r in fast.history] == [r.loss for r in plain.history]
+    assert_same(fast.tensors, plain.tensors)
+    curves = [[r.miou for r in state.history] for state in (fast, plain)]
+    assert curves[0] == pytest.approx(curves[1], abs=1e-3)
+    assert len({round(miou, 3) for miou in curves[0]}) > 2  # there is something to compare
+
+
+def test_the_time_of_the_run_is_estimated_within_ten_steps_and_after_every_epoch():
+    recipe = replace(QUICK, epochs=6)
+    _, events = train(recipe, made_up_data(training=4))
+    kinds = [e["event"] for e in events]
+    assert kinds.count("estimate") == 1
+    assert kinds[: kinds.index("estimate")].count("progress") <= 10
+    estimate = events[kinds.index("estimate")]
+    assert estimate["seconds_left"] > 0
+    assert estimate["step_seconds"] > 0
+    left = [e["seconds_left"] for e in events if e["event"] == "epoch"]
+    assert left[-1] == 0
+    assert all(seconds > 0 for seconds in left[:-1])
 
 
 def test_the_last_epoch_is_kept_where_the_recipe_says_so():
