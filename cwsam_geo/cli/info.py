@@ -193,6 +193,8 @@ def _model(model: Mapping[str, Any]) -> Lines:
     )
     yield "tiles", f"{model['tile_size']} px, logits every {model['stride']} px"
     yield "bands", _bands(spec)
+    if model["pixels"]:
+        yield "pixels", f"trained on pixels of {model['pixels']}"
     yield "channels", ", ".join(spec["channels"])
     for entry in model["classes"]:
         ignored = ", ignored" if entry["code"] == model["ignore"] else ""

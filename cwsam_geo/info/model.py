@@ -49,6 +49,7 @@ def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         "ignore": header.legend.ignore,
         "preprocess": header.preprocess.to_dict(),
         "temperature": header.temperature,
+        "pixels": None if header.pixel_sizes is None else str(header.pixel_sizes),
         "provenance": dict(header.provenance),
     }
 

@@ -12,6 +12,7 @@ from cwsam_geo.info.model import header_of
 from cwsam_geo.info.options import InfoOptions
 from cwsam_geo.info.raster_facts import place_of
 from cwsam_geo.scene.bands import UNDECIDED
+from cwsam_geo.scene.plausibility import pixel_size_warning
 from cwsam_geo.scene.reading import Reading, calibrated, plan_reading, units_of
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import RasterSource, open_source
@@ -144,12 +145,13 @@ def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
 
 
 def _decisions(reading: Reading, header: BundleHeader, remark: str | None) -> dict[str, Any]:
-    scene = reading.scene_bands
+    scene, source = reading.scene_bands, reading.source
+    size = pixel_size_warning(source.grid, source.label, header.pixel_sizes)
     return {
         "bands": dict(zip(header.preprocess.bands, reading.numbers, strict=True)),
         "units": scene.units,
         "stretch": list(scene.stretch) if scene.stretch else None,
         "zero_is_nodata": reading.zero_is_nodata,
         "decisions": [*([remark] if remark else []), *reading.remarks],
-        "warnings": list(reading.warnings),
+        "warnings": [*reading.warnings, *([] if size is None else [size])],
     }

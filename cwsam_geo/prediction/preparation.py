@@ -33,7 +33,7 @@ from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, tile_plan
 from cwsam_geo.prediction.provenance import map_tags, settings_of
 from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
-from cwsam_geo.scene.plausibility import place_warning
+from cwsam_geo.scene.plausibility import pixel_size_warning, place_warning
 from cwsam_geo.scene.reading import Reading, plan_reading
 from cwsam_geo.scene.source import RasterSource, Source, open_source
 
@@ -296,8 +296,13 @@ def _nodata(options: PredictOptions) -> Any:
 def _warnings(header: BundleHeader, reading: Reading) -> list[str]:
     """What the user should know before trusting the map."""
     warnings = list(reading.warnings)
-    if (place := place_warning(reading.source.grid)) is not None:
-        warnings.append(place)
+    source = reading.source
+    for warning in (
+        place_warning(source.grid),
+        pixel_size_warning(source.grid, source.label, header.pixel_sizes),
+    ):
+        if warning is not None:
+            warnings.append(warning)
     if header.provenance.get("trained") is False:
         warnings.append(
             "this model has not been trained: its classes mean nothing; "

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from cwsam_geo.core.grid import SceneGrid
+from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
 from cwsam_geo.errors import SceneError
+from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.pixel_size import pixel_size_of
 from cwsam_geo.scene.band_match import (
     BandMatch,
 )
@@ -29,6 +34,11 @@ In scenes that hold only noise, both are equally bright.
 """
 
 _CROSS = {"VH", "HV"}
+
+_OTHER_SIZE = 1.5
+"""Pixels that are larger or smaller than those of the training by more than this factor look
+different to a model: speckle is averaged otherwise, and fields and rivers are as wide as other
+things were. Degrees of longitude at 45 degrees are 1.4 times shorter than at the equator."""
 
 
 def scene_warnings(
@@ -95,6 +105,46 @@ def place_warning(grid: SceneGrid) -> str | None:
             "know it, assign it to the map (gdal_edit.py -a_srs EPSG:...)"
         )
     return None
+
+
+def pixel_size_warning(grid: SceneGrid, label: str, trained: PixelSizes | None) -> str | None:
+    """A warning if the scene's pixels are much larger or smaller than those of the training.
+
+    Args:
+        label: The scene's name in messages.
+        trained: Pixel sizes of the training scenes; None if they are not known.
+
+    Returns:
+        The warning with advice; None if the sizes agree or one of them is not known.
+    """
+    if trained is None or grid.transform.is_degenerate:
+        return None
+    size = pixel_size_of(locate(grid, label))
+    if size is None:
+        return None
+    nearest = trained.nearest(size)
+    ratios = [own / known for own, known in zip(size, nearest, strict=True)]
+    if all(1 / _OTHER_SIZE <= ratio <= _OTHER_SIZE for ratio in ratios):
+        return None
+    advice = _resampling(grid, ratios)
+    return (
+        f"the scene's pixels are {size[0]:.3g} x {size[1]:.3g} m on the ground, those of the "
+        f"model's training {trained}: it may find other classes than there are; {advice}, or "
+        "fine-tune a model for such pixels (cwsam-geo finetune)"
+    )
+
+
+def _resampling(grid: SceneGrid, ratios: Sequence[float]) -> str:
+    """How to give the scene pixels of another size, which are ``ratios`` times smaller."""
+    method = "average" if min(ratios) < 1 else "bilinear"
+    finer = "" if min(ratios) < 1 else ", which adds no detail"
+    t = grid.transform
+    if grid.gcps and t.is_identity:
+        return f"resample it (gdalwarp -tps -r {method} -tr X Y -t_srs EPSG:...){finer}"
+    # In units of the CRS, which may be degrees
+    sides = (math.hypot(t.a, t.d) / ratios[0], math.hypot(t.b, t.e) / ratios[1])
+    target = " ".join(f"{side:.3g}" for side in sides)
+    return f"resample it in power or amplitude (gdalwarp -tr {target} -r {method}){finer}"
 
 
 def lacks_table(table: str) -> str:

@@ -143,7 +143,9 @@ def test_adapters_card_metrics_pictures_and_split_are_written(place, base):
     ).bounds
     assert 14 < west < east < 16
     assert 49 < south < north < 50
+    assert np.allclose(adapters.provenance["data"]["pixel_size_m"], 10, rtol=1e-3)
     card = paths.card.read_text()
+    assert "- pixels: 10 x 10 m on the ground" in card
     assert f"{result.miou:.4f}" in card
     assert "base.safetensors" in card
     assert {f["properties"]["split"] for f in json.loads(paths.split.read_text())["features"]} == {
@@ -152,6 +154,10 @@ def test_adapters_card_metrics_pictures_and_split_are_written(place, base):
     for picture in (paths.curves, paths.confusion):
         assert picture.read_bytes().startswith(b"\x89PNG")
     kinds = [e["event"] for e in events]
+    # The first estimate comes from a trial before the first step, the second from measured steps.
+    assert kinds.index("start") < kinds.index("estimate") < kinds.index("progress")
+    assert kinds.count("estimate") == 1  # the run has four steps
+    assert [e["seconds_left"] == 0 for e in events if e["event"] == "epoch"] == [False, True]
     assert kinds[-1] == "done"
     assert kinds.count("epoch") == 2
     assert all(json.dumps(e) for e in events)

@@ -1,6 +1,7 @@
 """The info command: scenes, models, and what predict would do."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -302,3 +303,33 @@ def test_every_real_scene_can_be_described(shared_data, models, capfd):
         found = describe([str(path)], InfoOptions(model=models / "s1.safetensors"))
         json.dumps(found)
         assert ("refuses" in found["predict"]) != ("tiles" in found["predict"])
+
+
+def test_pixels_of_another_size_than_the_models_are_warned_of_as_predict_does(tmp_path, capfd):
+    bundle = random_bundle(legend(5))
+    provenance = {**bundle.provenance, "data": {"pixel_size_m": [[10, 10], [10, 10]]}}
+    header = replace(bundle.header, provenance=provenance)
+    model = replace(bundle, header=header).save(tmp_path / "ten.safetensors")
+    values = np.random.default_rng(0).normal(-12, 3, (2, 70, 70)).astype(np.float32)
+    values[1] -= 7
+    scenes = [
+        write(
+            tmp_path / f"{side}.tif", values, ["VV", "VH"], transform=UTM * Affine.scale(side / 10)
+        )
+        for side in (10, 30)
+    ]
+    for scene, warns in zip(scenes, (False, True), strict=True):
+        told = []
+        predict_scene(
+            scene,
+            tmp_path / f"{scene.stem}_map.tif",
+            PredictOptions(model=str(model), device="cpu", precision="fp32"),
+            on_event=told.append,
+        )
+        by_predict = [
+            e["text"] for e in told if e["event"] == "warning" and "on the ground" in e["text"]
+        ]
+        found = describe([str(scene)], InfoOptions(model=str(model)))["predict"]["warnings"]
+        assert bool(by_predict) == warns
+        assert [text for text in found if "on the ground" in text] == by_predict
+    assert "trained on pixels of 10 x 10 m" in run(capfd, model)[1]

@@ -9,6 +9,7 @@ from typing import Any
 import shapely
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.core.reliability import reliability_text
 from cwsam_geo.core.score_table import class_head, class_rows, overall_rows
 from cwsam_geo.finetuning.report.results import TrainingResult
@@ -131,6 +132,9 @@ def _data(t: TrainingResult) -> Iterable[str]:
         )
     else:
         yield "- footprint: not known; the scenes have no CRS"
+    sizes = PixelSizes.from_json(data["pixel_size_m"])
+    if sizes is not None:
+        yield f"- pixels: {sizes} on the ground"
 
 
 def _recipe(t: TrainingResult) -> Iterable[str]:

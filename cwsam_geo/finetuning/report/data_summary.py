@@ -13,12 +13,14 @@ import shapely
 from rasterio.crs import CRS
 
 from cwsam_geo.atomic import atomic_output
+from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.finetuning.data.prepare import RegionData
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.split.blocks import SpatialSplit
 from cwsam_geo.finetuning.split.planes import Plane
 from cwsam_geo.finetuning.split.roles import ROLES
 from cwsam_geo.io.geolocation import Geolocation, transformed
+from cwsam_geo.io.pixel_size import pixel_size_of
 from cwsam_geo.io.raster_file import display_name
 
 _DEGREES = CRS.from_epsg(4326)
@@ -40,7 +42,8 @@ _LISTED = 200
 
 
 def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
-    """Returns scenes, labels, split and footprint of the training data, for JSON."""
+    """Returns scenes, labels, split, footprint and pixel size of the training data, for JSON."""
+    sizes = PixelSizes.of(pixel_size_of(location) for location in data.locations)
     names = _told_apart([pair.scene[0] for pair in data.pairs])
     labels = _told_apart([pair.labels for pair in data.pairs])
     scenes = [
@@ -61,6 +64,7 @@ def data_summary(config: RegionConfig, data: RegionData) -> dict[str, Any]:
         },
         "blocks": blocks if data.split.blocks else None,
         "footprint": footprint(data.locations),
+        "pixel_size_m": None if sizes is None else sizes.to_json(),
     }
 
 

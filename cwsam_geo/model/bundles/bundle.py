@@ -17,6 +17,7 @@ from torch import Tensor
 from cwsam_geo._version import __version__
 from cwsam_geo.atomic import atomic_output
 from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.core.preprocess import PreprocessSpec
 from cwsam_geo.core.reliability import TEMPERATURE_LIMITS
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
@@ -301,6 +302,12 @@ class BundleHeader:
         if not isinstance(self.provenance.get("trained"), bool):
             raise ModelError("model bundle: provenance must say whether it is trained")
         check_temperature(self.temperature)
+
+    @property
+    def pixel_sizes(self) -> PixelSizes | None:
+        """Pixel sizes of the training scenes; None if the bundle does not state them."""
+        data = self.provenance.get("data")
+        return PixelSizes.from_json(data.get("pixel_size_m")) if isinstance(data, Mapping) else None
 
     def tensor_names(self) -> frozenset[str]:
         """Returns the names of the tensors that the bundle must hold."""
