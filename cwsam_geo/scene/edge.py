@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.windows import units_along
@@ -147,6 +146,9 @@ class _Cell:
         starts |= {side: self.open_sides[side] & seed for side, seed in seeds.items()}
         if not any((start & ~self.reached_sides[side]).any() for side, start in starts.items()):
             return False
+        # Imported only when needed: it takes a quarter of a second, and few scenes need it.
+        from scipy import ndimage
+
         mask = _unpacked(self.open, self.width)
         # Open pixels that are connected inside the cell get the same label.
         labels, count = ndimage.label(mask)

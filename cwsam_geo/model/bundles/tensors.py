@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.network.architecture import Architecture
@@ -19,9 +21,41 @@ _SHOWN = 5
 """Names that an error message lists at most."""
 
 
+class _WithoutValues(TorchFunctionMode):
+    """Leaves out the initial values of tensors on the ``meta`` device, which have none.
+
+    To draw random numbers for them, torch would import its compiler with sympy. This takes as long
+    as importing torch itself.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if function is torch.randn:
+            function = torch.empty
+        values = (*args, *(kwargs or {}).values())
+        tensor = next((value for value in values if isinstance(value, Tensor)), None)
+        if tensor is not None and getattr(function, "__name__", "") in _INITIALISERS:
+            return tensor
+        return function(*args, **(kwargs or {}))
+
+
+_INITIALISERS = frozenset(
+    {
+        *("normal_", "uniform_", "kaiming_uniform_", "trunc_normal_", "xavier_uniform_"),
+        *("fill_", "zero_", "zeros_", "ones_", "constant_", "mul", "__rmul__"),
+    }
+)
+"""Names of torch's functions that give tensors values, and by which these are scaled."""
+
+
 def skeleton(architecture: Architecture) -> Cwsam:
     """Makes a model without memory for its tensors (on torch's ``meta`` device)."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         return Cwsam(architecture)
 
 
