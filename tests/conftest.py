@@ -21,20 +21,26 @@ settings.load_profile("patient")
 EMULATED = "this processor only emulates bf16 (-m native_bf16 runs it all the same)"
 
 
+LONG = "it takes minutes (-m long runs it)"
+
+
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leaves out what takes minutes without instructions for bf16, unless it is asked for."""
-    if cpu_multiplies_bf16() or "native_bf16" in config.option.markexpr:
-        return
-    for item in items:
-        if item.get_closest_marker("native_bf16"):
-            item.add_marker(pytest.mark.skip(reason=EMULATED))
+    """Leaves out what takes minutes, here or everywhere, unless it is asked for."""
+    left_out = {"long": LONG}
+    if not cpu_multiplies_bf16():
+        left_out["native_bf16"] = EMULATED
+    for marker, reason in left_out.items():
+        for item in items:
+            if item.get_closest_marker(marker) and marker not in config.option.markexpr:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
     skipped = terminalreporter.stats.get("skipped", ())
-    count = sum(EMULATED in str(report.longrepr) for report in skipped)
-    if count:
-        terminalreporter.write_line(f"{count} tests left out: {EMULATED}")
+    for reason in (EMULATED, LONG):
+        count = sum(reason in str(report.longrepr) for report in skipped)
+        if count:
+            terminalreporter.write_line(f"{count} tests left out: {reason}")
 
 
 @pytest.fixture(autouse=True)
