@@ -76,7 +76,7 @@ _WORTH_TELLING = 60
     "--workers",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Number of processes that load tiles in advance.",
+    help="Number of processes that load tiles in advance.  [default: 0; for a GPU up to 4]",
 )
 @click.option(
     "--resume",

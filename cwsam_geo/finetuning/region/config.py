@@ -189,12 +189,12 @@ class Machine:
     Attributes:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
-        workers: Number of processes that load tiles.
+        workers: Number of processes that load tiles; None for what suits the device.
     """
 
     device: str = "auto"
     precision: str = "auto"
-    workers: int = 0
+    workers: int | None = None
 
 
 @dataclass(frozen=True)

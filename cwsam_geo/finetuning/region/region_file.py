@@ -85,7 +85,11 @@ _TILES: Mapping[str, Reader] = {
     "balance": number,
     "samples": or_auto(integer),
 }
-_MACHINE: Mapping[str, Reader] = {"device": text, "precision": text, "workers": integer}
+_MACHINE: Mapping[str, Reader] = {
+    "device": text,
+    "precision": text,
+    "workers": or_auto(integer),
+}
 _BLOCKS: Mapping[str, Reader] = {
     "block_size_m": or_auto(number),
     "block_size_px": or_auto(integer),

@@ -25,6 +25,7 @@ from cwsam_geo.finetuning.training.batches import (
     Samples,
     TileBatches,
     batch_loader,
+    worker_count,
 )
 from cwsam_geo.finetuning.training.calibration import (
     Calibration,
@@ -71,14 +72,14 @@ class ComputeSettings:
     Attributes:
         processes: The processes that train together.
         precision: Number format of the model's arithmetic.
-        workers: Worker processes that load samples, for each training process.
+        workers: Worker processes that load samples, for each training process; None to choose.
         checkpoint: File that stores the run after every epoch, or None.
         settings: Everything that must be unchanged for a run to be resumed, for JSON.
     """
 
     processes: Processes
     precision: Precision = "fp32"
-    workers: int = 0
+    workers: int | None = 0
     checkpoint: Path | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
 
@@ -133,10 +134,12 @@ class Trainer:
         keys = EpochBatches(
             len(self._data.training), state.batch_size, self._recipe.accumulate, self._share
         )
-        batches = self._loader(self._data.training, keys)
+        pixels = state.batch_size * self.stepper.model.architecture.tile_size**2
+        batches = self._loader(self._data.training, keys, pixels)
         tiles = self._loader(
             self._data.validation,
             TileBatches(len(self._data.validation), state.batch_size, self._share),
+            pixels,
         )
         left = TimeLeft(self.size(state.batch_size), state.epochs_done)
         while state.epochs_done < self._recipe.epochs and not self._is_over(state):
@@ -222,9 +225,10 @@ class Trainer:
     def _share(self) -> ProcessShare:
         return ProcessShare(self._place.processes.rank, self._place.processes.world)
 
-    def _loader(self, samples: Samples, keys: Any) -> Any:
-        pin = self.stepper.device.type == "cuda"
-        return batch_loader(samples, keys, self._place.workers, pin)
+    def _loader(self, samples: Samples, keys: Any, batch_pixels: int) -> Any:
+        device = self.stepper.device
+        workers = worker_count(self._place.workers, device, batch_pixels)
+        return batch_loader(samples, keys, workers, device.type == "cuda")
 
     def _is_over(self, state: RunState) -> bool:
         patience = self._recipe.patience

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from cwsam_geo.core.metrics import Scores, confusion_matrix
 from cwsam_geo.errors import CwsamGeoError, ModelError, SceneError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss, upsampled
-from cwsam_geo.finetuning.training import loop
+from cwsam_geo.finetuning.training import batches, loop
 from cwsam_geo.finetuning.training.batches import (
     EpochBatches,
     ProcessShare,
@@ -370,6 +371,22 @@ def test_what_workers_run_out_of_is_one_line_with_both_ways_out():
         assert "\n" not in message, text
         assert advice in message, text
         assert "--workers 0 (in the region file: workers: 0)" in message, text
+
+
+def test_workers_load_for_gpus_where_shared_memory_has_room(monkeypatch):
+    room = {"free": 1 << 40}
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda path: SimpleNamespace(**room))
+    monkeypatch.setattr(batches.os, "cpu_count", lambda: 16)
+    cpu_device, gpu = torch.device("cpu"), torch.device("cuda")
+    assert batches.worker_count(None, cpu_device, 1 << 20) == 0
+    assert batches.worker_count(None, gpu, 1 << 20) == 4
+    assert batches.worker_count(7, gpu, 1 << 20) == 7
+    assert batches.worker_count(0, gpu, 1 << 20) == 0
+    room["free"] = 64 << 20  # as in a container: no worker rather than one that is killed
+    assert batches.worker_count(None, gpu, 1 << 20) == 0
+    assert batches.worker_count(None, gpu, 1 << 16) == 4
+    monkeypatch.setattr(batches.os, "cpu_count", lambda: 2)
+    assert batches.worker_count(None, gpu, 1 << 16) == 1
 
 
 @pytest.mark.parametrize("workers", [0, 1])
