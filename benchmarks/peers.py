@@ -239,7 +239,7 @@ def table(rows: Sequence[Row], about: str) -> str:
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("benchmark-peers"),
               help="For environments, scene and maps.")  # fmt: skip
 @click.option("--megapixels", default=100.0, help="Size of the simulated scene.")
-@click.option("-m", "--model", default="s1-landcover", help="A model of VV and VH.")
+@click.option("-m", "--model", default="s1-water", help="A model of VV and VH.")
 @click.option("--threads", default=2)
 @click.option("--torch", default=TORCH, help="What pip installs in every environment.")
 @click.option("--only", default=",".join(PEERS), help="Peers, in this order.")

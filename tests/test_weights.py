@@ -33,7 +33,9 @@ def test_every_model_has_a_card_and_all_are_small():
     assert sum(b.stat().st_size for b in bundles) < 25e6
     for bundle in bundles:
         assert "## Accuracy" in bundle.with_suffix(".md").read_text()
-        assert ModelBundle.load(bundle).provenance["trained"]
+        header = ModelBundle.load(bundle).header
+        assert header.provenance["trained"]
+        assert header.pixel_sizes.nearest((10, 10)) == (10, 10)
 
 
 def test_the_former_name_of_the_water_model_works_and_the_user_is_told(tmp_path):
