@@ -1,5 +1,7 @@
 """Errors a user can cause: each message says what is wrong, with which file, and what to do."""
 
+import errno
+
 
 class CwsamGeoError(Exception):
     """Root of the package's errors; the command line prints it as one line and exits with 1."""
@@ -39,3 +41,32 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     signs = ("out of memory", "can't allocate memory", "not enough memory")
     return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def explained(error: BaseException) -> tuple[str, int]:
+    """What went wrong, on one line, and the exit code for it.
+
+    Errors of Python and of libraries that users often meet are put into words.
+    """
+    kind = type(error).__name__
+    if isinstance(error, CwsamGeoError):
+        return one_line(str(error)) or kind, error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}the disk is full; free some space or write elsewhere", 1
+    if is_out_of_memory(error):
+        return "out of memory; use a smaller --batch-size or another machine", 1
+    if isinstance(error, PermissionError) and error.filename:
+        return f"{error.filename}: no permission to use this path as this user", 1
+    if isinstance(error, OSError):
+        return one_line(str(error)) or kind, 1
+    return (
+        f"unexpected {kind}: {one_line(str(error)) or kind} "
+        "(this is a bug in cwsam-geo: run again with --debug and report the traceback)",
+        1,
+    )
+
+
+def one_line(text: str) -> str:
+    """The text with a space for every line break."""
+    return " ".join(text.split())

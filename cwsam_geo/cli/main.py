@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import logging
 import os
@@ -18,7 +17,7 @@ import click
 
 from cwsam_geo._version import __version__
 from cwsam_geo.cli.examples import epilog
-from cwsam_geo.errors import CwsamGeoError, is_out_of_memory
+from cwsam_geo.errors import explained, one_line
 
 COMMANDS = {
     "fetch": ("fetch", "Fetch scenes of a place, and labels for them, from a STAC catalogue."),
@@ -144,7 +143,7 @@ def _show(error: click.ClickException) -> None:
         return
     context = error.ctx if isinstance(error, click.UsageError) else None
     advice = f"; see {context.command_path} --help" if context else ""
-    _say(f"Error: {_one_line(error.format_message()).rstrip('.')}{advice}")
+    _say(f"Error: {one_line(error.format_message()).rstrip('.')}{advice}")
 
 
 def _open_standard_streams() -> None:
@@ -200,27 +199,8 @@ def share_the_processor() -> None:
 
 def describe(error: BaseException) -> tuple[str, int]:
     """The one-line message and the exit code for an error."""
-    kind = type(error).__name__
-    if isinstance(error, CwsamGeoError):
-        return f"Error: {_one_line(str(error)) or kind}", error.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"Error: {where}the disk is full; free some space or write elsewhere", 1
-    if is_out_of_memory(error):
-        return "Error: out of memory; use a smaller --batch-size or another machine", 1
-    if isinstance(error, PermissionError) and error.filename:
-        return f"Error: {error.filename}: no permission to use this path as this user", 1
-    if isinstance(error, OSError):
-        return f"Error: {_one_line(str(error)) or kind}", 1
-    return (
-        f"Error: unexpected {kind}: {_one_line(str(error)) or kind} "
-        "(this is a bug in cwsam-geo: run again with --debug and report the traceback)",
-        1,
-    )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    text, code = explained(error)
+    return f"Error: {text}", code
 
 
 def _say(message: str) -> None:

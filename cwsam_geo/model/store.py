@@ -122,6 +122,18 @@ def _hidden(path: Path) -> bool:
     return False
 
 
+def find_bundle(name_or_path: str | os.PathLike[str]) -> Path:
+    """Finds the file of a model bundle, like ``find_model``.
+
+    Raises:
+        ModelError: There is no such model, or the file is a checkpoint.
+    """
+    path = find_model(name_or_path)
+    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        raise ModelError(f"{path}: a checkpoint, not a model bundle; run cwsam-geo convert on it")
+    return path
+
+
 def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
     """Loads a bundle with all its tensors; for adapters, finds and checks the base.
 
@@ -131,9 +143,7 @@ def load_full(name_or_path: str | os.PathLike[str]) -> ModelBundle:
     Raises:
         ModelError: The model or its base is missing or damaged; the message says what to get.
     """
-    path = find_model(name_or_path)
-    if path.suffix.lower() in CHECKPOINT_SUFFIXES:
-        raise ModelError(f"{path}: a checkpoint, not a model bundle; run cwsam-geo convert on it")
+    path = find_bundle(name_or_path)
     bundle = ModelBundle.load(path)
     base = bundle.header.base
     if base is None:

@@ -14,6 +14,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.io.qml import qml_path, write_qml
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
+from cwsam_geo.model.bundles.bundle import read_header
 from cwsam_geo.model.device import (
     check_compile,
     precision_warning,
@@ -21,7 +22,7 @@ from cwsam_geo.model.device import (
     resolve_precision,
 )
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
-from cwsam_geo.model.store import find_model, load_full, renamed
+from cwsam_geo.model.store import find_bundle, load_full, renamed
 from cwsam_geo.prediction.map_item import Companion, write_item
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
@@ -74,16 +75,18 @@ def predict_scene(
     # All checks come before the model computes, which may take hours.
     check_request(request)
     if model is None:
-        model = open_model(request.options, on_event)
+        model = load_chosen(choose_model(request.options, on_event), request.options.compile)
     with prepare_scene(request, ModelFacts.of(model), on_event) as prepared:
         return map_prepared(prepared, model, on_event)
 
 
-def open_model(options: PredictOptions, on_event: Callable[[Event], None]) -> LoadedModel:
-    """Loads the model that the options name, for inference only, and warns of a slow precision.
+def choose_model(options: PredictOptions, on_event: Callable[[Event], None]) -> ModelFacts:
+    """The model that the options name, its device and precision, without its weights.
+
+    Warns of a precision that is slow on this device.
 
     Raises:
-        ModelError: See ``load_full``.
+        ModelError: There is no such model.
         UsageError: The device or the precision is not available on this machine.
     """
     device = resolve_device(options.device)
@@ -93,10 +96,21 @@ def open_model(options: PredictOptions, on_event: Callable[[Event], None]) -> Lo
     slow = precision_warning(precision, device)
     if slow is not None:
         on_event({"event": "warning", "text": slow})
-    path = find_model(options.model)
+    path = find_bundle(options.model)
     if (remark := renamed(options.model, path)) is not None:
         on_event({"event": "decision", "text": remark})
-    return LoadedModel(load_full(path), device, precision, "fast", options.compile, path)
+    return ModelFacts(read_header(path), path, device, precision)
+
+
+def load_chosen(model: ModelFacts, compile: bool) -> LoadedModel:
+    """Loads the model of ``choose_model``, for inference only.
+
+    Raises:
+        ModelError: See ``load_full``.
+    """
+    assert model.path is not None
+    bundle = load_full(model.path)
+    return LoadedModel(bundle, model.device, model.precision, "fast", compile, model.path)
 
 
 def map_prepared(
