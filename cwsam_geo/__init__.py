@@ -28,6 +28,7 @@ _WHERE = {
     "LegendError": "cwsam_geo.errors",
     "Machine": "cwsam_geo.finetuning.region.config",
     "ModelError": "cwsam_geo.errors",
+    "MosaicOptions": "cwsam_geo.mosaicking.options",
     "OutputError": "cwsam_geo.errors",
     "PredictOptions": "cwsam_geo.prediction.options",
     "PreviewOptions": "cwsam_geo.pictures.options",
@@ -50,6 +51,7 @@ _WHERE = {
     "finetune": "cwsam_geo.finetuning.finetune",
     "load_model": "cwsam_geo.model.runtime.predictor",
     "load_region": "cwsam_geo.finetuning.region.region_file",
+    "mosaic": "cwsam_geo.mosaicking.mosaic",
     "predict_scene": "cwsam_geo.prediction.predict_scene",
     "preview": "cwsam_geo.pictures.preview",
     "read_legend": "cwsam_geo.io.legend_file",
@@ -76,6 +78,7 @@ __all__ = [
     "LegendError",
     "Machine",
     "ModelError",
+    "MosaicOptions",
     "OutputError",
     "PredictOptions",
     "PredictOutputs",
@@ -99,6 +102,7 @@ __all__ = [
     "finetune",
     "load_model",
     "load_region",
+    "mosaic",
     "predict_scene",
     "preview",
     "read_legend",
@@ -142,6 +146,8 @@ if TYPE_CHECKING:
     from cwsam_geo.model.runtime.predictor import load_model
     from cwsam_geo.pictures.options import PreviewOptions, ReferenceOptions, SceneOptions
     from cwsam_geo.pictures.preview import preview
+    from cwsam_geo.mosaicking.mosaic import mosaic
+    from cwsam_geo.mosaicking.options import MosaicOptions
     from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene
     from cwsam_geo.vectorization.options import VectorizeOptions

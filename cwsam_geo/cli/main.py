@@ -22,6 +22,7 @@ from cwsam_geo.errors import explained, one_line
 COMMANDS = {
     "fetch": ("fetch", "Fetch scenes of a place, and labels for them, from a STAC catalogue."),
     "predict": ("predict", "Map a scene: turn a SAR GeoTIFF into a class raster."),
+    "mosaic": ("mosaic", "Put neighbouring maps together to one raster."),
     "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),
     "evaluate": ("evaluate", "Compare a class raster with a reference."),

@@ -53,12 +53,13 @@ def write_class_names(raster: Path, legend: Legend, counts: Sequence[int]) -> No
     for name in ("CategoryNames", "GDALRasterAttributeTable"):
         for older in band.findall(name):
             band.remove(older)
-    band.extend([_categories(legend), _attribute_table(legend, counts)])
+    band.extend([category_names(legend), _attribute_table(legend, counts)])
     ET.indent(root)
     ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=False)
 
 
-def _categories(legend: Legend) -> ET.Element:
+def category_names(legend: Legend) -> ET.Element:
+    """The names of the classes as GDAL's element ``CategoryNames``."""
     # The position in the list is the code, so codes between those of the classes need a name too.
     names = {e.code: _text(e.name) for e in legend.entries}
     element = ET.Element("CategoryNames")
