@@ -74,8 +74,9 @@ class ClassRaster:
             if onto is not None and not _alike(self._band.grid, onto.grid):
                 onto.check_crs(self._own.crs, self.label)
                 self._check_placeable(onto)
-                if not onto.straight:
-                    # WarpedVRT cannot warp to a grid that is placed by control points.
+                if not (onto.straight and self._own.straight):
+                    # WarpedVRT cannot warp to a grid that is placed by control points, and from
+                    # one it makes an empty raster if it is told the grid of the result.
                     self._onto = onto
                 else:
                     self._warped = self._warp(onto)
@@ -98,7 +99,6 @@ class ClassRaster:
         options: dict[str, Any] = {"add_alpha": not self._band.alpha}
         if self._band.alpha:
             options["src_nodata"] = None
-        options |= self._own.warp_options
         return WarpedVRT(
             self._band.dataset,
             src_crs=self._own.crs or _PLANE,

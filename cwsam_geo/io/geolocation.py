@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,14 +57,12 @@ class Geolocation(ABC):
         placed: Whether the grid has georeferencing.
         straight: Whether pixel edges are straight lines on the map.
         upright: Whether they are parallel to the axes of the map.
-        warp_options: GDAL's options for warping from this grid.
     """
 
     crs: CRS | None
     placed: bool
     straight: bool
     upright: bool
-    warp_options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, grid: SceneGrid, label: str) -> None:
         self.grid, self.label = grid, label
@@ -236,7 +232,6 @@ class GcpPlace(Geolocation):
     """
 
     placed, straight, upright = True, False, False
-    warp_options = MappingProxyType({"SRC_METHOD": "GCP_TPS"})
 
     def __init__(self, grid: SceneGrid, label: str) -> None:
         super().__init__(grid, label)

@@ -1,5 +1,7 @@
 """What a class raster is: one answer for vectorize, evaluate and the labels of finetune."""
 
+import contextlib
+
 import geopandas
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ from affine import Affine
 from class_rasters import NORTH_UP, codes, unhurried, write_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 from cwsam_geo import EvaluateOptions, VectorizeOptions, evaluate, vectorize
+from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import locate
@@ -216,3 +221,20 @@ def test_confidence_and_probabilities_of_predict_are_no_classes(tmp_path, names)
     assert not (tmp_path / "out.gpkg").exists()
     # Whoever names the band means it.
     assert vectorize(path, tmp_path / "out.gpkg", VectorizeOptions(band=1)).count == 1
+
+
+def test_a_raster_placed_by_control_points_is_read_on_a_straight_grid(tmp_path):
+    array = np.random.default_rng(0).integers(1, 5, (60, 80)).astype(np.uint8)
+    points = [
+        GroundControlPoint(row, col, *(NORTH_UP * (col, row)))
+        for row in (0, 30, 60) for col in (0, 40, 80)
+    ]  # fmt: skip
+    path = write_classes(tmp_path / "g.tif", array, crs=None, transform=None, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        file.gcps = (points, CRS.from_epsg(32633))
+    # Two rows lower and three columns further to the right than the raster.
+    onto = SceneGrid(60, 80, NORTH_UP * Affine.translation(3, 2), CRS.from_epsg(32633))
+    with contextlib.closing(ClassRaster(path, locate(onto, "map"))) as raster:
+        found, valid = raster.read(onto.window)
+    np.testing.assert_array_equal(found[:58, :77], array[2:, 3:])
+    assert valid.sum() == 58 * 77
