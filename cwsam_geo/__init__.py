@@ -13,6 +13,7 @@ from cwsam_geo._version import __version__
 
 _WHERE = {
     "AreaTable": "cwsam_geo.areas.class_areas",
+    "BatchReports": "cwsam_geo.batch.predict_scenes",
     "BlockOptions": "cwsam_geo.finetuning.region.config",
     "ClassMapping": "cwsam_geo.evaluation.options",
     "CwsamGeoError": "cwsam_geo.errors",
@@ -54,6 +55,7 @@ _WHERE = {
     "mosaic": "cwsam_geo.mosaicking.mosaic",
     "predict_scene": "cwsam_geo.prediction.predict_scene",
     "preview": "cwsam_geo.pictures.preview",
+    "predict_scenes": "cwsam_geo.batch.predict_scenes",
     "read_legend": "cwsam_geo.io.legend_file",
     "report_map": "cwsam_geo.map_report.report_map",
     "vectorize": "cwsam_geo.vectorization.vectorize",
@@ -63,6 +65,7 @@ _WHERE = {
 
 __all__ = [
     "AreaTable",
+    "BatchReports",
     "BlockOptions",
     "ClassMapping",
     "CwsamGeoError",
@@ -104,6 +107,7 @@ __all__ = [
     "load_region",
     "mosaic",
     "predict_scene",
+    "predict_scenes",
     "preview",
     "read_legend",
     "report_map",
@@ -112,6 +116,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cwsam_geo.areas.class_areas import AreaTable, class_areas
+    from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
     from cwsam_geo.core.legend import Legend, LegendEntry
     from cwsam_geo.errors import (
         CwsamGeoError,
@@ -144,10 +149,10 @@ if TYPE_CHECKING:
     from cwsam_geo.map_report.options import ReportOptions, ReportScene
     from cwsam_geo.map_report.report_map import report_map
     from cwsam_geo.model.runtime.predictor import load_model
-    from cwsam_geo.pictures.options import PreviewOptions, ReferenceOptions, SceneOptions
-    from cwsam_geo.pictures.preview import preview
     from cwsam_geo.mosaicking.mosaic import mosaic
     from cwsam_geo.mosaicking.options import MosaicOptions
+    from cwsam_geo.pictures.options import PreviewOptions, ReferenceOptions, SceneOptions
+    from cwsam_geo.pictures.preview import preview
     from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene
     from cwsam_geo.vectorization.options import VectorizeOptions

@@ -15,6 +15,10 @@ class UsageError(CwsamGeoError):
     exit_code = 2
 
 
+class OutsideError(UsageError):
+    """The part to map (``--bounds``, ``--aoi``) does not touch the scene."""
+
+
 class SceneError(CwsamGeoError):
     """A scene that cannot be read, or whose bands, units or grid are unsuitable."""
 

@@ -8,6 +8,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cwsam-geo predict vv.tif vh.tif -o map.tif --vectors map.gpkg --areas areas.csv",
         "cwsam-geo predict S1A_IW_GRDH.SAFE -o map.tif --aoi area.gpkg --min-confidence 70",
     ),
+    "batch": (
+        "cwsam-geo batch 'scenes/*.tif' -o 'maps/{stem}_landcover.tif' --summary maps.csv",
+        "cwsam-geo batch items.json -o maps/ --confidence maps/ --mosaic region.tif",
+    ),
+    "mosaic": (
+        "cwsam-geo mosaic 'maps/*_landcover.tif' -o region.tif",
+        "cwsam-geo mosaic a.tif b.tif -o region.tif --t-srs EPSG:32633",
+    ),
     "vectorize": (
         "cwsam-geo vectorize map.tif -o map.gpkg --min-area 2000 --simplify 15",
         "cwsam-geo vectorize map.tif -o water.geojson --classes water",

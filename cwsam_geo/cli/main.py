@@ -22,6 +22,7 @@ from cwsam_geo.errors import explained, one_line
 COMMANDS = {
     "fetch": ("fetch", "Fetch scenes of a place, and labels for them, from a STAC catalogue."),
     "predict": ("predict", "Map a scene: turn a SAR GeoTIFF into a class raster."),
+    "batch": ("batch", "Map many scenes; a scene that fails does not stop the others."),
     "mosaic": ("mosaic", "Put neighbouring maps together to one raster."),
     "vectorize": ("vectorize", "Turn a class raster into polygons that fit together."),
     "finetune": ("finetune", "Train a model for a region on labelled scenes."),

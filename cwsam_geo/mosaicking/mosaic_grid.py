@@ -119,14 +119,14 @@ def _window(layer: Layer, first: Layer) -> Window:
 
 def _shift(own: SceneGrid, grid: SceneGrid, apart: float, first: Layer) -> str:
     """How the pixels of a map differ from those of the first one, in words."""
-    sizes = [(math.hypot(t.a, t.d), math.hypot(t.b, t.e)) for t in (own.transform, grid.transform)]
-    if np.allclose(*sizes, rtol=1e-6) and apart < 1:
-        return f"its pixels lie {apart:.2g} of a pixel beside those of {first.path}"
-    return (
-        f"its pixels are not those of {first.path}: {sizes[0][0]:g} wide against {sizes[1][0]:g}"
-        if not np.allclose(*sizes, rtol=1e-6)
-        else f"its pixels are turned against those of {first.path}"
+    mine, theirs = (
+        (math.hypot(t.a, t.d), math.hypot(t.b, t.e)) for t in (own.transform, grid.transform)
     )
+    if not np.allclose(mine, theirs, rtol=1e-6):
+        return f"its pixels are not those of {first.path}: {mine[0]:g} wide against {theirs[0]:g}"
+    if apart < 1:
+        return f"its pixels lie {apart:.2g} of a pixel beside those of {first.path}"
+    return f"its pixels are turned against those of {first.path}"
 
 
 def _check_size(height: int, width: int) -> None:

@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
-from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.errors import OutsideError, SceneError, UsageError
 from cwsam_geo.io.geolocation import crs_name, locate, pixel_window
 from cwsam_geo.io.vector_file import burn, read_area
 
@@ -56,7 +56,8 @@ def window_of_bounds(
         label: The scene's name, for messages.
 
     Raises:
-        UsageError: The rectangle is empty or lies outside the scene.
+        UsageError: The rectangle is empty.
+        OutsideError: The rectangle lies outside the scene.
         SceneError: The scene has no geotransform.
     """
     west, south, east, north = bounds
@@ -76,7 +77,7 @@ def window_of_bounds(
     corners = np.array([to_pixels * (x, y) for x in (west, east) for y in (south, north)])
     window = _touched(corners, grid)
     if window.empty:
-        raise UsageError(f"bounds {_listed(bounds)} lie outside {_extent(grid, label)}")
+        raise OutsideError(f"bounds {_listed(bounds)} lie outside {_extent(grid, label)}")
     return window
 
 
@@ -96,13 +97,14 @@ def part_in_area(grid: SceneGrid, label: str, aoi: str | os.PathLike[str]) -> Sc
     """The part of a scene within the polygons of a vector file of any CRS.
 
     Raises:
-        UsageError: The file has no polygons, no CRS, or lies outside the scene.
+        UsageError: The file has no polygons or no CRS.
+        OutsideError: The polygons lie outside the scene.
         SceneError: The scene's geotransform is degenerate.
     """
     shapes = read_area(aoi, locate(grid, label))
     window = _touched(shapely.get_coordinates(shapes), grid)
     if window.empty:
-        raise UsageError(f"{aoi}: has no polygons on {_extent(grid, label)}")
+        raise OutsideError(f"{aoi}: has no polygons on {_extent(grid, label)}")
     return ScenePart(window, shapes)
 
 

@@ -75,6 +75,23 @@ def raster_files(location: Location) -> list[str]:
     return [text]
 
 
+def is_one_scene(folder: Path) -> bool:
+    """Whether a folder is a product or a Zarr store, not a folder that holds scenes."""
+    if holds_zarr(folder) or folder.suffix.lower() == ".data":
+        return True
+    return is_product(folder, (p.name for p in folder.iterdir() if not is_hidden(p.name)))
+
+
+def rasters_in(folder: Path) -> list[str]:
+    """The rasters of a folder in its most preferred format, so that previews are left out."""
+    names = _rasters(str(p) for p in folder.iterdir() if p.is_file())
+    for suffixes in _RASTERS:
+        group = [name for name in names if name.lower().endswith(suffixes)]
+        if group:
+            return group
+    return []
+
+
 def open_rasters(file: str) -> list[tuple[Any, str]]:
     """Opens a raster, or the rasters in a container, with the path or GDAL name of each.
 

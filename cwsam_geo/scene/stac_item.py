@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -18,9 +17,13 @@ from cwsam_geo.io.signing import signed
 from cwsam_geo.io.web import LARGEST_ANSWER, is_web, read_json
 from cwsam_geo.scene.acquisition import Acquisition
 from cwsam_geo.scene.band_names import file_name, only_polarisation
+from cwsam_geo.scene.stac_file import read_features, read_json_file
 
 _SUFFIXES = (".json", ".geojson")
 """Suffixes of files that may be items."""
+
+_MEMBER = re.compile(r"(?P<file>.+\.(?:geo)?json)#(?P<id>.+)", re.IGNORECASE | re.DOTALL)
+"""An item of a collection in a file: ``items.json#ID``."""
 
 _API_ITEM = re.compile(r"/collections/[^/]+/items/[^/]+/?$")
 """End of the path of an item in a STAC API."""
@@ -213,8 +216,15 @@ class StacItem:
 
 
 def is_item(location: Location) -> bool:
-    """Whether a location is a STAC item: a JSON file that says so, or an address of that form."""
+    """Whether a location is a STAC item.
+
+    That is a JSON file that says so, ``FILE#ID`` for an item of a collection, or an address of the
+    form that items have.
+    """
     text = os.fspath(location)
+    member = _MEMBER.fullmatch(text)
+    if member and not is_remote(text) and not os.path.exists(text):
+        return os.path.isfile(member["file"])
     if is_web(text):
         page = urlsplit(text).path
         return page.lower().endswith(_SUFFIXES) or bool(_API_ITEM.search(page))
@@ -226,7 +236,7 @@ def is_item(location: Location) -> bool:
 
 
 def read_item(location: Location) -> StacItem:
-    """Reads a STAC item from a file or an address.
+    """Reads a STAC item from a file, from a collection in a file (``FILE#ID``) or an address.
 
     Raises:
         SceneError: It cannot be read, or is no STAC item.
@@ -234,14 +244,14 @@ def read_item(location: Location) -> StacItem:
     text = os.fspath(location)
     if is_web(text):
         return parse_item(read_json(text), text)
-    path = Path(text)
-    if path.stat().st_size > LARGEST_ANSWER:
-        raise SceneError(f"{text}: has more than {LARGEST_ANSWER >> 20} MB; a STAC item is small")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SceneError(f"{text}: cannot be read as JSON ({error})") from None
-    return parse_item(data, text, trusted=True)
+    member = _MEMBER.fullmatch(text)
+    if member is None or os.path.exists(text):
+        return parse_item(read_json_file(Path(text), LARGEST_ANSWER), text, trusted=True)
+    features, _ = read_features(Path(member["file"]))
+    found = [f for f in features if isinstance(f, dict) and str(f.get("id")) == member["id"]]
+    if len(found) != 1:
+        raise SceneError(f"{text}: {member['file']} has {len(found)} items of that id, not one")
+    return parse_item(found[0], member["file"], trusted=True)
 
 
 def parse_item(data: Any, location: str, trusted: bool = False) -> StacItem:

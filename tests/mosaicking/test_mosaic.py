@@ -84,7 +84,7 @@ def expected(placed, by_confidence):
     return out, best, (left, top)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(cases())
 def test_every_pixel_has_the_class_that_counts_and_lies_where_it_was(tmp_path_factory, placed):
     folder = tmp_path_factory.mktemp("mosaic")

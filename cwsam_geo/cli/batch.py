@@ -1,0 +1,172 @@
+"""``cwsam-geo batch``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from cwsam_geo.cli.mosaic import MosaicReporter
+from cwsam_geo.cli.options import (
+    json_option,
+    mapping_options,
+    model_options,
+    output_option,
+    overwrite_option,
+    predict_options,
+    quiet_option,
+    raster_options,
+    reading_options,
+)
+from cwsam_geo.cli.predict import PredictReporter
+
+_LISTED = 40
+"""Scenes of the table at the end; of more scenes, only those without a map are listed."""
+
+
+@click.command("batch")
+@click.argument("scenes", nargs=-1, metavar="SCENES...")
+@output_option("Name of each map, such as maps/{stem}_landcover.tif, or a folder.")
+@click.option(
+    "--list",
+    "lists",
+    multiple=True,
+    metavar="FILE",
+    help="Text file with a scene on each line, as @FILE among SCENES; - for standard input.",
+)
+@model_options
+@reading_options
+@mapping_options
+@click.option(
+    "--confidence",
+    metavar="NAME",
+    help="Also write rasters of the winning class's probability, in per cent.",
+)
+@click.option(
+    "--probabilities",
+    metavar="NAME",
+    help="Also write rasters of every class's probability, in per cent.",
+)
+@click.option(
+    "--vectors", metavar="NAME", help="Also write the classes as polygons, like vectorize."
+)
+@click.option(
+    "--summary", metavar="FILE", help="Write what became of each scene as a table, .csv or .json."
+)
+@click.option(
+    "--mosaic",
+    metavar="FILE",
+    help="Also put all maps together, like mosaic: a GeoTIFF, or a VRT that refers to them.",
+)
+@raster_options
+@overwrite_option
+@json_option
+@quiet_option
+def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **values: Any) -> int:
+    """Map many scenes, each to a map of its own.
+
+    SCENES are rasters, Sentinel-1 products or URLs, folders of them, quoted patterns
+    ('scenes/*.tif'), @LIST (a text file with a scene on each line) or STAC items (.json). Files
+    that differ in the polarisation only (a_vv.tif, a_vh.tif) are the bands of one scene.
+
+    NAME is a path with these fields: {stem} (the scene's file name), {parent} (its folder's), {id}
+    (of its STAC item) and {date} (YYYYMMDD).
+
+    A scene that fails does not stop the others; the exit code is then 1. Scenes that have their map
+    already, made from the same file with the same model and settings, are skipped, so the same
+    command goes on after an interruption. --overwrite replaces maps that were made otherwise.
+    """
+    from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
+    from cwsam_geo.prediction.options import PredictOutputs
+
+    given = [*scenes, *(f"@{name}" for name in values["lists"])]
+    if not given:
+        raise click.UsageError("no scenes given: name files, folders, patterns or @LIST")
+    outputs = PredictOutputs(
+        confidence=values["confidence"],
+        probabilities=values["probabilities"],
+        vectors=values["vectors"],
+        format=values["raster_format"],
+        creation_options=values["creation_options"],
+        overwrite=values["overwrite"],
+    )
+    with BatchReporter(as_json, quiet) as report:
+        result = predict_scenes(
+            given,
+            output,
+            predict_options(values),
+            outputs,
+            BatchReports(summary=values["summary"], mosaic=values["mosaic"]),
+            report,
+        )
+    return 0 if result.complete else 1
+
+
+class BatchReporter(PredictReporter):
+    """Prints the events of ``predict_scenes``."""
+
+    def __init__(self, as_json: bool, quiet: bool) -> None:
+        super().__init__(as_json, quiet)
+        self._mosaic: MosaicReporter | None = None
+
+    def show(self, event: Mapping[str, Any]) -> None:
+        """Prints one event; failures are printed even where remarks go to a program."""
+        if event.get("stage") == "mosaic":
+            if self._mosaic is None:
+                self._mosaic = MosaicReporter(self._as_json, self._quiet)
+            self._mosaic.show(event)
+            return
+        super().show(event)
+        if event["event"] == "result" and event["status"] == "failed" and self._as_json:
+            self.say(f"Failed: {event['error']}")
+
+    def on_scene(self, event: Mapping[str, Any]) -> None:
+        """Prints which scene is next."""
+        self.say(f"[{event['index']}/{event['total']}] {event['scene']}")
+
+    def on_result(self, event: Mapping[str, Any]) -> None:
+        """Prints why a scene failed, or that it has its map."""
+        self.close_bar()
+        if event["status"] == "failed":
+            self.say(f"Failed: {event['error']}")
+        elif event["status"] == "outside":
+            self.say(f"Not mapped: {event['error']}")
+        elif event["status"] == "finished":
+            self.say(f"{event['output']}: finished earlier, from the same scene and settings")
+
+    def on_summary(self, event: Mapping[str, Any]) -> None:
+        """Prints a table of the scenes."""
+        self.close_bar()
+        scenes = event["scenes"]
+        shown = [s for s in scenes if len(scenes) <= _LISTED or s["status"] not in _EXPECTED]
+        for line in _table(shown):
+            self.say(line)
+        counts = ", ".join(f"{count} {status}" for status, count in event["counts"].items())
+        self.say(f"{len(scenes)} scenes: {counts} ({event['seconds']:.0f} s)")
+
+
+_WITH_MAP = ("mapped", "finished")
+_EXPECTED = (*_WITH_MAP, "outside")
+
+
+def _table(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a table: scene, status, size, time, and the map or the error."""
+    rows = [("scene", "status", "Mpx", "s", "map or error")] if scenes else []
+    for scene in scenes:
+        pixels, seconds = scene["pixels"], scene["seconds"]
+        rows.append(
+            (
+                scene["scene"],
+                scene["status"],
+                "" if pixels is None else f"{sum(pixels.values()) / 1e6:.1f}",
+                "" if seconds is None else f"{seconds:.0f}",
+                scene["error"] or (scene["output"] if scene["status"] in _WITH_MAP else ""),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(4)] if rows else []
+    return [
+        f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  "
+        f"{row[3]:>{widths[3]}}  {row[4]}".rstrip()
+        for row in rows
+    ]
