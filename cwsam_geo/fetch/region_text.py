@@ -108,7 +108,7 @@ def region_text(
                 lines += _map_lines(meanings, legend, first=not any("&codes" in x for x in lines))
     lines.append("")
     if set(bands) & {"VV"}:
-        lines += ["init: s1-landcover                # the model in the box", ""]
+        lines += ["init: s1-water                    # the model in the box", ""]
     else:
         lines += [
             "init: small                      # random weights: the model in the box needs VV"

@@ -83,7 +83,7 @@ def test_the_region_file_says_classes_meanings_and_licences(catalogue, tmp_path)
     assert meanings["20"] == ["trees", "low vegetation"]
     assert meanings["70"] == []
     assert meanings == {k: [names[i] for i in v] for k, v in region.scenes[1].map.items()}
-    assert region.init == "s1-landcover"
+    assert region.init == "s1-water"
     assert "CC-BY-4.0" in region.licence
     assert "Copernicus Sentinel data 2024" in region.licence
     text = result.region.read_text()
