@@ -198,7 +198,8 @@ def measured(peers: Sequence[str], folder: Path, torch: str, job: Mapping[str, A
     ours: Path | None = None
     for peer in peers:
         output = folder / f"map_{peer}.tif"
-        output.unlink(missing_ok=True)
+        for file in (output, output.with_name(f"{output.name}.aux.xml")):
+            file.unlink(missing_ok=True)
         try:
             python = python_of(folder, peer, torch)
             process, said = run_peer(python, peer, {**job, "output": str(output)})

@@ -74,7 +74,9 @@ def predict(scene: Path, megapixels: float, options: list[str]) -> Run:
     command = [sys.executable, "-m", "cwsam_geo.cli.main", "predict", str(scene)]
     command += ["-o", str(output), "--overwrite", "--json", "--quiet", *options]
     process = watched(command)
-    output.unlink()
+    # The class names are beside the map.
+    for file in (output, output.with_name(f"{output.name}.aux.xml")):
+        file.unlink(missing_ok=True)
     done = json.loads(process.output.strip().splitlines()[-1])
     return Run(
         megapixels,
