@@ -45,7 +45,7 @@ class Turn:
     index: int
     prepared: PreparedScene | None = None
     bands: BandReader | None = None
-    finished: Finished = Finished.NOTHING
+    finished: Finished = field(default_factory=lambda: Finished(False))
     error: Exception | None = None
     events: list[Event] = field(default_factory=list)
 
@@ -104,9 +104,7 @@ class Ahead:
         with contextlib.ExitStack() as stack:
             whole = stack.enter_context(open_request(request))
             turn.finished = check_finished(request, whole, self._model)
-            if turn.finished is Finished.ALL:
-                return
-            if turn.finished is Finished.NOTHING:
+            if not turn.finished.rasters:
                 make_folders(request)
                 targets = check_request(request)
                 turn.prepared = plan_scene(request, whole, self._model, targets, turn.events.append)

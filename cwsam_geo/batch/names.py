@@ -12,6 +12,7 @@ from typing import Any
 from cwsam_geo.batch.batch_scene import BatchScene
 from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.io.map_tags import VERSION_TAG
+from cwsam_geo.io.qml import qml_path
 from cwsam_geo.io.raster_file import open_dataset
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.preparation import MapRequest
@@ -29,6 +30,9 @@ _DEFAULT_ENDS = {
     "confidence": "_confidence.tif",
     "probabilities": "_probabilities.tif",
     "vectors": "_landcover.gpkg",
+    "report": "_report.html",
+    "areas": "_areas.csv",
+    "stac": "_landcover.json",
 }
 """Ends of names in a folder that is given instead of a pattern."""
 
@@ -103,8 +107,20 @@ def _request(
 
 def output_paths(request: MapRequest) -> list[Path]:
     """Paths of all outputs of a request, the raster of classes first."""
-    vectors = request.outputs.vectors
-    return [*request.rasters, *([] if vectors is None else [Path(vectors)])]
+    return [*request.rasters, *companion_paths(request).values()]
+
+
+def companion_paths(request: MapRequest) -> dict[str, Path]:
+    """Paths of the outputs of a request that are made from its map, by their option."""
+    outputs = request.outputs
+    paths = {
+        "qml": qml_path(request.output) if outputs.qml else None,
+        "areas": outputs.areas,
+        "vectors": outputs.vectors,
+        "report": outputs.report,
+        "stac": outputs.stac,
+    }
+    return {name: Path(path) for name, path in paths.items() if path is not None}
 
 
 def _pattern(value: str | os.PathLike[str], end: str) -> str:

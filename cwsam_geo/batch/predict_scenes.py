@@ -12,7 +12,7 @@ from pathlib import Path
 from cwsam_geo.atomic import check_apart
 from cwsam_geo.batch.ahead import Ahead, Turn
 from cwsam_geo.batch.batch_scene import BatchScene
-from cwsam_geo.batch.finished import Finished
+from cwsam_geo.batch.finished import make_missing
 from cwsam_geo.batch.names import map_requests, output_paths, without_outputs
 from cwsam_geo.batch.results import (
     WITH_MAP,
@@ -31,7 +31,6 @@ from cwsam_geo.prediction.predict_scene import (
     choose_model,
     load_chosen,
     map_prepared,
-    vectorize_map,
 )
 from cwsam_geo.prediction.preparation import Event, MapRequest, ModelFacts
 
@@ -172,8 +171,8 @@ class _Batch:
         if turn.error is not None:
             raise turn.error
         if turn.prepared is None:
-            if turn.finished is Finished.RASTERS:
-                vectorize_map(request, tell)
+            if turn.finished.missing:
+                make_missing(request, turn.finished.missing, self.facts.path, tell)
             return SceneResult(scene.label, request, "finished")
         if self.model is None:
             self.model = load_chosen(self.facts, request.options.compile)

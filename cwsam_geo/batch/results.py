@@ -26,6 +26,7 @@ _KEY = "cwsam_geo_batch"
 
 _COLUMNS = (
     *("scene", "status", "output", "confidence", "probabilities", "vectors"),
+    *("report", "areas", "stac"),
     *("pixels", "seconds", "model_seconds", "error"),
 )
 
@@ -53,12 +54,8 @@ class SceneResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         outputs = self.request.outputs
-        paths = {
-            "output": self.request.output,
-            "confidence": outputs.confidence,
-            "probabilities": outputs.probabilities,
-            "vectors": outputs.vectors,
-        }
+        names = ("confidence", "probabilities", "vectors", "report", "areas", "stac")
+        paths = {"output": self.request.output, **{n: getattr(outputs, n) for n in names}}
         return {
             "scene": self.scene,
             "status": self.status,

@@ -9,12 +9,14 @@ import click
 
 from cwsam_geo.cli.mosaic import MosaicReporter
 from cwsam_geo.cli.options import (
+    further_outputs,
     json_option,
     mapping_options,
     model_options,
     output_option,
     overwrite_option,
     predict_options,
+    predict_outputs,
     quiet_option,
     raster_options,
     reading_options,
@@ -38,19 +40,7 @@ _LISTED = 40
 @model_options
 @reading_options
 @mapping_options
-@click.option(
-    "--confidence",
-    metavar="NAME",
-    help="Also write rasters of the winning class's probability, in per cent.",
-)
-@click.option(
-    "--probabilities",
-    metavar="NAME",
-    help="Also write rasters of every class's probability, in per cent.",
-)
-@click.option(
-    "--vectors", metavar="NAME", help="Also write the classes as polygons, like vectorize."
-)
+@further_outputs
 @click.option(
     "--summary", metavar="FILE", help="Write what became of each scene as a table, .csv or .json."
 )
@@ -70,33 +60,24 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
     ('scenes/*.tif'), @LIST (a text file with a scene on each line) or STAC items (.json). Files
     that differ in the polarisation only (a_vv.tif, a_vh.tif) are the bands of one scene.
 
-    NAME is a path with these fields: {stem} (the scene's file name), {parent} (its folder's), {id}
-    (of its STAC item) and {date} (YYYYMMDD).
+    The paths of all outputs of a scene are names with these fields: {stem} (the scene's file name),
+    {parent} (its folder's), {id} (of its STAC item) and {date} (YYYYMMDD).
 
     A scene that fails does not stop the others; the exit code is then 1. Scenes that have their map
     already, made from the same file with the same model and settings, are skipped, so the same
     command goes on after an interruption. --overwrite replaces maps that were made otherwise.
     """
     from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
-    from cwsam_geo.prediction.options import PredictOutputs
 
     given = [*scenes, *(f"@{name}" for name in values["lists"])]
     if not given:
         raise click.UsageError("no scenes given: name files, folders, patterns or @LIST")
-    outputs = PredictOutputs(
-        confidence=values["confidence"],
-        probabilities=values["probabilities"],
-        vectors=values["vectors"],
-        format=values["raster_format"],
-        creation_options=values["creation_options"],
-        overwrite=values["overwrite"],
-    )
     with BatchReporter(as_json, quiet) as report:
         result = predict_scenes(
             given,
             output,
             predict_options(values),
-            outputs,
+            predict_outputs(values),
             BatchReports(summary=values["summary"], mosaic=values["mosaic"]),
             report,
         )

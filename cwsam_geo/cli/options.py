@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cwsam_geo.prediction.options import PredictOptions
+    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -135,6 +135,68 @@ def mapping_options(function: F) -> F:
                 help="Weighting of neighbouring tiles in their overlap.",
             ),
         ),
+    )
+
+
+def further_outputs(function: F) -> F:
+    """Options of predict and batch on what is written besides the class raster.
+
+    ``batch`` takes names with fields instead of paths.
+    """
+    return _together(
+        function,
+        (
+            click.option(
+                "--stac",
+                metavar="PATH",
+                help="Also write a STAC item of the map and its other outputs, *.json.",
+            ),
+            click.option(
+                "--qml",
+                is_flag=True,
+                help="Also write a style beside the map, with which QGIS lists only the map's "
+                "classes.",
+            ),
+            click.option(
+                "--areas",
+                metavar="PATH",
+                help="Also write the area of each class, as *.csv or *.json.",
+            ),
+            click.option(
+                "--report",
+                metavar="PATH",
+                help="Also write a report of the map: one HTML file that works without the "
+                "internet.",
+            ),
+            click.option(
+                "--vectors",
+                metavar="PATH",
+                help="Also write the classes as polygons, like vectorize.",
+            ),
+            click.option(
+                "--probabilities",
+                metavar="PATH",
+                help="Also write a raster of every class's probability, in per cent.",
+            ),
+            click.option(
+                "--confidence",
+                metavar="PATH",
+                help="Also write a raster of the winning class's probability, in per cent.",
+            ),
+        ),
+    )
+
+
+def predict_outputs(values: Mapping[str, Any]) -> PredictOutputs:
+    """The values of ``further_outputs``, ``raster_options`` and ``--overwrite`` as one object."""
+    from cwsam_geo.prediction.options import PredictOutputs
+
+    names = ("confidence", "probabilities", "vectors", "report", "areas", "qml", "stac")
+    return PredictOutputs(
+        format=values["raster_format"],
+        creation_options=values["creation_options"],
+        overwrite=values["overwrite"],
+        **{name: values[name] for name in names},
     )
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import click
 
 from cwsam_geo.cli.options import (
+    further_outputs,
     json_option,
     mapping_options,
     model_options,
     output_option,
     overwrite_option,
     predict_options,
+    predict_outputs,
     quiet_option,
     raster_options,
     reading_options,
@@ -27,37 +29,7 @@ from cwsam_geo.cli.reporting import Reporter
 @model_options
 @reading_options
 @mapping_options
-@click.option(
-    "--confidence",
-    metavar="PATH",
-    help="Also write a raster of the winning class's probability, in per cent.",
-)
-@click.option(
-    "--probabilities",
-    metavar="PATH",
-    help="Also write a raster of every class's probability, in per cent.",
-)
-@click.option(
-    "--vectors", metavar="PATH", help="Also write the classes as polygons, like vectorize."
-)
-@click.option(
-    "--report",
-    metavar="PATH",
-    help="Also write a report of the map: one HTML file that works without the internet.",
-)
-@click.option(
-    "--areas", metavar="PATH", help="Also write the area of each class, as *.csv or *.json."
-)
-@click.option(
-    "--qml",
-    is_flag=True,
-    help="Also write a style beside the map, with which QGIS lists only the map's classes.",
-)
-@click.option(
-    "--stac",
-    metavar="PATH",
-    help="Also write a STAC item of the map and its other outputs, *.json.",
-)
+@further_outputs
 @raster_options
 @overwrite_option
 @json_option
@@ -71,22 +43,9 @@ def command(
     vh.tif) are the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid,
     with the class names and colours of the model.
     """
-    from cwsam_geo.prediction.options import PredictOutputs
     from cwsam_geo.prediction.predict_scene import predict_scene
 
-    options = predict_options(values)
-    outputs = PredictOutputs(
-        confidence=values["confidence"],
-        probabilities=values["probabilities"],
-        vectors=values["vectors"],
-        report=values["report"],
-        areas=values["areas"],
-        qml=values["qml"],
-        stac=values["stac"],
-        format=values["raster_format"],
-        creation_options=values["creation_options"],
-        overwrite=values["overwrite"],
-    )
+    options, outputs = predict_options(values), predict_outputs(values)
     with PredictReporter(as_json, quiet) as report:
         predict_scene(scenes, output, options, outputs, report)
 

@@ -158,14 +158,22 @@ def test_scenes_outside_the_part_to_map_are_no_failures(capfd, folder, model):
     assert "1 scenes: 1 outside" in err
 
 
-def test_missing_polygons_are_made_without_mapping_again(capfd, folder, model):
-    arguments = ("s0.tif", "-o", "m/{stem}.tif", "--vectors", "m/{stem}.gpkg")
-    assert batch(capfd, model, *arguments)[0] == 0
-    made = os.stat("m/s0.tif").st_mtime_ns
-    os.remove("m/s0.gpkg")
+def test_missing_companions_are_made_without_mapping_again(capfd, folder, model):
+    arguments = (
+        "s0.tif", "-o", "m/{stem}.tif", "--vectors", "m/{stem}.gpkg", "--areas", "m/{stem}.csv",
+        "--stac", "m/", "--qml",
+    )  # fmt: skip
     code, _, err = batch(capfd, model, *arguments)
     assert code == 0, err
-    assert os.path.isfile("m/s0.gpkg")
+    names = sorted(os.listdir("m"))
+    assert {"s0.tif", "s0.gpkg", "s0.csv", "s0.qml", "s0_landcover.json"} <= set(names)
+    made = os.stat("m/s0.tif").st_mtime_ns
+    for name in ("s0.gpkg", "s0.csv", "s0_landcover.json"):
+        os.remove(f"m/{name}")
+    code, _, err = batch(capfd, model, *arguments)
+    assert code == 0, err
+    assert "1 finished" in err
+    assert sorted(os.listdir("m")) == names
     assert os.stat("m/s0.tif").st_mtime_ns == made
 
 
