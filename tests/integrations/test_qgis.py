@@ -244,7 +244,7 @@ def expected_classes():
 
 
 def test_the_provider_has_its_algorithms_and_lists_the_models(session):
-    assert {"predict", "vectorize", "evaluate"} <= set(session["algorithms"])
+    assert session["algorithms"] == ["evaluate", "predict", "preview", "vectorize"]
     assert all(len(text) > 80 for text in session["help"].values())
     assert session["models"][0] == "(default)"
     assert "demo" in session["models"]
@@ -282,8 +282,10 @@ def test_qgis_shows_the_names_and_colours_of_the_classes(session):
     style = session["map_style"]
     assert style["renderer"] == "paletted"
     shown = [[int(value), label, color] for value, label, color in style["classes"]]
-    # The palette of a GeoTIFF has 256 entries; the style beside the map lists the classes only.
+    # The style beside the map; the palette alone has 256 entries, and QGIS lists them all.
     assert shown == expected_classes()
+    shown = [[int(value), label, color] for value, label, color in session["palette"]["classes"]]
+    assert shown[: len(CLASSES)] == expected_classes()
     polygons = session["polygon_style"]
     assert polygons["renderer"] == "categorizedSymbol"
     shown = {(label, color) for _, label, color in polygons["classes"]}
@@ -329,6 +331,13 @@ def test_a_map_is_compared_with_a_raster_and_with_polygons(session, job):
     assert all(os.path.getsize(path) > 100 for path in page)
     # The polygons are those of the map: nothing differs.
     assert session["evaluate_polygons"]["results"]["OVERALL_ACCURACY"] == 1
+
+
+def test_a_picture_of_the_map_beside_its_scene(session, job):
+    assert session["preview"]["results"]["OUTPUT"] == job["folder"] + "/preview.png"
+    with rasterio.open(job["folder"] + "/preview.png") as file:
+        assert max(file.shape) == 800
+        assert file.read().std() > 10
 
 
 def test_mistakes_are_told_in_one_line(session):

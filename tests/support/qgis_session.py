@@ -147,6 +147,11 @@ def main():
     polygons = QgsVectorLayer(outputs["VECTORS"], "polygons")
     QgsProject.instance().addMapLayers([scene, mapped, polygons])
     found["map_style"] = classes_of(mapped)
+    bare = FOLDER / "bare"
+    bare.mkdir()
+    for ending in (".tif", ".tif.aux.xml"):
+        (bare / f"map{ending}").write_bytes((FOLDER / f"map{ending}").read_bytes())
+    found["palette"] = classes_of(QgsRasterLayer(str(bare / "map.tif"), "bare"))
     found["polygon_style"] = classes_of(polygons)
     found["map_picture"] = picture([mapped], "map.png")
     found["polygon_picture"] = picture([polygons, mapped], "polygons.png")
@@ -185,6 +190,11 @@ def main():
         "evaluate",
         {"INPUT": mapped, "REFERENCE": reference, "COLUMN": "class_name", "AOI": area,
          "OUTPUT": str(FOLDER / "polygons.html")},
+    )  # fmt: skip
+    found["preview"] = run(
+        "preview",
+        {"INPUT": mapped, "SCENE": scene, "VECTORS": polygons, "SIZE": 800,
+         "OUTPUT": str(FOLDER / "preview.png")},
     )  # fmt: skip
     found["refused"] = run("vectorize", {"INPUT": scene, "OUTPUT": str(FOLDER / "no.gpkg")})
     found["half_a_pair"] = run(

@@ -82,6 +82,12 @@ class Predict(ProgramAlgorithm):
             ),
             "Pixels outside become nodata.",
         )
+        self.add(
+            QgsProcessingParameterNumber(
+                "MIN_CONFIDENCE", "Least confidence (%)", optional=True, minValue=1, maxValue=100
+            ),
+            "Pixels below it become unclassified; empty to keep all.",
+        )
         self._add_advanced()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Land cover"))
         self.add(
@@ -170,8 +176,12 @@ class Predict(ProgramAlgorithm):
             "--bidx": self.parameterAsString(parameters, "BANDS", context),
             "--nodata": self.parameterAsString(parameters, "NODATA", context),
         }
-        if parameters.get("BATCH_SIZE") is not None:
-            choices["--batch-size"] = self.parameterAsInt(parameters, "BATCH_SIZE", context)
+        for name, option in (
+            ("BATCH_SIZE", "--batch-size"),
+            ("MIN_CONFIDENCE", "--min-confidence"),
+        ):
+            if parameters.get(name) is not None:
+                choices[option] = self.parameterAsInt(parameters, name, context)
         # "=" keeps a negative nodata value from being read as an option.
         arguments = [f"{name}={value}" for name, value in choices.items() if value != ""]
         if self.parameterAsBool(parameters, "TTA", context):

@@ -11,6 +11,7 @@ from qgis.PyQt.QtGui import QIcon
 from . import program
 from .evaluate import Evaluate
 from .predict import Predict
+from .preview import Preview
 from .vectorize import Vectorize
 
 PATH = "CWSAM_GEO_PATH"
@@ -57,7 +58,7 @@ class CwsamGeoProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self):  # noqa: N802 (QGIS calls this name)
         """Adds the algorithms."""
-        for algorithm in (Predict, Vectorize, Evaluate):
+        for algorithm in (Predict, Vectorize, Evaluate, Preview):
             self.addAlgorithm(algorithm())
 
     def refresh_models(self):
