@@ -35,41 +35,49 @@ DEVICES = (1, 4, 16, 64, 256)
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "GDAL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 READ = """
-import sys
+import sys, time
 from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.prediction.stream import BandReader
 from cwsam_geo.scene.source import open_source
 with open_source([sys.argv[1]]) as source:
     size = int(sys.argv[2])
     plan = TilePlan(source.grid.height, source.grid.width, size, size // 8, 4)
-    with BandReader(source, plan) as bands:
-        for _ in bands:
-            pass
+    before = time.process_time()
+    for _ in range(5):
+        with BandReader(source, plan) as bands:
+            for _ in bands:
+                pass
+    print((time.process_time() - before) / 5)
 """
 
 WRITE = """
-import sys
+import sys, time
 from pathlib import Path
 import rasterio
 from cwsam_geo.core.grid import Window
 from cwsam_geo.io.raster_file import grid_of
 from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
 with rasterio.open(sys.argv[1]) as file:
-    grid = grid_of(file)
-    copy = Path(sys.argv[1]).with_suffix(".copy.tif")
+    grid, codes = grid_of(file), file.read(1)
+copy = Path(sys.argv[1]).with_suffix(".copy.tif")
+before = time.process_time()
+for _ in range(5):
     with raster_sink(copy, grid, RasterLayout(), True) as sink:
         for row in range(0, grid.height, 512):
             window = Window(row, 0, 512, grid.width).intersect(grid.window)
-            rows, cols = ((window.row, window.bottom), (0, grid.width))
-            sink.write(window, file.read(window=(rows, cols)))
+            sink.write(window, codes[window.slices])
+print((time.process_time() - before) / 5)
 """
-
-NOTHING = "import cwsam_geo.prediction.predict_scene, cwsam_geo.scene.source, sys"
 
 
 def cpu_seconds(arguments: list[str]) -> float:
     """CPU seconds of a process with one thread."""
     return watched([sys.executable, *arguments], ONE_THREAD).cpu_seconds
+
+
+def told_seconds(script: str, *arguments: str) -> float:
+    """What a script prints: CPU seconds of its own work, without the start of Python."""
+    return float(watched([sys.executable, "-c", script, *arguments], ONE_THREAD).output)
 
 
 def command(*arguments: str) -> list[str]:
@@ -98,12 +106,11 @@ def measure(folder: Path, model: str, megapixels: float, scenes: int) -> dict[st
             p: cpu_seconds(command("predict", str(p), "-o", maps[p], "-m", model))
             for p in (big, small)
         }
-        nothing = cpu_seconds(["-c", NOTHING])
         apart = pixels[big] - pixels[small]
         each = (total[big] - total[small]) / apart
         fixed = total[big] - each * pixels[big]
-        decode = (cpu_seconds(["-c", READ, str(big), str(tile)]) - nothing) / pixels[big]
-        merge = (cpu_seconds(["-c", WRITE, maps[big]]) - nothing) / pixels[big]
+        decode = told_seconds(READ, str(big), str(tile)) / pixels[big]
+        merge = told_seconds(WRITE, maps[big]) / pixels[big]
         # Of the fixed part, what a second scene of the same process does not need again.
         twice = cpu_seconds(_batch(folder, out, big, 2, model))
         prepare = max(0.0, twice - total[big] - each * pixels[big])
@@ -217,7 +224,13 @@ def _table(measured: dict[str, Any], options: dict[str, Any]) -> list[str]:
 @click.option("--measure", "measures", is_flag=True, help="Measure the CPU stages on this machine.")
 @click.option("-m", "--model", default="s1-water", show_default=True)
 @click.option("--megapixels", default=6.0, show_default=True, help="Size of a measured scene.")
-@click.option("--batch", default=4, show_default=True, help="Scenes of the batch of the check.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=3),
+    default=4,
+    show_default=True,
+    help="Scenes of the batch of the check; the fit takes two.",
+)
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("benchmark-scenes"))
 @click.option("--gpu-tflops", default=100.0, show_default=True, help="ASSUMED rate of a GPU.")
 @click.option("--cores", default=8, show_default=True, help="ASSUMED CPU cores of a GPU.")

@@ -1,5 +1,6 @@
 """The model of time and cost: what must hold of it whatever the figures are."""
 
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -53,3 +54,10 @@ def test_the_object_storage_limits_many_devices_in_the_end():
 def test_a_year_of_land_is_less_than_the_radars_can_take():
     year = Year()
     assert 100_000 < year.scenes < year.most < 1_000_000
+
+
+def test_the_prediction_rests_on_the_measured_file():
+    run = [sys.executable, str(BENCHMARKS / "scaling.py")]
+    text = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert "assumed: a GPU does 100 TFLOP/s" in text
+    assert "| 241,531 | 256 |" in text
