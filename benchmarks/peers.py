@@ -50,7 +50,7 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "cwsam-geo": (),
     "hand": (),
     "geoai": ("geoai-py",),
-    "torchgeo": ("torchgeo",),
+    "torchgeo": ("torchgeo", "requests"),  # which torchgeo 0.8 imports without asking for it
 }
 """What pip installs for each, besides torch and this package."""
 
