@@ -20,6 +20,7 @@ from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
 from cwsam_geo.core.tiling import Tile, TilePlan
 from cwsam_geo.errors import CwsamGeoError
 from cwsam_geo.prediction.blend import Blender, BlendName
+from cwsam_geo.prediction.shard import Checkpoint, Shard
 from cwsam_geo.prediction.stream import Backlog, BandReader, RowBand
 
 if TYPE_CHECKING:
@@ -162,11 +163,13 @@ def map_scene(
     on_progress: Callable[[Progress], None] = lambda _: None,
     part: Part | None = None,
     bands: BandReader | None = None,
+    shard: Shard | None = None,
 ) -> MapSummary:
     """Streams a scene through a predictor, in memory that does not grow with the scene's height.
 
     The map of a part equals that part of the whole scene's map, because its tiles have the same
-    positions and the model also sees the scene around the part.
+    positions and the model also sees the scene around the part. So do the rows of a shard; each
+    batch holds the same tiles as in a run over the whole map, so that the bits are the same too.
 
     Reading and writing run in their own threads. A GPU gets the next batch before it has finished
     the last one, so that it waits for neither thread. Pixels without data are filled before the
@@ -178,6 +181,7 @@ def map_scene(
         on_progress: Called after every tile.
         part: The part to map; None for the whole scene.
         bands: Reads the source for ``tile_plan`` already; None to begin now.
+        shard: The rows of the map to compute; None for all.
 
     Returns:
         Counts of pixels and tiles, and times in seconds.
@@ -188,14 +192,23 @@ def map_scene(
         ModelError: The model's logits are not finite.
         MemoryError: A single tile does not fit into memory.
     """
-    return _Run(source, predictor, job, sinks, on_progress, part).run(bands)
+    shard = shard or Shard(range(source.grid.height if part is None else part.window.height))
+    run = _Run(source, predictor, job, sinks, part, shard.rows)
+    return run.run(on_progress, bands, shard.checkpoint)
 
 
 def tile_plan(
-    source: Source, tile_size: int, stride: int, overlap: int, part: Part | None = None
+    source: Source,
+    tile_size: int,
+    stride: int,
+    overlap: int,
+    part: Part | None = None,
+    rows: range | None = None,
 ) -> TilePlan:
-    """The tiles with which ``map_scene`` covers a scene or a part of it."""
+    """The tiles with which ``map_scene`` covers a scene, a part of it, or rows of its map."""
     window = source.grid.window if part is None else part.window
+    if rows is not None:
+        window = Window(window.row + rows.start, window.col, len(rows), window.width)
     return TilePlan(source.grid.height, source.grid.width, tile_size, overlap, stride, window)
 
 
@@ -222,13 +235,17 @@ class _Run:
         predictor: Predictor,
         job: MapSettings,
         sinks: Sinks,
-        on_progress: Callable[[Progress], None],
         part: Part | None,
+        rows: range,
     ) -> None:
         self.source, self.predictor, self.job, self.sinks = source, predictor, job, sinks
-        self.on_progress, self.part = on_progress, part
-        self.window = source.grid.window if part is None else part.window
-        self.plan = tile_plan(source, predictor.tile_size, predictor.stride, job.overlap, part)
+        self.part = part
+        # The map, and the rows of it that this run computes; both are windows of the scene.
+        self.map = source.grid.window if part is None else part.window
+        self.plan = tile_plan(
+            source, predictor.tile_size, predictor.stride, job.overlap, part, rows
+        )
+        self.window = self.plan.part or self.map
         self.blender = Blender(
             self.plan,
             predictor.num_classes,
@@ -249,26 +266,50 @@ class _Run:
         self.counts = np.zeros(256, np.int64)
         self.started = time.perf_counter()
         self.done = self.pixels = 0
+        self.empty_tiles: dict[int, int] = {}
 
-    def run(self, bands: BandReader | None) -> MapSummary:
+    def run(
+        self,
+        on_progress: Callable[[Progress], None],
+        bands: BandReader | None,
+        checkpoint: Checkpoint | None,
+    ) -> MapSummary:
         # Both threads end even after an error.
         with self.backlog, bands or BandReader(self.source, self.plan) as reader:
             for i, band in zip(self.plan.rows, reader, strict=True):
                 mapped = self._mapped(i)
+                self.empty_tiles[i] = 0
                 for tile, logits in self._predicted(band, mapped, self.plan.row(i)):
                     self._settle(band, mapped, tile, logits)
+                    on_progress(self._progress())
+                if checkpoint is not None and i < self.plan.rows[-1] and checkpoint.due():
+                    final = self.plan.tile(i, self.plan.cols[0]).settles.bottom
+                    self._take(checkpoint, min(final, self.window.bottom))
+            if checkpoint is not None:
+                self._take(checkpoint, self.window.bottom)
             self.summary.model_seconds = self.predictor.finish()
+        self.summary.empty_tiles = sum(self.empty_tiles.values())
         self.summary.pixels = {c: int(n) for c, n in enumerate(self.counts) if n}
         self.summary.seconds = time.perf_counter() - self.started
         return self.summary
 
+    def _take(self, checkpoint: Checkpoint, bottom: int) -> None:
+        # Logits that are not finite are noticed late: they must not become durable.
+        self.predictor.finish()
+        self.backlog.drain()
+        checkpoint.take(bottom - self.map.row, self.empty_tiles)
+
     def _mapped(self, row_index: int) -> _Mask:
-        """Which of the pixels that depend on a row of tiles belong to the part."""
+        """Which of the pixels that depend on a row of tiles belong to the map.
+
+        Also those of rows that this run does not compute: a tile is given to the model if any pixel
+        of the whole map depends on it, so that batches do not depend on the rows.
+        """
         first, last = (
             self.plan.tile(row_index, c).reaches for c in (self.plan.cols[0], self.plan.cols[-1])
         )
         reached = Window(first.row, first.col, first.height, last.right - first.col)
-        window = reached.intersect(self.window)
+        window = reached.intersect(self.map)
         if self.part is None:
             return _Mask(window, np.broadcast_to(np.True_, (window.height, window.width)))
         return _Mask(window, self.part.contains(window))
@@ -287,7 +328,7 @@ class _Run:
             waiting.append((tile, fed))
             if fed:
                 stack.add(values, valid)
-            self.summary.empty_tiles += not fed
+            self.empty_tiles[tile.row_index] += not fed
             if len(stack) == self.summary.batch_size:
                 yield from self._flush(waiting, stack)
                 waiting, stack = [], self._stack()
@@ -334,8 +375,10 @@ class _Run:
         self.backlog.put(functools.partial(self._write_all, pieces))
         self.done += 1
         self.pixels += tile.settles.height * tile.settles.width
+
+    def _progress(self) -> Progress:
         seconds = time.perf_counter() - self.started
-        self.on_progress(Progress(self.done, len(self.plan), self.pixels, seconds))
+        return Progress(self.done, len(self.plan), self.pixels, seconds)
 
     def _write_all(self, pieces: Sequence[_Piece]) -> None:
         # Runs in the writer's thread: calling a decision waits there for the device.
@@ -344,7 +387,7 @@ class _Run:
 
     def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
         """Writes codes and percentages where pixels are valid, nodata elsewhere."""
-        window = window.within(self.window)
+        window = window.within(self.map)
         if decision is None:
             classes = np.full(valid.shape, NODATA, np.uint8)
         else:

@@ -189,6 +189,18 @@ class Backlog:
         self._raise()
         self._jobs.put(job)
 
+    def drain(self) -> None:
+        """Waits until all queued jobs are done.
+
+        Raises:
+            BaseException: The error of a job.
+        """
+        done = threading.Event()
+        self.put(done.set)
+        # After a failed job the queue is emptied without running the rest.
+        while not done.wait(0.1):
+            self._raise()
+
     def _raise(self) -> None:
         if self._failure is not None:
             raise self._failure
