@@ -36,6 +36,7 @@ _WHERE = {
     "ReferenceOptions": "cwsam_geo.pictures.options",
     "SceneOptions": "cwsam_geo.pictures.options",
     "PredictOutputs": "cwsam_geo.prediction.options",
+    "PredictRun": "cwsam_geo.prediction.options",
     "Recipe": "cwsam_geo.finetuning.region.config",
     "RegionConfig": "cwsam_geo.finetuning.region.config",
     "ReportOptions": "cwsam_geo.map_report.options",
@@ -85,6 +86,7 @@ __all__ = [
     "OutputError",
     "PredictOptions",
     "PredictOutputs",
+    "PredictRun",
     "PreviewOptions",
     "Recipe",
     "ReferenceOptions",
@@ -153,7 +155,7 @@ if TYPE_CHECKING:
     from cwsam_geo.mosaicking.options import MosaicOptions
     from cwsam_geo.pictures.options import PreviewOptions, ReferenceOptions, SceneOptions
     from cwsam_geo.pictures.preview import preview
-    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
     from cwsam_geo.prediction.predict_scene import predict_scene
     from cwsam_geo.vectorization.options import VectorizeOptions
     from cwsam_geo.vectorization.vectorize import vectorize

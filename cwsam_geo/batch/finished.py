@@ -12,7 +12,7 @@ from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.io.legend_file import tagged_legend
 from cwsam_geo.io.raster_file import open_dataset
 from cwsam_geo.prediction.fingerprint import difference, read_fingerprint
-from cwsam_geo.prediction.predict_scene import catalogue_map, describe_map
+from cwsam_geo.prediction.map_outputs import catalogue_map, describe_map
 from cwsam_geo.prediction.preparation import Event, MapRequest, ModelFacts, fingerprint_of
 from cwsam_geo.prediction.report import report_on_map
 from cwsam_geo.scene.source import RasterSource

@@ -27,11 +27,7 @@ from cwsam_geo.model.runtime.predictor import LoadedModel
 from cwsam_geo.mosaicking.mosaic import check_mosaic_output, mosaic
 from cwsam_geo.mosaicking.options import MosaicOptions
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
-from cwsam_geo.prediction.predict_scene import (
-    choose_model,
-    load_chosen,
-    map_prepared,
-)
+from cwsam_geo.prediction.predict_scene import choose_model, load_chosen, map_prepared
 from cwsam_geo.prediction.preparation import Event, MapRequest, ModelFacts
 
 _LOG = logging.getLogger(__name__)

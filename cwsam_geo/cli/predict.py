@@ -16,6 +16,8 @@ from cwsam_geo.cli.options import (
     overwrite_option,
     predict_options,
     predict_outputs,
+    predict_run,
+    process_options,
     quiet_option,
     raster_options,
     reading_options,
@@ -31,6 +33,7 @@ from cwsam_geo.cli.reporting import Reporter
 @mapping_options
 @further_outputs
 @raster_options
+@process_options
 @overwrite_option
 @json_option
 @quiet_option
@@ -47,7 +50,7 @@ def command(
 
     options, outputs = predict_options(values), predict_outputs(values)
     with PredictReporter(as_json, quiet) as report:
-        predict_scene(scenes, output, options, outputs, report)
+        predict_scene(scenes, output, options, outputs, report, run=predict_run(values))
 
 
 class PredictReporter(Reporter):

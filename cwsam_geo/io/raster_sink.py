@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -115,12 +115,19 @@ class BlockAssembler:
                     yield block, array
 
 
+OnBlock = Callable[[Window, NDArray[np.uint8]], None]
+"""Gets a complete storage block: its window in the raster, and values (bands, h, w)."""
+
+
 class RasterSink:
     """A uint8 raster on a scene's grid that takes pixels; made by ``raster_sink``."""
 
-    def __init__(self, dataset: Any, grid: SceneGrid, bands: int, path: Path) -> None:
+    def __init__(
+        self, dataset: Any, grid: SceneGrid, bands: int, path: Path, on_block: OnBlock | None
+    ) -> None:
         self._dataset = dataset
         self._path = path
+        self._on_block = on_block
         # A small raster needs less: 1.5 times its size without compression.
         self._room = min(_ROOM, 3 * grid.height * grid.width * bands // 2)
         self._assembler = BlockAssembler(grid.height, grid.width, bands)
@@ -148,8 +155,10 @@ class RasterSink:
             self._counts += np.bincount(array[0].ravel(), minlength=256)
             where = rio_window(block)
             check_room(self._path, self._room)
-            with _writing(self._path):
+            with writing(self._path):
                 self._dataset.write(array, window=where)
+            if self._on_block is not None:
+                self._on_block(block, array)
 
     def check_complete(self) -> None:
         """Raises OutputError if a block lacks pixels, which is a bug and not a user's error."""
@@ -159,7 +168,11 @@ class RasterSink:
 
 @contextlib.contextmanager
 def raster_sink(
-    path: str | os.PathLike[str], grid: SceneGrid, layout: RasterLayout, overwrite: bool = False
+    path: str | os.PathLike[str],
+    grid: SceneGrid,
+    layout: RasterLayout,
+    overwrite: bool = False,
+    on_block: OnBlock | None = None,
 ) -> Iterator[RasterSink]:
     """Opens a sink; when the ``with`` block succeeds, the raster appears at ``path``.
 
@@ -172,6 +185,7 @@ def raster_sink(
             coefficients are written unchanged.
         layout: Format, bands and metadata.
         overwrite: Whether to replace an existing file.
+        on_block: Also gets every storage block once it is written.
 
     Raises:
         UsageError: The path or a creation option is not usable.
@@ -184,12 +198,12 @@ def raster_sink(
         # The temporary file of a COG is compressed fast rather than well.
         options = layout.options if layout.format == "GTiff" else {"ZLEVEL": "1"}
         check_room(target)  # on a full disk GDAL itself prints many messages
-        with _writing(target):
+        with writing(target):
             dataset = rasterio.open(stream, "w", **_profile(grid, layout.bands, options))
         try:
-            with _writing(target):
+            with writing(target):
                 _describe(dataset, grid, layout)
-            sink = RasterSink(dataset, grid, layout.bands, target)
+            sink = RasterSink(dataset, grid, layout.bands, target, on_block)
             yield sink
             sink.check_complete()
         finally:
@@ -204,7 +218,7 @@ def raster_sink(
                 _to_cog(stream, final, target, layout)
         _check_whole(final, target, grid, layout.bands)
         if layout.legend is not None:
-            with _writing(target):
+            with writing(target):
                 write_class_names(final, layout.legend, sink.counts)
 
 
@@ -279,13 +293,13 @@ def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> No
     # Estimate for the copy, its overviews and their temporary file. On a full disk GDAL is slow
     # to fail and prints many messages.
     check_room(target, 2 * stream.stat().st_size)
-    with _writing(target):
+    with writing(target):
         rasterio.shutil.copy(stream, final, driver="COG", **options)
 
 
 def _check_whole(final: Path, target: Path, grid: SceneGrid, bands: int) -> None:
     """Reads the last pixel of the finished file: GDAL reports some full disks only in its log."""
-    with _writing(target), rasterio.open(final) as written:
+    with writing(target), rasterio.open(final) as written:
         if (written.count, written.height, written.width) != (bands, grid.height, grid.width):
             raise OutputError(f"{target}: the written file is incomplete")
         if written.crs and _on_earth(grid.crs) and not _on_earth(written.crs):
@@ -300,8 +314,12 @@ def _on_earth(crs: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    """Turns GDAL's failures into OutputError."""
+def writing(target: Path) -> Iterator[None]:
+    """Turns GDAL's failures into OutputError.
+
+    Raises:
+        OutputError: GDAL cannot write, or the disk is full.
+    """
     try:
         with warnings.catch_warnings():
             # The scene need not be georeferenced.

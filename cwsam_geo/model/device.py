@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import platform
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -112,6 +114,43 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """Context in which the plain network computes in a precision; without effect for fp32."""
     dtype = DTYPES[precision]
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def device_kind(name: str) -> torch.device:
+    """A device of another machine, by its kind: ``cpu``, ``cuda`` or ``mps``."""
+    return torch.device(name)
+
+
+def thread_count() -> int:
+    """Threads that torch uses on a CPU."""
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Limits the threads that torch uses on a CPU."""
+    torch.set_num_threads(count)
+
+
+def cuda_count() -> int:
+    """Number of CUDA devices."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def computer_name(device: torch.device) -> str:
+    """What computes, in words: results of equal names have equal bits."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    threads = torch.get_num_threads()
+    return f"{_processor()} with {threads} thread{'s' if threads > 1 else ''}"
+
+
+@functools.cache
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def cpu_multiplies_bf16() -> bool:

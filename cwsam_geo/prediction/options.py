@@ -77,6 +77,38 @@ class PredictOptions:
 
 
 @dataclass(frozen=True)
+class PredictRun:
+    """Where a run computes, and how it goes on after a failure. No pixel depends on it.
+
+    Attributes:
+        resume: True to go on where an earlier run of the same output stopped, False to begin again,
+            None to refuse if there is such a run.
+        devices: A process for each device: ``4``, ``all``, ``cuda:0,cuda:2`` or ``cpu:2``; None for
+            the device of ``PredictOptions``.
+        dask: Address of a Dask scheduler, ``local`` or ``local:N``; None for this machine alone.
+        parts: Folder or URL (``s3://...``) for finished rows; None for a hidden folder beside the
+            output.
+
+    Raises:
+        UsageError: ``devices`` and ``dask`` are given together.
+    """
+
+    resume: bool | None = None
+    devices: str | None = None
+    dask: str | None = None
+    parts: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.devices is not None and self.dask is not None:
+            raise UsageError("give --devices or --dask, not both")
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes compute."""
+        return self.devices is not None or self.dask is not None
+
+
+@dataclass(frozen=True)
 class PredictOutputs:
     """Outputs of ``predict_scene`` besides the raster of classes, and the format of all rasters.
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from cwsam_geo.areas.class_areas import class_areas, write_areas
-from cwsam_geo.core.grid import SceneGrid
-from cwsam_geo.core.legend import NODATA, Legend
-from cwsam_geo.io.qml import qml_path, write_qml
-from cwsam_geo.io.raster_sink import RasterLayout, raster_sink
+from cwsam_geo.errors import UsageError
 from cwsam_geo.model.bundles.bundle import read_header
 from cwsam_geo.model.device import (
     check_compile,
@@ -23,9 +18,16 @@ from cwsam_geo.model.device import (
 )
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import find_bundle, load_full, renamed
-from cwsam_geo.prediction.map_item import Companion, write_item
-from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
-from cwsam_geo.prediction.pipeline import MapSettings, MapSummary, Progress, Sinks, map_scene
+from cwsam_geo.prediction.journal import Journal, check_journal
+from cwsam_geo.prediction.map_outputs import (
+    catalogue_map,
+    finish_map,
+    open_sinks,
+    progress_event,
+    start_event,
+)
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
+from cwsam_geo.prediction.pipeline import MapSummary
 from cwsam_geo.prediction.preparation import (
     Event,
     MapRequest,
@@ -35,7 +37,9 @@ from cwsam_geo.prediction.preparation import (
     check_request,
     prepare_scene,
 )
-from cwsam_geo.prediction.report import report_on_map, with_confidence
+from cwsam_geo.prediction.report import with_confidence
+from cwsam_geo.prediction.rows import copy_all, map_rows, run_identity
+from cwsam_geo.prediction.shards import ShardPool, compute_shards
 from cwsam_geo.prediction.stream import BandReader
 
 
@@ -46,6 +50,7 @@ def predict_scene(
     outputs: PredictOutputs | None = None,
     on_event: Callable[[Event], None] = lambda _: None,
     model: LoadedModel | None = None,
+    run: PredictRun | None = None,
 ) -> MapSummary:
     """Maps a scene: writes a georeferenced raster of class codes.
 
@@ -59,6 +64,8 @@ def predict_scene(
             ``report_map`` also have ``stage: vectors`` and ``stage: report``.
         model: A model of ``load_model``, to map several scenes without loading it again. The
             options ``model``, ``device``, ``precision`` and ``compile`` then have no effect.
+        run: Where the run computes, and whether it goes on where an earlier one stopped; None for
+            one process, which refuses to replace what an earlier run has finished.
 
     Returns:
         Counts of pixels and tiles, and times in seconds.
@@ -74,10 +81,16 @@ def predict_scene(
     )
     # All checks come before the model computes, which may take hours.
     check_request(request)
+    run = run or PredictRun()
+    check_journal(request.output, run)
+    if run.devices is not None:
+        return _map_on_devices(request, run, on_event)
+    if run.dask is not None:
+        return _map_on_cluster(request, run, on_event)
     if model is None:
         model = load_chosen(choose_model(request.options, on_event), request.options.compile)
     with prepare_scene(request, ModelFacts.of(model), on_event) as prepared:
-        return map_prepared(prepared, model, on_event)
+        return map_prepared(prepared, model, on_event, run=run)
 
 
 def choose_model(options: PredictOptions, on_event: Callable[[Event], None]) -> ModelFacts:
@@ -96,10 +109,15 @@ def choose_model(options: PredictOptions, on_event: Callable[[Event], None]) -> 
     slow = precision_warning(precision, device)
     if slow is not None:
         on_event({"event": "warning", "text": slow})
+    path = _found(options, on_event)
+    return ModelFacts(read_header(path), path, device, precision)
+
+
+def _found(options: PredictOptions, on_event: Callable[[Event], None]) -> Path:
     path = find_bundle(options.model)
     if (remark := renamed(options.model, path)) is not None:
         on_event({"event": "decision", "text": remark})
-    return ModelFacts(read_header(path), path, device, precision)
+    return path
 
 
 def load_chosen(model: ModelFacts, compile: bool) -> LoadedModel:
@@ -118,161 +136,106 @@ def map_prepared(
     model: LoadedModel,
     on_event: Callable[[Event], None] = lambda _: None,
     bands: BandReader | None = None,
+    run: PredictRun | None = None,
 ) -> MapSummary:
     """Maps a prepared scene and writes its outputs; see ``predict_scene``.
 
     Args:
         bands: Reads the scene for ``prepared.plan`` already; None to begin now.
+        run: Whether to go on where an earlier run stopped; see ``predict_scene``.
     """
-    settings, grid = prepared.settings, prepared.grid
     predictor = TorchPredictor(model, prepared.request.options.tta)
-    on_event(_start_event(grid, predictor, settings))
     with with_confidence(prepared.request) as request:
-        # Leaving the stack finishes the files and renames them into place.
-        with contextlib.ExitStack() as stack:
-            sinks = _open_sinks(stack, request, grid, settings, prepared.tags)
-            summary = map_scene(
-                prepared.source,
-                predictor,
-                settings,
-                sinks,
-                lambda progress: on_event(_progress_event(progress)),
-                prepared.part,
-                bands,
-            )
-        summary.output = str(request.output)
-        on_event(_done_event(request.output, settings.map_legend, summary))
-        describe_map(request, settings.map_legend, on_event)
-        if request.outputs.report is not None:
-            report_on_map(request, model.path, on_event)
-    if request.outputs.stac is not None:
+        identity = run_identity(prepared, request)
+        with Journal(identity, run or PredictRun(), on_event) as journal:
+            on_event(start_event(prepared, str(predictor.device), predictor.precision))
+            # Leaving the stack finishes the files and renames them into place.
+            with contextlib.ExitStack() as stack:
+                sinks = open_sinks(stack, prepared, request, journal.on_block)
+                summary = map_rows(
+                    prepared,
+                    predictor,
+                    sinks,
+                    journal,
+                    lambda progress, before: on_event(progress_event(progress, before)),
+                    bands,
+                )
+            journal.finish()
+        finish_map(prepared, request, summary, model.path, on_event)
+    if prepared.request.outputs.stac is not None:
         catalogue_map(prepared.request)
     return summary
 
 
-def describe_map(
-    request: MapRequest, legend: Legend, on_event: Callable[[Event], None] = lambda _: None
-) -> None:
-    """Writes the outputs of a request that are made from its map: style, areas and polygons.
+def _map_on_devices(
+    request: MapRequest, run: PredictRun, on_event: Callable[[Event], None]
+) -> MapSummary:
+    """Maps a scene with a process on each of several devices."""
+    # Imported only when needed.
+    from cwsam_geo.prediction.devices import parse_devices
+    from cwsam_geo.prediction.pool import DevicePool
+    from cwsam_geo.prediction.shards import ShardModel
+
+    assert run.devices is not None
+    if request.options.device != "auto":
+        raise UsageError("give --device or --devices, not both")
+    places = parse_devices(run.devices)
+    options = replace(request.options, device=places[0].device)
+    model = choose_model(options, on_event)
+    with prepare_scene(replace(request, options=options), model, on_event) as prepared:
+        pool = DevicePool(places, ShardModel.of(model, options.compile))
+        with pool:
+            return map_shared(prepared, pool, model, run, on_event)
+
+
+def _map_on_cluster(
+    request: MapRequest, run: PredictRun, on_event: Callable[[Event], None]
+) -> MapSummary:
+    """Maps a scene with the workers of a Dask cluster."""
+    # Imported only when needed.
+    from cwsam_geo.prediction.cluster import Cluster
+
+    assert run.dask is not None
+    options = request.options
+    # Of the model, only the file is known: the workers choose device and precision.
+    path = _found(options, on_event)
+    unknown = ModelFacts(read_header(path), path, None, "fp32")
+    with Cluster(run.dask) as cluster:
+        model = cluster.choose(unknown, options)
+        with prepare_scene(request, model, on_event) as prepared:
+            cluster.send(model, options.compile)
+            return map_shared(prepared, cluster, model, run, on_event)
+
+
+def map_shared(
+    prepared: PreparedScene,
+    pool: ShardPool,
+    model: ModelFacts,
+    run: PredictRun,
+    on_event: Callable[[Event], None] = lambda _: None,
+) -> MapSummary:
+    """Maps a prepared scene with several processes and writes its outputs.
 
     Args:
-        request: The request, whose map exists.
-        legend: The classes of the map.
+        pool: The processes.
+        model: The model that they have loaded.
     """
-    outputs = request.outputs
-    if outputs.qml:
-        write_qml(request.output, legend, outputs.overwrite)
-    if outputs.areas is not None:
-        table = class_areas(request.output)
-        write_areas(table, outputs.areas, outputs.overwrite)
-        on_event({"event": "areas", **table.to_dict(), "output": str(outputs.areas)})
-    if outputs.vectors is not None:
-        vectorize_map(request, on_event)
-
-
-def catalogue_map(request: MapRequest) -> None:
-    """Writes the STAC item of a request whose outputs exist."""
-    outputs = request.outputs
-    assert outputs.stac is not None
-    listed: list[tuple[str, Any, str, str]] = [
-        ("confidence", outputs.confidence, "Probability of the winning class in per cent", "data"),
-        ("probabilities", outputs.probabilities, "Probability of each class in per cent", "data"),
-        ("polygons", outputs.vectors, "The classes as polygons", "data"),
-        ("areas", outputs.areas, "Area of each class", "metadata"),
-        ("report", outputs.report, "Report of the map", "metadata"),
-        ("style", qml_path(request.output) if outputs.qml else None, "QGIS style", "metadata"),
-    ]
-    companions = tuple(Companion(*item) for item in listed if item[1] is not None)
-    write_item(request.output, outputs.stac, companions, outputs.overwrite)
-
-
-def vectorize_map(request: MapRequest, on_event: Callable[[Event], None]) -> None:
-    """Writes the polygons of a request whose map exists."""
-    # Imported only when needed: geopandas takes a second and 150 MB.
-    from cwsam_geo.vectorization.options import VectorizeOptions
-    from cwsam_geo.vectorization.vectorize import vectorize
-
-    outputs = request.outputs
-    assert outputs.vectors is not None
-    vectorize(
-        request.output,
-        outputs.vectors,
-        VectorizeOptions(confidence=outputs.confidence, overwrite=outputs.overwrite),
-        lambda event: on_event({"stage": "vectors", **event}),
-    )
-
-
-def _open_sinks(
-    stack: contextlib.ExitStack,
-    request: MapRequest,
-    grid: SceneGrid,
-    settings: MapSettings,
-    tags: Mapping[str, str],
-) -> Sinks:
-    outputs = request.outputs
-
-    def sink(path: str | os.PathLike[str], layout: RasterLayout) -> Any:
-        return stack.enter_context(raster_sink(path, grid, layout, outputs.overwrite))
-
-    def layout(bands: int, descriptions: Sequence[str], classes: bool) -> RasterLayout:
-        return RasterLayout(
-            bands=bands,
-            format=outputs.format,
-            overviews="MODE" if classes else "AVERAGE",
-            options=outputs.creation_options,
-            legend=settings.map_legend if classes else None,
-            descriptions=tuple(descriptions),
-            tags=tags,
-        )
-
-    # The stack closes in reverse order. The classes are opened first, so that their file is renamed
-    # into place last: once it exists, the other outputs are complete.
-    classes = sink(request.output, layout(1, ["class"], True))
-    confidence = probabilities = None
-    if outputs.confidence is not None:
-        confidence = sink(outputs.confidence, layout(1, ["confidence (%)"], False))
-    if outputs.probabilities is not None:
-        names = [f"{name} (%)" for name in settings.legend.names]
-        probabilities = sink(outputs.probabilities, layout(len(names), names, False))
-    return Sinks(classes, confidence, probabilities)
-
-
-def _start_event(grid: SceneGrid, predictor: TorchPredictor, job: MapSettings) -> Event:
-    return {
-        "event": "start",
-        "width": grid.width,
-        "height": grid.height,
-        "device": str(predictor.device),
-        "precision": predictor.precision,
-        "tile_size": predictor.tile_size,
-        "overlap": job.overlap,
-        "batch_size": job.batch_size,
-    }
-
-
-def _progress_event(progress: Progress) -> Event:
-    rate = progress.tiles / max(progress.seconds, 1e-9)
-    return {
-        "event": "progress",
-        "tiles": progress.tiles,
-        "total": progress.total,
-        "tiles_per_second": round(rate, 3),
-        "mpx_per_second": round(progress.pixels / 1e6 / max(progress.seconds, 1e-9), 4),
-        "seconds_left": math.ceil((progress.total - progress.tiles) / rate),
-    }
-
-
-def _done_event(output: Path, legend: Legend, summary: MapSummary) -> Event:
-    # If the model has a class "nodata", that class keeps the name.
-    nodata = f"nodata ({NODATA})" if "nodata" in legend.names else "nodata"
-    names = {int(e.code): e.name for e in legend.entries} | {NODATA: nodata}
-    return {
-        "event": "done",
-        "output": str(output),
-        "pixels": {names[code]: n for code, n in summary.pixels.items()},
-        "tiles": summary.tiles,
-        "empty_tiles": summary.empty_tiles,
-        "batch_size": summary.batch_size,
-        "seconds": round(summary.seconds, 3),
-        "model_seconds": round(summary.model_seconds, 3),
-    }
+    with with_confidence(prepared.request) as request:
+        with Journal(run_identity(prepared, request), run, on_event) as journal:
+            on_event(start_event(prepared, pool.name, model.precision))
+            summary = compute_shards(
+                prepared,
+                request,
+                journal,
+                pool,
+                lambda progress, before: on_event(progress_event(progress, before)),
+                lambda text: on_event({"event": "warning", "text": text}),
+            )
+            with contextlib.ExitStack() as stack:
+                sinks = open_sinks(stack, prepared, request)
+                copy_all(journal, sinks, summary)
+            journal.finish()
+        finish_map(prepared, request, summary, model.path, on_event)
+    if prepared.request.outputs.stac is not None:
+        catalogue_map(prepared.request)
+    return summary

@@ -83,12 +83,14 @@ class ModelFacts:
 
     Attributes:
         path: The bundle's file; None for a model that was made in memory.
+        batch_size: Tiles per call; None for a number that suits the device of this machine.
     """
 
     header: BundleHeader
     path: Path | None
     device: Any
     precision: Precision
+    batch_size: int | None = None
 
     @classmethod
     def of(cls, model: LoadedModel) -> ModelFacts:
@@ -236,7 +238,9 @@ def plan_scene(
         scene=reading.scene_bands,
         overlap=overlap,
         blend=options.blend,
-        batch_size=options.batch_size or auto_batch_size(header.architecture, model.device),
+        batch_size=options.batch_size
+        or model.batch_size
+        or auto_batch_size(header.architecture, model.device),
         temperature=header.temperature,
         min_confidence=int(options.min_confidence),
     )
