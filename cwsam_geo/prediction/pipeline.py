@@ -17,10 +17,10 @@ from cwsam_geo.core.grid import Window
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.core.predictor import Decision, PendingDecision, Predictor, TileStack
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
-from cwsam_geo.core.tiling import Tile, TilePlan
+from cwsam_geo.core.tiling import Tile
 from cwsam_geo.errors import CwsamGeoError
 from cwsam_geo.prediction.blend import Blender, BlendName
-from cwsam_geo.prediction.shard import Checkpoint, Shard
+from cwsam_geo.prediction.shard import Checkpoint, Part, Shard, tile_plan
 from cwsam_geo.prediction.stream import Backlog, BandReader, RowBand
 
 if TYPE_CHECKING:
@@ -37,21 +37,6 @@ class Sink(Protocol):
 
     def write(self, window: Window, values: NDArray[np.uint8]) -> None:
         """Receives the values of a window of the part, shape (h, w) or (bands, h, w)."""
-
-
-class Part(Protocol):
-    """The part of a scene to map.
-
-    Attributes:
-        window: The rectangle of the scene that the map covers.
-    """
-
-    @property
-    def window(self) -> Window:
-        """The rectangle of the scene that the map covers."""
-
-    def contains(self, window: Window) -> NDArray[np.bool_]:
-        """True where a pixel of a window inside ``self.window`` gets a class, shape (h, w)."""
 
 
 @dataclass(frozen=True)
@@ -195,21 +180,6 @@ def map_scene(
     shard = shard or Shard(range(source.grid.height if part is None else part.window.height))
     run = _Run(source, predictor, job, sinks, part, shard.rows)
     return run.run(on_progress, bands, shard.checkpoint)
-
-
-def tile_plan(
-    source: Source,
-    tile_size: int,
-    stride: int,
-    overlap: int,
-    part: Part | None = None,
-    rows: range | None = None,
-) -> TilePlan:
-    """The tiles with which ``map_scene`` covers a scene, a part of it, or rows of its map."""
-    window = source.grid.window if part is None else part.window
-    if rows is not None:
-        window = Window(window.row + rows.start, window.col, len(rows), window.width)
-    return TilePlan(source.grid.height, source.grid.width, tile_size, overlap, stride, window)
 
 
 _Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]

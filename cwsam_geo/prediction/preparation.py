@@ -30,8 +30,9 @@ from cwsam_geo.prediction.fingerprint import (
 )
 from cwsam_geo.prediction.map_item import check_item_output
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
-from cwsam_geo.prediction.pipeline import MapSettings, tile_plan
+from cwsam_geo.prediction.pipeline import MapSettings
 from cwsam_geo.prediction.provenance import map_tags, settings_of
+from cwsam_geo.prediction.shard import tile_plan
 from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
 from cwsam_geo.scene.plausibility import pixel_size_warning, place_warning
 from cwsam_geo.scene.reading import Reading, plan_reading

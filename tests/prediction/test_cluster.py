@@ -109,6 +109,7 @@ def layers(folder, name):
     return found
 
 
+@pytest.mark.long
 def test_workers_of_this_machine(place):
     events = predict(place, "local", "local:2")
     assert layers(place, "local") == layers(place, "whole")

@@ -128,7 +128,9 @@ def only_children():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(1, marks=pytest.mark.long), pytest.param(3, marks=pytest.mark.long)]
+)
 def test_processes_make_the_map_of_one_process(place, count):
     summary, events = predict(place, f"by{count}", f"cpu:{count}")
     assert layers(place, f"by{count}") == layers(place, "whole")
@@ -154,7 +156,7 @@ def test_the_rows_of_a_process_that_dies_go_to_another(place):
     assert any("the process on cpu was ended by SIGKILL; another process" in w for w in warnings)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_if_all_processes_die_the_run_can_go_on(place):
     def kill_all(event):
         if event["event"] == "progress" and event["tiles"] > 5:
@@ -169,7 +171,7 @@ def test_if_all_processes_die_the_run_can_go_on(place):
     assert layers(place, "all") == layers(place, "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_error_of_a_process_is_that_of_the_run(place):
     (place / "changing.tif").write_bytes((place / "scene.tif").read_bytes())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from disks import small_disk
 from doubles import legend
 from models import random_bundle
 from paths import ROOT, SUPPORT
@@ -30,11 +31,11 @@ def model(tmp_path_factory):
     return path
 
 
-def values(height=1300, width=150, seed=0):
+def values(height=1300, width=90, seed=0):
     rng = np.random.default_rng(seed)
     level = rng.normal(-12, 4, (height // 20 + 1, width // 20 + 1)).repeat(20, 0).repeat(20, 1)
     vv = level[:height, :width] + rng.normal(0, 1, (height, width))
-    vv[200:420, :90] = np.nan
+    vv[200:420, :50] = np.nan
     return np.stack([vv, vv - 7]).astype("f4")
 
 
@@ -94,7 +95,7 @@ def journal_of(output):
     return output.with_name(f".{output.name}.parts")
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.95])
+@pytest.mark.parametrize("share", [0.1, 0.8])
 def test_a_resumed_run_makes_the_map_of_an_undisturbed_one(tmp_path, scene, model, often, share):
     whole, _ = predict(scene, tmp_path / "whole.tif", model)
     output = tmp_path / "map.tif"
@@ -184,6 +185,16 @@ def test_damaged_parts_are_computed_again(tmp_path, scene, model, often):
         predict(scene, output, model, True)
 
 
+def test_a_full_disk_for_the_parts(tmp_path, scene, model):
+    options = PredictOptions(model=model, precision="fp32", device="cpu")
+    with small_disk(tmp_path / "disk", 300) as disk:
+        run = PredictRun(resume=True, parts=str(disk))
+        with pytest.raises(OutputError, match="the disk is full"):
+            predict_scene(scene, tmp_path / "map.tif", options, run=run)
+        assert os.listdir(disk) == []
+    assert sorted(os.listdir(tmp_path)) == ["disk", "scene.tif"]
+
+
 def test_two_runs_of_one_output_do_not_mix(tmp_path, scene, model, often):
     output = half_done(tmp_path, scene, model)
     lock = journals._locked(journal_of(output) / "lock")
@@ -238,7 +249,7 @@ def killed(tmp_path, scene, model, seed, kills):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_killed_runs_go_on(tmp_path, scene, model):
-    assert killed(tmp_path, scene, model, seed=1, kills=8)["killed"] >= 8
+    assert killed(tmp_path, scene, model, seed=1, kills=4)["killed"] >= 4
 
 
 @pytest.mark.long
@@ -250,7 +261,7 @@ def test_a_hundred_kills(tmp_path, shared_data, model, seed):
     bands = []
     for chip in chips:
         with rasterio.open(chip) as file:
-            bands.append(file.read())
+            bands.append(file.read()[:, :, 170:330])  # narrow, so that a run takes seconds
     scene = write(tmp_path / "scene.tif", np.concatenate(bands, 1), ("VV", "VH"))
     found = killed(tmp_path, scene, model, seed, 25)
     print(f"seed {seed}: {found}")
