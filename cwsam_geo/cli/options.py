@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
+    from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,7 +47,7 @@ def quiet_option(function: F) -> F:
     )(function)
 
 
-def _together(function: F, options: Iterable[Callable[[F], F]]) -> F:
+def together(function: F, options: Iterable[Callable[[F], F]]) -> F:
     """Adds options to a command; ``--help`` lists them in reverse order."""
     for option in options:
         function = option(function)
@@ -56,7 +56,7 @@ def _together(function: F, options: Iterable[Callable[[F], F]]) -> F:
 
 def model_options(function: F) -> F:
     """Options of predict and batch on the model, and where and how it computes."""
-    return _together(
+    return together(
         function,
         (
             click.option(
@@ -92,7 +92,7 @@ def model_options(function: F) -> F:
 
 def mapping_options(function: F) -> F:
     """Options of predict and batch on which part of a scene is mapped, and how carefully."""
-    return _together(
+    return together(
         function,
         (
             click.option(
@@ -143,7 +143,7 @@ def further_outputs(function: F) -> F:
 
     ``batch`` takes names with fields instead of paths.
     """
-    return _together(
+    return together(
         function,
         (
             click.option(
@@ -200,54 +200,9 @@ def predict_outputs(values: Mapping[str, Any]) -> PredictOutputs:
     )
 
 
-def process_options(function: F) -> F:
-    """Options of predict and batch on where a run computes, and how it goes on after a failure."""
-    return _together(
-        function,
-        (
-            click.option(
-                "--resume/--no-resume",
-                default=None,
-                help="Go on where an earlier run of this output stopped, or begin again.",
-            ),
-            click.option(
-                "--parts",
-                metavar="DIR|URL",
-                help="Keep finished rows here until the map is complete.  [default: beside it]",
-            ),
-            click.option(
-                "--dask",
-                metavar="ADDRESS",
-                help="Compute on a Dask cluster: tcp://HOST:8786, local or local:N (workers).",
-            ),
-            click.option(
-                "--devices",
-                metavar="N|all|LIST",
-                help="Compute on several devices: 4, all, cuda:0,cuda:2 or cpu:2 (processes).",
-            ),
-        ),
-    )
-
-
-def predict_run(values: Mapping[str, Any]) -> PredictRun:
-    """The values of ``process_options`` as one object.
-
-    Raises:
-        UsageError: They contradict each other.
-    """
-    from cwsam_geo.prediction.options import PredictRun
-
-    return PredictRun(
-        resume=values["resume"],
-        devices=values["devices"],
-        dask=values["dask"],
-        parts=values["parts"],
-    )
-
-
 def raster_options(function: F) -> F:
     """Options on the format of the rasters that a command writes."""
-    return _together(
+    return together(
         function,
         (
             click.option(
@@ -309,7 +264,7 @@ def predict_options(values: Mapping[str, Any]) -> PredictOptions:
 
 def reading_options(function: F) -> F:
     """Options of predict and info on how a scene is read and divided into tiles."""
-    return _together(
+    return together(
         function,
         (
             click.option(

@@ -16,12 +16,11 @@ from cwsam_geo.cli.options import (
     overwrite_option,
     predict_options,
     predict_outputs,
-    predict_run,
-    process_options,
     quiet_option,
     raster_options,
     reading_options,
 )
+from cwsam_geo.cli.process_options import predict_run, process_options
 from cwsam_geo.cli.reporting import Reporter
 
 

@@ -90,9 +90,13 @@ def main():
         while True:
             journal = folder / ".killed.tif.parts"
             found["resumed"] += any(journal.glob("*.json")) if journal.exists() else False
+            fresh, began = not journal.exists(), time.perf_counter()
             delay = draw.uniform(0, 1.1 * duration)
             code = in_a_child([*run, "--resume", "--overwrite"], delay)
             if code is not None:
+                # The first run may have been slow because the machine was busy.
+                taken = time.perf_counter() - began
+                duration = min(duration, taken) if fresh else duration
                 break
             found["killed"] += 1
         assert code == 0, code
