@@ -52,7 +52,7 @@ def test_a_malformed_dict_is_an_error(change):
         {"bands": ("VV", "VV")},
         {"clip": ((0.0, 0.0), (0.0, 1.0))},
         {"std": (1.0, 0.0, 1.0)},
-        {"fill": (0.0, 0.0)},
+        {"fill": (0.0,)},
         {"scaling": "log"},
         {"quantiles": ((1.0, 2.0, 3.0),)},
         {"quantiles": ((1.0,), (1.0,))},
