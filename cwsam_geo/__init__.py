@@ -13,7 +13,7 @@ from cwsam_geo._version import __version__
 
 _WHERE = {
     "AreaTable": "cwsam_geo.areas.class_areas",
-    "BatchReports": "cwsam_geo.batch.predict_scenes",
+    "BatchReports": "cwsam_geo.batch.run",
     "BlockOptions": "cwsam_geo.finetuning.region.config",
     "ClassMapping": "cwsam_geo.evaluation.options",
     "CwsamGeoError": "cwsam_geo.errors",
@@ -118,7 +118,8 @@ __all__ = [
 
 if TYPE_CHECKING:
     from cwsam_geo.areas.class_areas import AreaTable, class_areas
-    from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
+    from cwsam_geo.batch.predict_scenes import predict_scenes
+    from cwsam_geo.batch.run import BatchReports
     from cwsam_geo.core.legend import Legend, LegendEntry
     from cwsam_geo.errors import (
         CwsamGeoError,

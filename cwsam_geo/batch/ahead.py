@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -58,32 +58,55 @@ class Turn:
 
 
 class Ahead:
-    """Prepares scenes in a thread of its own, one ahead of the scene that is mapped.
+    """Prepares scenes in a thread of its own, one ahead of those that are mapped.
 
-    Of the prepared scene, the rows that its first tiles need are read already: memory grows by one
-    row band. Use it as a context manager, and close each turn.
+    Use it as a context manager, and close each turn.
 
     Args:
         scenes: The scenes.
         requests: What to write for each scene.
+        reads: Whether to read the rows that the first tiles of the prepared scene need: memory then
+            grows by one row band.
     """
 
     def __init__(
-        self, scenes: Sequence[BatchScene], requests: Sequence[MapRequest], model: ModelFacts
+        self,
+        scenes: Sequence[BatchScene],
+        requests: Sequence[MapRequest],
+        model: ModelFacts,
+        reads: bool,
     ) -> None:
-        self._scenes, self._requests, self._model = scenes, requests, model
+        self._scenes, self._requests, self._model, self._reads = scenes, requests, model, reads
         self._permits = threading.Semaphore(1)
-        self._out: queue.Queue[Turn | BaseException] = queue.Queue()
+        self._out: queue.Queue[Turn | BaseException | None] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="cwsam-geo opener", daemon=True)
+
+    def take(self) -> Turn | None:
+        """The next scene, in the order of the batch; None after the last. Threads may share it."""
+        item = self._out.get()
+        if isinstance(item, Turn):
+            self._permits.release()
+            return item
+        # Another thread may wait for the end, too.
+        self._out.put(None)
+        if item is not None:
+            raise item
+        return None
+
+    def stop(self) -> None:
+        """Prepares no more scenes; ``take`` returns None after those that are prepared."""
+        self._stop.set()
+        self._permits.release()
 
     def _work(self) -> None:
         try:
             for index in range(len(self._scenes)):
                 self._permits.acquire()
                 if self._stop.is_set():
-                    return
+                    break
                 self._out.put(self._turn(index))
+            self._out.put(None)
         except BaseException as error:
             self._out.put(error)
 
@@ -108,16 +131,9 @@ class Ahead:
                 make_folders(request)
                 targets = check_request(request)
                 turn.prepared = plan_scene(request, whole, self._model, targets, turn.events.append)
-                turn.bands = BandReader(turn.prepared.source, turn.prepared.plan)
+                if self._reads:
+                    turn.bands = BandReader(turn.prepared.source, turn.prepared.plan)
                 stack.pop_all()  # the turn now closes the files
-
-    def __iter__(self) -> Iterator[Turn]:
-        for _ in self._scenes:
-            item = self._out.get()
-            if isinstance(item, BaseException):
-                raise item
-            self._permits.release()
-            yield item
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -129,8 +145,7 @@ class Ahead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
-        self._permits.release()
+        self.stop()
         self._thread.join()
         # A scene that was prepared for nobody.
         with contextlib.suppress(queue.Empty):

@@ -22,6 +22,7 @@ from cwsam_geo.cli.options import (
     reading_options,
 )
 from cwsam_geo.cli.predict import PredictReporter
+from cwsam_geo.cli.process_options import predict_run, process_options
 
 _LISTED = 40
 """Scenes of the table at the end; of more scenes, only those without a map are listed."""
@@ -49,6 +50,7 @@ _LISTED = 40
     metavar="FILE",
     help="Also put all maps together, like mosaic: a GeoTIFF, or a VRT that refers to them.",
 )
+@process_options
 @raster_options
 @overwrite_option
 @json_option
@@ -67,7 +69,8 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
     already, made from the same file with the same model and settings, are skipped, so the same
     command goes on after an interruption. --overwrite replaces maps that were made otherwise.
     """
-    from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
+    from cwsam_geo.batch.predict_scenes import predict_scenes
+    from cwsam_geo.batch.run import BatchReports
 
     given = [*scenes, *(f"@{name}" for name in values["lists"])]
     if not given:
@@ -80,6 +83,7 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
             predict_outputs(values),
             BatchReports(summary=values["summary"], mosaic=values["mosaic"]),
             report,
+            predict_run(values),
         )
     return 0 if result.complete else 1
 
@@ -90,6 +94,15 @@ class BatchReporter(PredictReporter):
     def __init__(self, as_json: bool, quiet: bool) -> None:
         super().__init__(as_json, quiet)
         self._mosaic: MosaicReporter | None = None
+        self._begun: set[int] = set()
+        self._shares: dict[int, float] = {}
+        self._together = False
+        self._ended = self._total = 0
+        self._index: int | None = None
+
+    def say(self, text: str) -> None:
+        """Prints a line; of several scenes at a time, it names its scene."""
+        super().say(f"[{self._index}] {text}" if self._together and self._index else text)
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Prints one event; failures are printed even where remarks go to a program."""
@@ -98,17 +111,44 @@ class BatchReporter(PredictReporter):
                 self._mosaic = MosaicReporter(self._as_json, self._quiet)
             self._mosaic.show(event)
             return
+        self._index = event.get("index")
         super().show(event)
         if event["event"] == "result" and event["status"] == "failed" and self._as_json:
             self.say(f"Failed: {event['error']}")
 
     def on_scene(self, event: Mapping[str, Any]) -> None:
         """Prints which scene is next."""
-        self.say(f"[{event['index']}/{event['total']}] {event['scene']}")
+        self._begun.add(event["index"])
+        if len(self._begun) > 1 and not self._together:
+            # Several scenes at a time: from now on the bar counts scenes.
+            self.close_bar()
+            self._together, self.unit = True, "scene"
+        self._total = event["total"]
+        super().say(f"[{event['index']}/{event['total']}] {event['scene']}")
+
+    def on_done(self, event: Mapping[str, Any]) -> None:
+        """Prints the share of each class in a map."""
+        if not self._together:
+            self.close_bar()
+        self.say_shares(event)
+
+    def on_progress(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar, which counts tiles, or scenes if several are mapped at a time."""
+        if not self._together:
+            super().on_progress(event)
+            return
+        # A scene counts in parts while it is mapped.
+        self._shares[event["index"]] = event["tiles"] / event["total"]
+        done = self._ended + sum(self._shares.values())
+        self.advance(round(done, 2), self._total, f"{len(self._begun)} at work")
 
     def on_result(self, event: Mapping[str, Any]) -> None:
         """Prints why a scene failed, or that it has its map."""
-        self.close_bar()
+        self._begun.discard(event["index"])
+        self._shares.pop(event["index"], None)
+        self._ended += 1
+        if not self._together:
+            self.close_bar()
         if event["status"] == "failed":
             self.say(f"Failed: {event['error']}")
         elif event["status"] == "outside":

@@ -97,6 +97,10 @@ class PredictReporter(Reporter):
     def on_done(self, event: Mapping[str, Any]) -> None:
         """Prints the share of each class in the map."""
         self.close_bar()
+        self.say_shares(event)
+
+    def say_shares(self, event: Mapping[str, Any]) -> None:
+        """Prints the share of each class, of an event ``done``."""
         total = sum(event["pixels"].values())
         shares = ", ".join(f"{n} {100 * v / total:.1f} %" for n, v in event["pixels"].items())
         self.say(f"{event['output']}: {shares} ({event['seconds']:.1f} s)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,10 +83,12 @@ def predict_scene(
     check_request(request)
     run = run or PredictRun()
     check_journal(request.output, run)
-    if run.devices is not None:
-        return _map_on_devices(request, run, on_event)
-    if run.dask is not None:
-        return _map_on_cluster(request, run, on_event)
+    if run.shared:
+        with (
+            shard_pool(request.options, run, on_event) as (pool, facts),
+            prepare_scene(request, facts, on_event) as prepared,
+        ):
+            return map_shared(prepared, pool, facts, run, on_event)
     if model is None:
         model = load_chosen(choose_model(request.options, on_event), request.options.compile)
     with prepare_scene(request, ModelFacts.of(model), on_event) as prepared:
@@ -167,44 +169,39 @@ def map_prepared(
     return summary
 
 
-def _map_on_devices(
-    request: MapRequest, run: PredictRun, on_event: Callable[[Event], None]
-) -> MapSummary:
-    """Maps a scene with a process on each of several devices."""
-    # Imported only when needed.
-    from cwsam_geo.prediction.devices import parse_devices
-    from cwsam_geo.prediction.pool import DevicePool
-    from cwsam_geo.prediction.shards import ShardModel
+@contextlib.contextmanager
+def shard_pool(
+    options: PredictOptions, run: PredictRun, on_event: Callable[[Event], None]
+) -> Iterator[tuple[ShardPool, ModelFacts]]:
+    """The processes of ``--devices`` or of the cluster ``--dask``, and the model that they load.
 
-    assert run.devices is not None
-    if request.options.device != "auto":
-        raise UsageError("give --device or --devices, not both")
-    places = parse_devices(run.devices)
-    options = replace(request.options, device=places[0].device)
-    model = choose_model(options, on_event)
-    with prepare_scene(replace(request, options=options), model, on_event) as prepared:
-        pool = DevicePool(places, ShardModel.of(model, options.compile))
-        with pool:
-            return map_shared(prepared, pool, model, run, on_event)
+    Raises:
+        ModelError: There is no such model.
+        UsageError: A device, the precision or the cluster is not available.
+    """
+    if run.devices is not None:
+        # Imported only when needed.
+        from cwsam_geo.prediction.devices import parse_devices
+        from cwsam_geo.prediction.pool import DevicePool
+        from cwsam_geo.prediction.shards import ShardModel
 
-
-def _map_on_cluster(
-    request: MapRequest, run: PredictRun, on_event: Callable[[Event], None]
-) -> MapSummary:
-    """Maps a scene with the workers of a Dask cluster."""
-    # Imported only when needed.
+        if options.device != "auto":
+            raise UsageError("give --device or --devices, not both")
+        places = parse_devices(run.devices)
+        model = choose_model(replace(options, device=places[0].device), on_event)
+        with DevicePool(places, ShardModel.of(model, options.compile)) as pool:
+            yield pool, model
+        return
     from cwsam_geo.prediction.cluster import Cluster
 
     assert run.dask is not None
-    options = request.options
     # Of the model, only the file is known: the workers choose device and precision.
     path = _found(options, on_event)
     unknown = ModelFacts(read_header(path), path, None, "fp32")
     with Cluster(run.dask) as cluster:
         model = cluster.choose(unknown, options)
-        with prepare_scene(request, model, on_event) as prepared:
-            cluster.send(model, options.compile)
-            return map_shared(prepared, cluster, model, run, on_event)
+        cluster.send(model, options.compile)
+        yield cluster, model
 
 
 def map_shared(

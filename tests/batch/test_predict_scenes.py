@@ -2,11 +2,13 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +19,12 @@ from models import random_bundle
 from scene_rasters import UTM, write
 
 import cwsam_geo
-from cwsam_geo.batch import predict_scenes as module
-from cwsam_geo.batch.predict_scenes import BatchReports, predict_scenes
+from cwsam_geo.batch import ahead, mappers
+from cwsam_geo.batch.predict_scenes import predict_scenes
+from cwsam_geo.batch.run import BatchReports
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
 from cwsam_geo.prediction.predict_scene import predict_scene
 
 CLASSES = legend(3, first=1)
@@ -109,8 +112,8 @@ def test_the_model_is_loaded_once_and_only_if_it_is_needed(folder, model, monkey
         loads.append(arguments)
         return real(*arguments)
 
-    real = module.load_chosen
-    monkeypatch.setattr(module, "load_chosen", load)
+    real = mappers.load_chosen
+    monkeypatch.setattr(mappers, "load_chosen", load)
     options = PredictOptions(model, precision="fp32")
     predict_scenes(["s0.tif", "s1.tif"], "{stem}_m.tif", options)
     assert len(loads) == 1
@@ -196,7 +199,7 @@ def test_events_name_their_scene(capfd, folder, model):
 def test_the_next_scene_is_opened_and_read_while_one_is_mapped(folder, model, monkeypatch):
     """While the first scene is mapped, the thread that prepares has the second one ready."""
     ready, waited = threading.Event(), []
-    real_plan, real_map = module_ahead().plan_scene, module.map_prepared
+    real_plan, real_map = ahead.plan_scene, mappers.map_prepared
 
     def plan(request, *rest):
         prepared = real_plan(request, *rest)
@@ -209,8 +212,8 @@ def test_the_next_scene_is_opened_and_read_while_one_is_mapped(folder, model, mo
             waited.append(ready.wait(60))
         return real_map(prepared, *rest)
 
-    monkeypatch.setattr(module_ahead(), "plan_scene", plan)
-    monkeypatch.setattr(module, "map_prepared", mapped)
+    monkeypatch.setattr(ahead, "plan_scene", plan)
+    monkeypatch.setattr(mappers, "map_prepared", mapped)
     result = predict_scenes(
         ["s0.tif", "s1.tif", "s2.tif"], "{stem}_m.tif", PredictOptions(model, precision="fp32")
     )
@@ -220,17 +223,11 @@ def test_the_next_scene_is_opened_and_read_while_one_is_mapped(folder, model, mo
     assert not {"cwsam-geo opener", "cwsam-geo reader"} & set(names)
 
 
-def module_ahead():
-    from cwsam_geo.batch import ahead
-
-    return ahead
-
-
 def test_a_model_that_cannot_be_loaded_stops_the_batch(folder, model, monkeypatch):
     def fail(*_):
         raise ModelError("its base is missing")
 
-    monkeypatch.setattr(module, "load_chosen", fail)
+    monkeypatch.setattr(mappers, "load_chosen", fail)
     events = []
     with pytest.raises(ModelError, match="base is missing"):
         predict_scenes(
@@ -240,14 +237,14 @@ def test_a_model_that_cannot_be_loaded_stops_the_batch(folder, model, monkeypatc
 
 
 def test_a_failure_of_the_program_itself_is_one_scenes_failure(folder, model, monkeypatch):
-    real = module.map_prepared
+    real = mappers.map_prepared
 
     def fail(prepared, *rest):
         if prepared.request.scenes == ("s0.tif",):
             raise ZeroDivisionError("odd")
         return real(prepared, *rest)
 
-    monkeypatch.setattr(module, "map_prepared", fail)
+    monkeypatch.setattr(mappers, "map_prepared", fail)
     result = predict_scenes(["s0.tif", "s1.tif"], "{stem}_m.tif", PredictOptions(model))
     assert "unexpected ZeroDivisionError" in result.scenes[0].error
     assert result.scenes[1].status == "mapped"
@@ -405,3 +402,45 @@ def test_maps_that_make_no_mosaic_are_kept(capfd, folder, model):
     assert "choose the CRS of the mosaic (--t-srs EPSG:32633)" in err.splitlines()[-1]
     assert os.path.isfile("m/east.tif")
     assert not os.path.exists("all.tif")
+
+
+def test_several_processes_make_the_same_maps_and_failures_stop_nothing(folder, model):
+    """Whole scenes go to one process each; the last scene, which makes no round, to both."""
+    options = PredictOptions(model, precision="fp32")
+    outputs = PredictOutputs("one/{stem}_c.tif", format="GTiff")
+    scenes = ["s0.tif", "damaged.tif", "s1.tif", "missing.tif", "s2.tif"]
+    alone = predict_scenes(scenes, "one/{stem}.tif", options, outputs)
+    events = []
+    together = predict_scenes(
+        scenes, "two/{stem}.tif", options, replace(outputs, confidence="two/{stem}_c.tif"),
+        on_event=events.append, run=PredictRun(devices="cpu:2"),
+    )  # fmt: skip
+    assert [r.status for r in together.scenes] == [r.status for r in alone.scenes]
+    for name in ("s0", "s1", "s2"):
+        for end in (".tif", "_c.tif"):
+            np.testing.assert_array_equal(read(f"one/{name}{end}"), read(f"two/{name}{end}"))
+    assert sorted(e["index"] for e in events if e["event"] == "result") == [1, 2, 3, 4, 5]
+    assert not [name for name in os.listdir("two") if name.startswith(".")]
+    # They are finished for one process, too.
+    assert predict_scenes(["s2.tif"], "two/{stem}.tif", options, replace(
+        outputs, confidence="two/{stem}_c.tif")).counts == {"finished": 1}  # fmt: skip
+
+
+def test_an_interrupt_ends_all_processes_and_threads(folder, model):
+    def interrupt(event):
+        events.append(event)
+        if event["event"] == "progress":
+            raise KeyboardInterrupt
+
+    events = []
+    with pytest.raises(KeyboardInterrupt):
+        predict_scenes(
+            [f"s{i}.tif" for i in range(3)], "m/{stem}.tif",
+            PredictOptions(model, precision="fp32"), on_event=interrupt,
+            run=PredictRun(devices="cpu:2"),
+        )  # fmt: skip
+    assert not multiprocessing.active_children()
+    assert not [t for t in threading.enumerate() if t.name.startswith("cwsam-geo")]
+    assert not list(folder.glob("m/*.tif"))
+    counts = events[-1]["counts"]
+    assert set(counts) <= {"interrupted", "not started"}
