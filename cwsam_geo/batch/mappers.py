@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from cwsam_geo.model.runtime.predictor import LoadedModel
+from cwsam_geo.prediction.journal import has_journal
 from cwsam_geo.prediction.options import PredictOptions, PredictRun
 from cwsam_geo.prediction.pipeline import MapSummary
 from cwsam_geo.prediction.predict_scene import (
@@ -106,7 +108,7 @@ class _OneProcess:
         self, prepared: PreparedScene, index: int, bands: BandReader | None, on_event: OnEvent
     ) -> MapSummary:
         assert self._loaded is not None
-        return map_prepared(prepared, self._loaded, on_event, bands, self._run)
+        return map_prepared(prepared, self._loaded, on_event, bands, _going_on(prepared, self._run))
 
     def stop(self) -> None:
         # An interrupt ends the only thread by itself.
@@ -139,10 +141,16 @@ class _SeveralProcesses:
     ) -> MapSummary:
         size = 1 if index < self._whole else self._pool.size
         share = _Share(self._pool, size, self._stopped)
-        return map_shared(prepared, share, self.model, self._run, on_event)
+        return map_shared(prepared, share, self.model, _going_on(prepared, self._run), on_event)
 
     def stop(self) -> None:
         self._stopped.set()
+
+
+def _going_on(prepared: PreparedScene, run: PredictRun) -> PredictRun:
+    """The run, which goes on with a scene that an earlier one has left, unless the user forbids."""
+    stopped = run.resume is None and has_journal(prepared.request.output, run)
+    return replace(run, resume=True) if stopped else run
 
 
 class _Share:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 
 from cwsam_geo.atomic import check_apart
 from cwsam_geo.batch.names import map_requests, output_paths, without_outputs
@@ -66,11 +65,7 @@ def predict_scenes(
     for text in _remarks(found.remarks, len(found.scenes) - len(kept)):
         on_event({"event": "decision", "text": text})
     plan = BatchPlan(kept, requests, options, reports)
-    return run_batch(plan, _resuming(run or PredictRun()), on_event)
-
-
-def _resuming(run: PredictRun) -> PredictRun:
-    return replace(run, resume=True) if run.resume is None else run
+    return run_batch(plan, run or PredictRun(), on_event)
 
 
 def _remarks(remarks: Sequence[str], left_out: int) -> list[str]:

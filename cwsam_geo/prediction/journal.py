@@ -73,13 +73,17 @@ def check_journal(output: Path, run: PredictRun) -> None:
     Raises:
         UsageError: There is such a run.
     """
-    if run.resume is None:
-        folder = journal_folder(output, run)
-        if HEADER in folder.names():
-            raise UsageError(
-                f"{output}: an earlier run stopped before the end, and what it has finished is in "
-                f"{folder.location}; pass --resume to go on, or --no-resume to begin again"
-            )
+    if run.resume is None and has_journal(output, run):
+        raise UsageError(
+            f"{output}: an earlier run stopped before the end, and what it has finished is in "
+            f"{journal_folder(output, run).location}; pass --resume to go on, or --no-resume to "
+            "begin again"
+        )
+
+
+def has_journal(output: Path, run: PredictRun) -> bool:
+    """Whether an earlier run of this output has stopped before the end."""
+    return HEADER in journal_folder(output, run).names()
 
 
 class Journal:
