@@ -68,6 +68,8 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
     A scene that fails does not stop the others; the exit code is then 1. Scenes that have their map
     already, made from the same file with the same model and settings, are skipped, so the same
     command goes on after an interruption. --overwrite replaces maps that were made otherwise.
+
+    --devices and --dask map several scenes at a time, and parts of the last ones.
     """
     from cwsam_geo.batch.predict_scenes import predict_scenes
     from cwsam_geo.batch.run import BatchReports

@@ -70,7 +70,7 @@ class Reporter:
                 self._bar.clear()
             click.echo(text, err=True)
 
-    def advance(self, done: int, total: int, remark: str = "") -> None:
+    def advance(self, done: float, total: int, remark: str = "") -> None:
         """Moves the bar, which appears at the first call.
 
         Args:

@@ -232,7 +232,9 @@ class Cluster:
                 rows = futures[message]
                 results.append(self._result(message))
                 pixels[rows.start] = len(rows) * task.shape[1]
-            if message is not None:
+            if message is None:
+                on_told("waiting", None)
+            else:
                 on_told("progress", sum(pixels.values()))
             if time.monotonic() - checked > 1:
                 now, checked = set(self._workers()), time.monotonic()

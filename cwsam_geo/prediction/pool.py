@@ -78,6 +78,7 @@ class DevicePool:
         self._jobs: list[_Job] = []
         self._runs: dict[int, _Run] = {}
         self._number = 0
+        self._lacking = False
         self._lock = threading.Lock()
         self._wake, self._waked = multiprocessing.Pipe()
         self._stop = False
@@ -95,23 +96,26 @@ class DevicePool:
         return ", ".join(f"{n} x {name}" if n > 1 else name for name, n in counts.items())
 
     def __enter__(self) -> Self:
-        # CUDA does not survive a fork.
-        context = multiprocessing.get_context("spawn")
         try:
-            for place in self._places:
-                ours, theirs = context.Pipe()
-                process = context.Process(
-                    target=work, args=(theirs, place, self._model), daemon=True
-                )
-                process.start()
-                # Only the process itself may hold this end: its end is then noticed.
-                theirs.close()
-                self._processes.append(_Process(place, process, ours))
+            self._start_lacking()
         except BaseException:
             self._end()
             raise
         self._thread.start()
         return self
+
+    def _start_lacking(self) -> None:
+        """Starts a process in each place that has none."""
+        # CUDA does not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        lacking = Counter(self._places) - Counter(worker.place for worker in self._processes)
+        for place in lacking.elements():
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, place, self._model), daemon=True)
+            process.start()
+            # Only the process itself may hold this end: its end is then noticed.
+            theirs.close()
+            self._processes.append(_Process(place, process, ours))
 
     def __exit__(
         self,
@@ -150,17 +154,21 @@ class DevicePool:
         job = _Job(task, deque(shards))
         with self._lock:
             self._jobs.append(job)
+            # Processes that one scene has cost are there again for the next one.
+            self._lacking = True
         self._wake.send(None)
         try:
             while True:
                 # With a timeout, Ctrl-C is noticed on Windows, too.
-                with contextlib.suppress(queue.Empty):
+                try:
                     kind, value = job.messages.get(timeout=0.5)
-                    if kind == "error":
-                        raise value
-                    if kind == "done":
-                        return job.batch_size or task.settings.batch_size, job.model_seconds
-                    on_told(kind, value)
+                except queue.Empty:
+                    kind, value = "waiting", None
+                if kind == "error":
+                    raise value
+                if kind == "done":
+                    return job.batch_size or task.settings.batch_size, job.model_seconds
+                on_told(kind, value)
         finally:
             with self._lock:
                 job.waiting.clear()
@@ -178,6 +186,9 @@ class DevicePool:
         """Gives shards to processes that are idle, and takes their messages."""
         while not self._stop:
             with self._lock:
+                if self._lacking:
+                    self._lacking = False
+                    self._start_lacking()
                 self._assign()
             pipes = {worker.pipe: worker for worker in self._processes}
             for ready in wait([*pipes, self._waked]):

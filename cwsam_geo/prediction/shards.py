@@ -34,7 +34,8 @@ from cwsam_geo.scene.file_states import file_states
 from cwsam_geo.scene.source import RasterSource
 
 OnTold = Callable[[str, Any], None]
-"""Gets ``progress`` (pixels computed so far) or ``warning`` (a text)."""
+"""Gets ``progress`` (pixels computed so far), ``warning`` (a text), or ``waiting`` (None: there is
+no news; what it raises ends the waiting)."""
 
 PART_SECONDS = 60.0
 """Seconds from one part to the next: what the end of a process costs at most, besides one row of
@@ -264,7 +265,7 @@ def compute_shards(
     def listen(kind: str, value: Any) -> None:
         if kind == "progress":
             meter.tell(value)
-        else:
+        elif kind == "warning":
             on_warning(value)
 
     summary = MapSummary(tiles=len(prepared.plan), batch_size=journal.batch_size)

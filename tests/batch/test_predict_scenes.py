@@ -2,13 +2,11 @@
 
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from cwsam_geo.batch.predict_scenes import predict_scenes
 from cwsam_geo.batch.run import BatchReports
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import ModelError, UsageError
-from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
+from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.predict_scene import predict_scene
 
 CLASSES = legend(3, first=1)
@@ -402,45 +400,3 @@ def test_maps_that_make_no_mosaic_are_kept(capfd, folder, model):
     assert "choose the CRS of the mosaic (--t-srs EPSG:32633)" in err.splitlines()[-1]
     assert os.path.isfile("m/east.tif")
     assert not os.path.exists("all.tif")
-
-
-def test_several_processes_make_the_same_maps_and_failures_stop_nothing(folder, model):
-    """Whole scenes go to one process each; the last scene, which makes no round, to both."""
-    options = PredictOptions(model, precision="fp32")
-    outputs = PredictOutputs("one/{stem}_c.tif", format="GTiff")
-    scenes = ["s0.tif", "damaged.tif", "s1.tif", "missing.tif", "s2.tif"]
-    alone = predict_scenes(scenes, "one/{stem}.tif", options, outputs)
-    events = []
-    together = predict_scenes(
-        scenes, "two/{stem}.tif", options, replace(outputs, confidence="two/{stem}_c.tif"),
-        on_event=events.append, run=PredictRun(devices="cpu:2"),
-    )  # fmt: skip
-    assert [r.status for r in together.scenes] == [r.status for r in alone.scenes]
-    for name in ("s0", "s1", "s2"):
-        for end in (".tif", "_c.tif"):
-            np.testing.assert_array_equal(read(f"one/{name}{end}"), read(f"two/{name}{end}"))
-    assert sorted(e["index"] for e in events if e["event"] == "result") == [1, 2, 3, 4, 5]
-    assert not [name for name in os.listdir("two") if name.startswith(".")]
-    # They are finished for one process, too.
-    assert predict_scenes(["s2.tif"], "two/{stem}.tif", options, replace(
-        outputs, confidence="two/{stem}_c.tif")).counts == {"finished": 1}  # fmt: skip
-
-
-def test_an_interrupt_ends_all_processes_and_threads(folder, model):
-    def interrupt(event):
-        events.append(event)
-        if event["event"] == "progress":
-            raise KeyboardInterrupt
-
-    events = []
-    with pytest.raises(KeyboardInterrupt):
-        predict_scenes(
-            [f"s{i}.tif" for i in range(3)], "m/{stem}.tif",
-            PredictOptions(model, precision="fp32"), on_event=interrupt,
-            run=PredictRun(devices="cpu:2"),
-        )  # fmt: skip
-    assert not multiprocessing.active_children()
-    assert not [t for t in threading.enumerate() if t.name.startswith("cwsam-geo")]
-    assert not list(folder.glob("m/*.tif"))
-    counts = events[-1]["counts"]
-    assert set(counts) <= {"interrupted", "not started"}
