@@ -8,8 +8,9 @@ import queue
 import signal
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,8 @@ class DevicePool:
         for place in lacking.elements():
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, place, self._model), daemon=True)
-            process.start()
+            with _without_interrupts():
+                process.start()
             # Only the process itself may hold this end: its end is then noticed.
             theirs.close()
             self._processes.append(_Process(place, process, ours))
@@ -297,6 +299,21 @@ class DevicePool:
             worker.process.kill()
             worker.process.join()
         self._processes.remove(worker)
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A process that is started here gets no Ctrl-C, not even before it runs code of ours."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Its start lets interrupts through again, so it must run before.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(code: int | None) -> str:
