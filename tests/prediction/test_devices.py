@@ -188,7 +188,10 @@ def test_an_error_of_a_process_is_that_of_the_run(place):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends SIGINT")
 def test_ctrl_c_leaves_no_process_and_no_map(place):
-    arguments = ["predict", place / "scene.tif", "-o", place / "stop.tif", "--devices", "cpu:2",
+    # So large that no machine has mapped it when the first progress is read.
+    values = np.random.default_rng(0).normal(-10, 4, (2, 4000, 3000)).astype(np.float32)
+    write(place / "large.tif", values, ("VV", "VH"))
+    arguments = ["predict", place / "large.tif", "-o", place / "stop.tif", "--devices", "cpu:2",
                  "-m", place / "m.safetensors", "--precision", "fp32", "--json"]  # fmt: skip
     run = subprocess.Popen(
         [sys.executable, "-m", "cwsam_geo.cli.main", *map(str, arguments)],
