@@ -66,7 +66,7 @@ def describe_map(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 def _content(dataset: Any, from_predict: bool, legend: Legend | None) -> Content | None:
     # The sink of predict writes these band descriptions.
     descriptions = list(dataset.descriptions)
-    # Of a map with a least confidence, the legend has a class more than the model.
+    # The legend of a map with a least confidence has one class more than the model.
     names = [f"{name} (%)" for name in legend.names[: len(descriptions)]] if legend else []
     if from_predict and legend and len(descriptions) > 1 and descriptions == names:
         return "probabilities"

@@ -39,7 +39,7 @@ EXTENSIONS = tuple(
 )
 
 _OUTLINE_STEP = 16
-"""Of the 64 parts of a side of the grid, every so many becomes an edge of the footprint."""
+"""Every so many of the 64 parts of a side of the grid become one edge of the footprint."""
 
 _DEGREES = CRS.from_epsg(4326)
 

@@ -195,7 +195,7 @@ def shard_pool(
     from cwsam_geo.prediction.cluster import Cluster
 
     assert run.dask is not None
-    # Of the model, only the file is known: the workers choose device and precision.
+    # Only the file of the model is known: the workers choose device and precision.
     path = _found(options, on_event)
     unknown = ModelFacts(read_header(path), path, None, "fp32")
     with Cluster(run.dask) as cluster:
