@@ -55,8 +55,10 @@ def same(folder: Path, name: str, other: str) -> bool:
 @click.option("--processes", default=2, help="Processes, on a core each.")
 @click.option("-m", "--model", default="s1-water", help="A model.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("benchmark-scenes"))
+@click.option("--journal/--no-journal", default=True, help="Measure also what a journal costs.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="JSON to write.")
-def main(megapixels: float, processes: int, model: str, folder: Path, output: Path | None) -> None:
+def main(megapixels: float, processes: int, model: str, folder: Path, journal: bool,
+         output: Path | None) -> None:  # fmt: skip
     """Prints times, memory and ratios."""
     folder.mkdir(parents=True, exist_ok=True)
     about = machine()
@@ -65,25 +67,28 @@ def main(megapixels: float, processes: int, model: str, folder: Path, output: Pa
     runs = {
         "one": predict(scene, "one", 1, model, one),
         "several": predict(scene, "several", processes, model, ["--devices", f"cpu:{processes}"]),
-        "journal": predict(scene, "journal", 1, model, [*one, "--resume"]),
     }
+    if journal:
+        runs["journal"] = predict(scene, "journal", 1, model, [*one, "--resume"])
     results = {
         "machine": about,
         "megapixels": megapixels,
         "processes": processes,
         "speedup": runs["one"].seconds / runs["several"].seconds,
-        "journal_cpu": runs["journal"].cpu_seconds / runs["one"].cpu_seconds - 1,
-        "same": all(same(scene.parent, "one", name) for name in ("several", "journal")),
+        "journal_cpu": runs["journal"].cpu_seconds / runs["one"].cpu_seconds - 1
+        if journal
+        else None,
+        "same": all(same(scene.parent, "one", name) for name in runs),
         "runs": {name: asdict(run) for name, run in runs.items()},
     }
     click.echo(f"{shown_machine(about)}; {megapixels:g} Mpx\n")
     click.echo("| | wall s | CPU s | peak MB of a process |\n|---|---:|---:|---:|")
     for name, run in runs.items():
         click.echo(f"| {name} | {run.seconds:.1f} | {run.cpu_seconds:.1f} | {run.peak_mb:.0f} |")
+    cost = f"; the journal: {100 * results['journal_cpu']:+.1f} % CPU time" if journal else ""
     click.echo(
         f"\n{processes} processes on {processes} cores: {results['speedup']:.2f} times one on one "
-        f"core; the journal: {100 * results['journal_cpu']:+.1f} % CPU time; all pixels equal: "
-        f"{'yes' if results['same'] else 'NO'}"
+        f"core{cost}; all pixels equal: {'yes' if results['same'] else 'NO'}"
     )
     if output is not None:
         output.write_text(json.dumps(results, indent=1))

@@ -42,8 +42,8 @@ PART_SECONDS = 60.0
 tiles."""
 
 _SPARE = 0.05
-"""Share of the rows of tiles that may be computed twice, so that shards are small and processes end
-together. Fewer shards than processes are never made."""
+"""Share of the rows of tiles that is computed twice, so that shards are small and processes end
+together. Every process gets one shard at least."""
 
 _MOST_EACH = 4
 """Shards for each process, at most."""
@@ -153,14 +153,15 @@ def _absolute(scene: Scene) -> Scene:
 def shard_rows(missing: Sequence[range], tile_rows: int, processes: int) -> list[range]:
     """Divides rows among processes, at borders of storage blocks.
 
-    Each cut makes a row of tiles be computed twice.
+    Each cut makes a row of tiles be computed twice. All processes get the same number of shards: of
+    three shards, two equal processes take as long as of four.
 
     Args:
         missing: Rows to compute.
         tile_rows: Rows of tiles that the map has.
         processes: Number of processes.
     """
-    wanted = min(max(processes, 1 + int(_SPARE * tile_rows)), _MOST_EACH * processes)
+    wanted = processes * min(max(1, round(_SPARE * tile_rows / processes)), _MOST_EACH)
     blocks = sum(-(-len(rows) // BLOCK) for rows in missing)
     shards: list[range] = []
     for rows in missing:

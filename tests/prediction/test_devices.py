@@ -59,6 +59,15 @@ def test_shards_cover_what_is_missing_once(height, processes):
     assert min(processes, blocks) <= len(shards) <= 4 * processes + len(missing)
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+@pytest.mark.parametrize("rows", [33, 51, 72, 149])
+def test_shards_of_a_whole_map_are_equal_and_as_many_for_every_process(rows, processes):
+    shards = shard_rows([range(112 * rows)], rows, processes)
+    assert len(shards) % processes == 0
+    lengths = [len(shard) for shard in shards]
+    assert max(lengths) - min(lengths) <= BLOCK
+
+
 def test_what_is_left_of_a_shard():
     assert list(rest_of(range(0, 90), [])) == [range(0, 90)]
     assert list(rest_of(range(0, 90), [range(0, 30), range(30, 60)])) == [range(60, 90)]
