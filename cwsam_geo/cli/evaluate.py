@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -140,13 +139,6 @@ class EvaluateReporter(Reporter):
     unit = "px"
     # Most comparisons take less than a second: no bar flashes up for them.
     bar_options: ClassVar[Mapping[str, Any]] = {"unit_scale": True, "delay": 1, "leave": False}
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        """Prints one event; as JSON, only the report."""
-        if self._as_json and event["event"] == "report":
-            click.echo(json.dumps(event, ensure_ascii=False))
-        if not self._quiet:
-            self.show(event)
 
     def on_progress(self, event: Mapping[str, Any]) -> None:
         """Moves the bar, which counts the pixels of the map."""

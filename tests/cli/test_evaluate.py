@@ -65,6 +65,17 @@ def run(monkeypatch, capfd, files):
     return call
 
 
+def events_of(out):
+    """The events that --json prints, one on each line."""
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def report_of(out):
+    """The report among them."""
+    (report,) = (e for e in events_of(out) if e["event"] == "report")
+    return report
+
+
 def test_table_on_the_terminal(run):
     code, out, err = run("map.tif", "truth.tif")
     assert (code, err) == (0, "")
@@ -75,12 +86,21 @@ def test_table_on_the_terminal(run):
 
 def test_json_line_and_file_agree(run, files):
     code, out, _ = run("map.tif", "truth.tif", "--json", "-o", "report.json")
-    event = json.loads(out)
+    event = report_of(out)
     assert code == 0
     assert event.pop("event") == "report"
     assert json.loads((files / "report.json").read_text()) == event
     assert np.sum(event["matrix"]["counts"]) == 2000
     assert event["overall"]["classes_in_means"] == LEGEND.names
+
+
+def test_a_program_that_reads_the_events_sees_the_progress(run):
+    _, out, err = run("map.tif", "truth.tif", "--json", "--quiet")
+    *moves, report = events_of(out)
+    assert {e["event"] for e in moves} == {"progress"}
+    assert moves[-1]["pixels"] == moves[-1]["total"] == 2000
+    assert report["event"] == "report"
+    assert err == ""
 
 
 def test_quiet_prints_nothing(run, files):
@@ -142,7 +162,7 @@ def test_strata_and_tables_on_the_command_line(run, files):
         *("--csv", "classes.csv", "--json"),
     )
     assert code == 0, err
-    report = json.loads(out)
+    report = report_of(out)
     assert [s["name"] for s in report["sample"]["strata"]] == ["West", "east"]
     assert report["settings"]["stratum_sizes"] == {"West": 20, "east": 30}
     assert "x and y are taken as coordinates in the CRS of the map" in err
@@ -187,7 +207,7 @@ def test_outputs_need_different_files(run):
 
 def test_mapping_on_the_command_line(run):
     arguments = ("--map", "0=water,3=ignore", "--json")
-    report = json.loads(run("map.tif", "truth.tif", *arguments)[1])
+    report = report_of(run("map.tif", "truth.tif", *arguments)[1])
     assert report["settings"]["map"] == {"0": "water", "3": "ignore"}
     assert report["matrix"]["counts"][0] == [0, 0]
 
@@ -235,11 +255,11 @@ def test_the_class_that_a_legend_file_ignores_does_not_count(run, files, ignored
         f"  - {{code: 3, name: wet, color: '#0000ff'}}\nignore: {ignored}\n"
     )
     given = ("map.tif", "truth.tif", "--legend", "legend.yaml", "--json")
-    report = json.loads(run(*given)[1])
-    assert report == json.loads(run(*given, "--ignore", "dry")[1])
+    report = report_of(run(*given)[1])
+    assert report == report_of(run(*given, "--ignore", "dry")[1])
     assert report["overall"]["classes_in_means"] == ["wet"]
     assert report["settings"]["ignore"] == ["dry"]
-    instead = json.loads(run(*given, "--ignore", "wet")[1])
+    instead = report_of(run(*given, "--ignore", "wet")[1])
     assert instead["overall"]["classes_in_means"] == ["dry"]
 
 
@@ -258,5 +278,7 @@ def test_remarks_go_to_standard_error(run, files):
     with rasterio.open(files / "truth.tif", "r+") as file:
         file.update_tags(LEGEND=LEGEND.to_json().replace("water", "snow"))
     _, out, err = run("map.tif", "truth.tif", "--json")
-    assert json.loads(out)["remarks"]
+    remarks = report_of(out)["remarks"]
+    assert remarks
+    assert [e["text"] for e in events_of(out) if e["event"] == "warning"] == remarks
     assert err.startswith("Warning: ")

@@ -127,8 +127,6 @@ class Evaluate(ProgramAlgorithm):
             results[name] = done["overall"][key]
             value = done["overall"][key]
             feedback.pushInfo(f"{title}: {'-' if value is None else f'{value:.4f}'}")
-        for remark in done["remarks"]:
-            feedback.pushWarning(remark)
         return results
 
     def _reference(self, parameters, context):
