@@ -19,6 +19,9 @@ EXTENSIONS = tuple(
 _SPDX = re.compile(r"[A-Za-z0-9.+-]+")
 """Form of a licence's identifier."""
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]+[A-Za-z0-9]")
+"""Form of a name that the extension accepts."""
+
 
 def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     """The STAC item of a model bundle, from its header.
@@ -35,6 +38,7 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
     path, header = header_of(name_or_path)
     facts = describe_model(path)
     spec, size, stride = header.preprocess, facts["tile_size"], facts["stride"]
+    bands = [{"name": band} for band in spec.bands]
     classes, channels = len(header.legend), ", ".join(spec.channels)
     licence = str(header.provenance.get("licence") or header.provenance.get("license") or "")
     return {
@@ -49,7 +53,9 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
             "start_datetime": "1900-01-01T00:00:00Z",
             "end_datetime": "9999-12-31T23:59:59Z",
             "license": licence if _SPDX.fullmatch(licence) else "other",
-            "mlm:name": path.stem,
+            # STAC allows bands here only if an asset has some, and the extension asks for them here.
+            "bands": bands,
+            "mlm:name": _name(path.stem),
             "mlm:architecture": f"CWSAM ({facts['backbone']})",
             "mlm:tasks": ["semantic-segmentation"],
             "mlm:framework": "PyTorch",
@@ -59,10 +65,10 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
             "mlm:input": [
                 {
                     "name": "backscatter",
-                    "bands": list(spec.bands),
+                    "bands": [_channel(text) for text in spec.channels],
                     "input": {
                         "shape": [-1, 3, size, size],
-                        "dim_order": ["batch", "channel", "height", "width"],
+                        "dim_order": ["batch", "bands", "height", "width"],
                         "data_type": "float32",
                     },
                     "description": f"Channels {channels} ({spec.scaling}), clipped, then "
@@ -86,6 +92,7 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
                         "dim_order": ["batch", "class", "height", "width"],
                         "data_type": "float32",
                     },
+                    "description": f"Confidence: {header.temperatures.text}.",
                     "classification:classes": classes_of(header.legend),
                     "post_processing_function": None,
                 }
@@ -95,6 +102,7 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
                 "stride": stride,
                 "clip": [list(pair) for pair in spec.clip],
                 "preprocessing": spec.scaling,
+                "temperature": facts["temperature"],
                 "cwsam-geo": __version__,
             },
         },
@@ -105,7 +113,23 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
                 "type": "application/vnd.safetensors",
                 "title": f"{path.stem} ({facts['bundle']} bundle)",
                 "roles": ["mlm:model", "mlm:weights", "data"],
-                "mlm:artifact_type": "safetensors",
+                "mlm:artifact_type": "safetensors.torch.save_file",
+                "bands": bands,
             }
         },
     }
+
+
+def _name(stem: str) -> str:
+    """A name that the extension accepts."""
+    if _NAME.fullmatch(stem):
+        return stem
+    words = re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")
+    return f"model-{words}" if words else "model"
+
+
+def _channel(channel: str) -> str | dict[str, str]:
+    """A channel of the input: a band, or the difference of two."""
+    if "-" not in channel:
+        return channel
+    return {"name": channel, "format": "numexpr", "expression": channel.replace("-", " - ")}

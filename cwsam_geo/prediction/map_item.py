@@ -35,7 +35,7 @@ STAC_VERSION = "1.1.0"
 
 EXTENSIONS = tuple(
     f"https://stac-extensions.github.io/{name}/schema.json"
-    for name in ("classification/v2.0.0", "processing/v1.1.0", "projection/v2.0.0", "raster/v1.1.0")
+    for name in ("classification/v2.0.0", "processing/v1.2.0", "projection/v2.0.0", "raster/v1.1.0")
 )
 
 _OUTLINE_STEP = 16

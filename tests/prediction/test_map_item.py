@@ -1,12 +1,16 @@
 """STAC items of maps and models.
 
-pystac checks them with the schemas of STAC that it brings, and reads their extensions. The schemas
-of the extensions themselves are on the internet only.
+pystac checks them with the schemas of STAC that it brings, and reads their extensions. No package
+brings the schemas of all extensions: those in the folder that ``CWSAM_GEO_STAC_SCHEMAS`` names, such as
+``classification_v2.0.0.json``, are used too.
 """
 
 import json
+import os
 import re
+from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pystac
 import pytest
@@ -32,6 +36,9 @@ from cwsam_geo.prediction.predict_scene import predict_scene
 CLASSES = legend(3, first=3)
 LEGEND = {1: ("water", "#0000ff"), 2: ("crops/grass", "#00aa00")}
 
+_folder = os.environ.get("CWSAM_GEO_STAC_SCHEMAS")
+SCHEMAS = Path(_folder) if _folder else None
+
 
 def checked(found):
     """The item as pystac has it, after it was checked with STAC's schemas."""
@@ -42,7 +49,32 @@ def checked(found):
         assert re.fullmatch(
             r"https://stac-extensions\.github\.io/[a-z]+/v\d\.\d\.\d/schema\.json", name
         )
+        if SCHEMAS is not None:
+            check_extension(found, name)
     return pystac.Item.from_dict(found)
+
+
+def check_extension(found, address):
+    """Checks an item with the schema of an extension, if it is in the folder."""
+    name, version = address.split("/")[3:5]
+    path = SCHEMAS / f"{name}_{version}.json"
+    if path.is_file():
+        jsonschema.Draft7Validator(json.loads(path.read_text())).validate(found)
+
+
+@pytest.mark.skipif(SCHEMAS is None, reason="CWSAM_GEO_STAC_SCHEMAS names no folder of schemas")
+@pytest.mark.parametrize("name", ["classification", "processing", "raster"])
+def test_an_item_that_breaks_the_schema_of_an_extension_is_noticed(tmp_path, name):
+    path = write_classes(tmp_path / "map.tif", np.array([[1, 2]], np.uint8), LEGEND)
+    found = map_item(path, tmp_path / "i.json")
+    (address,) = (a for a in found["stac_extensions"] if f"/{name}/" in a)
+    check_extension(found, address)
+    asset = found["assets"]["map"]
+    asset["classification:classes"][0]["name"] = "no word"
+    asset["raster:bands"][0]["data_type"] = "byte"
+    found["properties"]["processing:lineage"] = 1
+    with pytest.raises(jsonschema.ValidationError):
+        check_extension(found, address)
 
 
 def test_predict_writes_an_item_with_all_outputs(tmp_path):
@@ -57,7 +89,6 @@ def test_predict_writes_an_item_with_all_outputs(tmp_path):
     outputs = PredictOutputs(
         confidence=tmp_path / "confidence.tif",
         areas=tmp_path / "out" / "areas.csv",
-        qml=True,
         stac=tmp_path / "out" / "map.json",
     )
     predict_scene(
@@ -117,9 +148,15 @@ def test_a_model_is_an_item_with_its_input_and_output(tmp_path, capsys):
     random_bundle(CLASSES).save(tmp_path / "m.safetensors")
     item = checked(model_item(tmp_path / "m.safetensors"))
     model = MLMExtension.ext(item)
-    assert model.mlm_name == "m"
+    assert model.mlm_name == "model-m"
     assert [i.name for i in model.input] == ["backscatter"]
-    assert item.properties["mlm:input"][0]["bands"] == ["VV", "VH"]
+    # The bands of the input are its channels; the extension wants the bands described, too.
+    difference = {"name": "VV-VH", "format": "numexpr", "expression": "VV - VH"}
+    assert item.properties["mlm:input"][0]["bands"] == ["VV", "VH", difference]
+    assert item.properties["bands"] == [{"name": "VV"}, {"name": "VH"}]
+    assert item.assets["model"].extra_fields["bands"] == item.properties["bands"]
+    assert model.input[0].input.dim_order == ["batch", "bands", "height", "width"]
+    assert item.properties["mlm:hyperparameters"]["temperature"] == 1
     assert model.input[0].input.shape[:2] == [-1, 3]
     assert model.output[0].result.shape[1] == len(CLASSES)
     with pytest.raises(SystemExit) as stopped:
