@@ -10,6 +10,7 @@ from typing import Any
 from cwsam_geo.batch.names import companion_paths
 from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.io.legend_file import tagged_legend
+from cwsam_geo.io.qml import has_users_style
 from cwsam_geo.io.raster_file import open_dataset
 from cwsam_geo.prediction.fingerprint import difference, read_fingerprint
 from cwsam_geo.prediction.map_outputs import catalogue_map, describe_map
@@ -81,6 +82,8 @@ def _missing(request: MapRequest) -> tuple[str, ...]:
     """
     made = request.output.stat().st_mtime_ns
     paths = companion_paths(request)
+    if has_users_style(request.output):
+        paths.pop("qml", None)
     missing = tuple(n for n, p in paths.items() if not p.exists() or p.stat().st_mtime_ns < made)
     if "report" in missing and request.outputs.confidence is None:
         raise UsageError(

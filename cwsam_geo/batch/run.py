@@ -223,6 +223,7 @@ class _Batch:
             confidence=() if is_vrt else [raster for raster in rasters if raster is not None],
             format=outputs.format,
             creation_options={} if is_vrt else outputs.creation_options,
+            qml=outputs.qml,
             overwrite=outputs.overwrite,
         )
         maps = [request.output for request in done]

@@ -13,6 +13,7 @@ from cwsam_geo.cli.options import (
     json_option,
     output_option,
     overwrite_option,
+    qml_option,
     quiet_option,
     raster_options,
 )
@@ -40,6 +41,7 @@ from cwsam_geo.cli.reporting import Reporter
     "--tr", "resolution", type=float, metavar="SIZE", help="Pixel size of the mosaic in this CRS."
 )
 @click.option("--like", metavar="FILE", help="Raster whose grid the mosaic gets.")
+@qml_option
 @raster_options
 @overwrite_option
 @json_option
@@ -62,6 +64,7 @@ def command(maps: tuple[str, ...], output: str, as_json: bool, quiet: bool, **va
         like=values["like"],
         format=values["raster_format"],
         creation_options=values["creation_options"],
+        qml=values["qml"],
         overwrite=values["overwrite"],
     )
     with MosaicReporter(as_json, quiet) as report:

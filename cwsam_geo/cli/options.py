@@ -138,6 +138,17 @@ def mapping_options(function: F) -> F:
     )
 
 
+def qml_option(function: F) -> F:
+    """``--qml``."""
+    return click.option(
+        "--qml/--no-qml",
+        default=True,
+        show_default=True,
+        help="Write a style beside the map, with which QGIS lists only the map's classes. A style "
+        "that you have made or changed is kept.",
+    )(function)
+
+
 def further_outputs(function: F) -> F:
     """Options of predict and batch on what is written besides the class raster.
 
@@ -151,12 +162,7 @@ def further_outputs(function: F) -> F:
                 metavar="PATH",
                 help="Also write a STAC item of the map and its other outputs, *.json.",
             ),
-            click.option(
-                "--qml",
-                is_flag=True,
-                help="Also write a style beside the map, with which QGIS lists only the map's "
-                "classes.",
-            ),
+            qml_option,
             click.option(
                 "--areas",
                 metavar="PATH",

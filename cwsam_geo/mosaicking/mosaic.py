@@ -21,6 +21,7 @@ from cwsam_geo.core.legend import NODATA
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.io.geolocation import Geolocation, locate
+from cwsam_geo.io.qml import check_qml, write_qml
 from cwsam_geo.io.raster_sink import BLOCK, RasterLayout, check_raster_output, raster_sink
 from cwsam_geo.mosaicking.blend import BlockBlend, MosaicSummary, Overlaps
 from cwsam_geo.mosaicking.layers import (
@@ -73,6 +74,11 @@ def mosaic(
     if options.confidence:
         layers = with_confidence(layers, options.confidence)
     placed = _place(layers, options)
+    legend = layers[0].legend if options.qml else None
+    if legend is not None:
+        kept = check_qml(target, legend, options.overwrite)
+        if kept is not None:
+            on_event({"event": "decision", "text": kept})
     on_event(_start_event(placed))
     tags = _tags(placed, target)
     if target.suffix.lower() == ".vrt":
@@ -81,6 +87,8 @@ def mosaic(
         summary = MosaicSummary(len(layers), placed.grid.height, placed.grid.width)
     else:
         summary = _write(placed, target, tags, options, on_event)
+    if legend is not None:
+        write_qml(target, legend, options.overwrite)
     summary.seconds = time.perf_counter() - started
     on_event(_done_event(target, placed, summary))
     return summary

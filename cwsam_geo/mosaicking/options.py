@@ -25,6 +25,8 @@ class MosaicOptions:
         like: Raster whose grid the mosaic gets, pixel by pixel.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for the rasters.
+        qml: Also write a style with the classes beside the mosaic, ``*.qml``, which QGIS applies
+            when it opens the mosaic. A style that the user has made or changed is kept.
 
     Raises:
         UsageError: The options contradict each other.
@@ -37,6 +39,7 @@ class MosaicOptions:
     like: str | os.PathLike[str] | None = None
     format: RasterFormat = "COG"
     creation_options: Mapping[str, str] = field(default_factory=dict)
+    qml: bool = True
     overwrite: bool = False
 
     def __post_init__(self) -> None:

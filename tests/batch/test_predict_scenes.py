@@ -82,7 +82,7 @@ def test_each_scene_gets_the_map_that_predict_makes_and_failures_stop_nothing(ca
     assert err.count("Failed: ") == 3
     assert sorted(os.listdir("maps")) == sorted(
         f"s{i}{end}" for i in range(3)
-        for end in ("_landcover.tif", "_landcover.tif.aux.xml", "_landcover.gpkg",
+        for end in ("_landcover.tif", "_landcover.tif.aux.xml", "_landcover.qml", "_landcover.gpkg",
                     "_confidence.tif")
     )  # fmt: skip
     options = PredictOptions(model, precision="fp32")
@@ -162,20 +162,27 @@ def test_scenes_outside_the_part_to_map_are_no_failures(capfd, folder, model):
 def test_missing_companions_are_made_without_mapping_again(capfd, folder, model):
     arguments = (
         "s0.tif", "-o", "m/{stem}.tif", "--vectors", "m/{stem}.gpkg", "--areas", "m/{stem}.csv",
-        "--stac", "m/", "--qml",
+        "--stac", "m/",
     )  # fmt: skip
     code, _, err = batch(capfd, model, *arguments)
     assert code == 0, err
     names = sorted(os.listdir("m"))
     assert {"s0.tif", "s0.gpkg", "s0.csv", "s0.qml", "s0_landcover.json"} <= set(names)
     made = os.stat("m/s0.tif").st_mtime_ns
-    for name in ("s0.gpkg", "s0.csv", "s0_landcover.json"):
+    for name in ("s0.gpkg", "s0.csv", "s0.qml", "s0_landcover.json"):
         os.remove(f"m/{name}")
     code, _, err = batch(capfd, model, *arguments)
     assert code == 0, err
     assert "1 finished" in err
     assert sorted(os.listdir("m")) == names
     assert os.stat("m/s0.tif").st_mtime_ns == made
+    # A style that the user has changed is not missing, however old it is.
+    (folder / "m" / "s0.qml").write_text("my own style")
+    os.utime("m/s0.qml", (0, 0))
+    code, _, err = batch(capfd, model, *arguments)
+    assert code == 0, err
+    assert "1 finished" in err
+    assert (folder / "m" / "s0.qml").read_text() == "my own style"
 
 
 def test_events_name_their_scene(capfd, folder, model):
@@ -307,7 +314,7 @@ def test_an_interrupted_batch_says_what_is_done_and_goes_on_later(folder, model)
     last = json.loads(out.splitlines()[-1])
     assert last["counts"] == {"mapped": 1, "interrupted": 1, "not started": 1}
     assert json.loads((folder / "t.json").read_text())["counts"] == last["counts"]
-    assert sorted(os.listdir("m")) == ["s0.tif", "s0.tif.aux.xml"]
+    assert sorted(os.listdir("m")) == ["s0.qml", "s0.tif", "s0.tif.aux.xml"]
     os.remove("big.tif")
     result = predict_scenes(
         ["s0.tif", "s1.tif"], "m/{stem}.tif",

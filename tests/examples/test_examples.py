@@ -45,7 +45,8 @@ def test_a_scene_becomes_a_map_polygons_and_figures(tmp_path):
     done = run(EXAMPLES / "map_scene.py", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {p.name for p in tmp_path.rglob("*")} == {
-        "out", "landcover.tif", "landcover.tif.aux.xml", "confidence.tif", "landcover.gpkg"
+        "out", "landcover.tif", "landcover.tif.aux.xml", "landcover.qml", "confidence.tif",
+        "landcover.gpkg",
     }  # fmt: skip
     out = tmp_path / "out"
     with rasterio.open(EXAMPLES / "scene.tif") as scene, rasterio.open(out / "landcover.tif") as m:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import geopandas
 import numpy as np
@@ -18,6 +19,7 @@ from paths import INTEGRATIONS, ROOT, SUPPORT
 from shapely.geometry import box
 
 from cwsam_geo import PredictOptions, predict_scene
+from cwsam_geo.io.qml import has_users_style
 
 QGIS_PYTHON = os.environ.get("QGIS_PYTHON", "/usr/bin/python3")
 CLASSES = legend(3)
@@ -288,10 +290,17 @@ def test_qgis_shows_the_names_and_colours_of_the_classes(session):
     assert shown[: len(CLASSES)] == expected_classes()
     polygons = session["polygon_style"]
     assert polygons["renderer"] == "categorizedSymbol"
+    assert session["same_name"] == polygons
     shown = {(label, color) for _, label, color in polygons["classes"]}
     present = {name for _, name, _ in expected_classes()} & {label for label, _ in shown}
     assert present
     assert shown >= {(name, color) for _, name, color in expected_classes() if name in present}
+
+
+def test_a_style_that_qgis_has_saved_is_the_users(session, job):
+    folder = Path(job["folder"])
+    assert has_users_style(folder / "beside" / "map.tif")
+    assert not has_users_style(folder / "map.tif")
 
 
 def test_qgis_draws_the_map_and_the_polygons_in_these_colours(session):
@@ -329,6 +338,8 @@ def test_a_map_is_compared_with_a_raster_and_with_polygons(session, job):
     page = (job["folder"] + "/report.html", job["folder"] + "/report.csv")
     assert [raster_result["OUTPUT"], raster_result["CSV"]] == list(page)
     assert all(os.path.getsize(path) > 100 for path in page)
+    for compared in (session["evaluate"], session["evaluate_polygons"]):
+        assert compared["progress"][-1] == 100
     # The polygons are those of the map: nothing differs.
     assert session["evaluate_polygons"]["results"]["OVERALL_ACCURACY"] == 1
 

@@ -141,6 +141,7 @@ def test_the_mosaic_is_a_cog_with_the_legend_and_the_tags_that_all_maps_share(pa
             assert file.nodata == 255
             assert file.colormap(1)[7] == (255, 255, 255, 255)
             assert class_names(file, 1, name).names == {1: "water", 2: "land", 7: "ice"}
+        (pair / "m.qml").unlink()  # each of the two has written it
     done = events[-1]
     both = 560 * 200
     assert done["overlap_pixels"] == both
@@ -264,6 +265,7 @@ def test_maps_without_any_legend_have_none_together(tmp_path):
         write(tmp_path / f"{i}.tif", grid(20 * i, 0, 30, 30), np.full((30, 30), i), None)
     mosaic([tmp_path / "1.tif", tmp_path / "0.tif"], tmp_path / "m.tif", PLAIN)
     np.testing.assert_array_equal(read(tmp_path / "m.tif")[0], [0] * 20 + [1] * 30)
+    assert not (tmp_path / "m.qml").exists()
 
 
 def test_another_nodata_value_and_masks_are_respected(tmp_path):
@@ -338,6 +340,13 @@ def test_the_command_takes_patterns(pair, capfd, monkeypatch):
     assert "2 maps on 1200 x 640 px" in err
     assert "% of the pixels where they overlap" in err
     assert "m.tif: water" in err
+    (pair / "own.qml").write_text("my own style")
+    code, _, err = run(capfd, "mosaic", "[ab].tif", "-o", "own.tif")
+    assert code == 0, err
+    assert "own.qml: a style that you have made or changed, so it is kept" in err
+    assert (pair / "own.qml").read_text() == "my own style"
+    assert run(capfd, "mosaic", "[ab].tif", "-o", "none.vrt", "--no-qml")[0] == 0
+    assert not (pair / "none.qml").exists()
     code, _, err = run(capfd, "mosaic", "no*.tif", "-o", "n.tif")
     assert code == 2
     assert "no*.tif: no file has such a name" in err

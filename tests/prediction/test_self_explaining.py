@@ -20,6 +20,7 @@ from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend, LegendEntry
 from cwsam_geo.errors import LegendError, UsageError
 from cwsam_geo.info.describe import describe
+from cwsam_geo.io.qml import write_qml
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.predict_scene import predict_scene
 
@@ -124,7 +125,7 @@ def test_the_attribute_table_counts_the_pixels(model, scene, tmp_path):
 
 
 def test_a_style_lists_the_classes_for_qgis(model, scene, tmp_path, capsys):
-    words = ["predict", str(scene), "-o", str(tmp_path / "map.tif"), "-m", str(model), "--qml"]
+    words = ["predict", str(scene), "-o", str(tmp_path / "map.tif"), "-m", str(model)]
     with pytest.raises(SystemExit) as stopped:
         main([*words, "--areas", str(tmp_path / "areas.csv"), "--min-confidence", "60"])
     assert not stopped.value.code
@@ -138,15 +139,69 @@ def test_a_style_lists_the_classes_for_qgis(model, scene, tmp_path, capsys):
 
 
 def test_outputs_beside_the_map_are_checked_before_it_is_made(model, scene, tmp_path):
-    (tmp_path / "map.qml").write_text("my own style")
-    with pytest.raises(UsageError, match=r"map\.qml"):
-        predict_scene(
-            *(scene, tmp_path / "map.tif", PredictOptions(model=model), PredictOutputs(qml=True))
-        )
     with pytest.raises(UsageError, match=r"\*\.csv"):
         predict_scene(
             *(scene, tmp_path / "map.tif", PredictOptions(model=model)),
             PredictOutputs(areas=tmp_path / "areas.xlsx"),
         )
+    # A style of other classes would give the new map wrong names.
+    write_qml(tmp_path / "map.tif", legend(2))
+    earlier = (tmp_path / "map.qml").read_bytes()
+    with pytest.raises(UsageError, match=r"map\.qml: .* other classes; remove it, or pass --over"):
+        predict_scene(scene, tmp_path / "map.tif", PredictOptions(model=model))
     assert not (tmp_path / "map.tif").exists()
-    assert (tmp_path / "map.qml").read_text() == "my own style"
+    assert (tmp_path / "map.qml").read_bytes() == earlier
+    predict_scene(
+        *(scene, tmp_path / "map.tif", PredictOptions(model=model)), PredictOutputs(overwrite=True)
+    )
+    written = (tmp_path / "map.qml").read_text(encoding="utf-8")
+    assert all(entry.name in written for entry in CLASSES.entries)
+    # The style of the same classes is in nobody's way.
+    (tmp_path / "map.tif").unlink()
+    (tmp_path / "map.tif.aux.xml").unlink()
+    predict_scene(scene, tmp_path / "map.tif", PredictOptions(model=model))
+    assert (tmp_path / "map.qml").read_text(encoding="utf-8") == written
+
+
+def own_style(path, how):
+    """A style that the user has: saved by QGIS, edited in a text editor, or anything else."""
+    if how == "edited":
+        write_qml(path.with_suffix(".tif"), CLASSES)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(CLASSES.entries[0].color, "#010203"), encoding="utf-8")
+    elif how == "saved by QGIS":
+        path.write_text('<!DOCTYPE qgis>\n<qgis version="3.34.1-Prizren"><pipe/></qgis>\n')
+    elif how == "binary":
+        path.write_bytes(b"\xff\xfe<")
+    elif how == "large":
+        path.write_bytes(b" " * (2 << 20))
+    elif how == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere.qml")
+    return path
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "how", ["edited", "saved by QGIS", "binary", "large", "folder", "link to nothing"]
+)
+def test_a_style_of_the_users_own_is_kept(model, scene, tmp_path, how, overwrite):
+    style = own_style(tmp_path / "map.qml", how)
+    before = style.read_bytes() if style.is_file() else style.lstat().st_ino
+    events = []
+    predict_scene(
+        *(scene, tmp_path / "map.tif", PredictOptions(model=model)),
+        *(PredictOutputs(overwrite=overwrite), events.append),
+    )
+    assert (style.read_bytes() if style.is_file() else style.lstat().st_ino) == before
+    assert (tmp_path / "map.tif").exists()
+    (kept,) = [e["text"] for e in events if "map.qml" in e.get("text", "")]
+    assert kept.endswith("so it is kept")
+
+
+def test_no_style_is_written_where_none_is_wanted(model, scene, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", str(scene), "-o", str(tmp_path / "map.tif"), "-m", str(model), "--no-qml"])
+    assert not stopped.value.code
+    assert not (tmp_path / "map.qml").exists()

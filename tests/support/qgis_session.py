@@ -152,6 +152,14 @@ def main():
     for ending in (".tif", ".tif.aux.xml"):
         (bare / f"map{ending}").write_bytes((FOLDER / f"map{ending}").read_bytes())
     found["palette"] = classes_of(QgsRasterLayer(str(bare / "map.tif"), "bare"))
+    # QGIS offers the style of the raster to polygons of the same name, too.
+    beside = FOLDER / "beside"
+    beside.mkdir()
+    for name in ("map.tif", "map.tif.aux.xml", "map.qml"):
+        (beside / name).write_bytes((FOLDER / name).read_bytes())
+    (beside / "map.gpkg").write_bytes(Path(outputs["VECTORS"]).read_bytes())
+    found["same_name"] = classes_of(QgsVectorLayer(str(beside / "map.gpkg"), "same name"))
+    QgsRasterLayer(str(beside / "map.tif"), "same name").saveDefaultStyle()
     found["polygon_style"] = classes_of(polygons)
     found["map_picture"] = picture([mapped], "map.png")
     found["polygon_picture"] = picture([polygons, mapped], "polygons.png")

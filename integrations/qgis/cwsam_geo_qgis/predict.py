@@ -151,8 +151,7 @@ class Predict(ProgramAlgorithm):
     def processAlgorithm(self, parameters, context, feedback):  # noqa: N802 (QGIS calls this name)
         """Runs the command."""
         output = self.parameterAsOutputLayer(parameters, "OUTPUT", context)
-        # The style lists the map's classes; without it QGIS lists the palette's 256 entries.
-        arguments, results = ["-o", output, "--qml"], {"OUTPUT": output}
+        arguments, results = ["-o", output], {"OUTPUT": output}
         for name, option in (("CONFIDENCE", "--confidence"), ("VECTORS", "--vectors")):
             path = self.parameterAsOutputLayer(parameters, name, context)
             if path:
