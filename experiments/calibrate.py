@@ -21,6 +21,7 @@ from judge_metrics import LAND, calibration_error
 from numpy.typing import NDArray
 
 from cwsam_geo.core.reliability import fit_temperature, log_probabilities
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.model.bundles.bundle import ModelBundle
 
 
@@ -94,18 +95,18 @@ def _error(confidence: NDArray[Any], right: NDArray[Any], weights: NDArray[Any])
     return round(calibration_error(confidence[kept], right[kept]), 4)
 
 
-def with_temperature(
-    bundle: ModelBundle, temperature: float, said: Mapping[str, Any]
+def with_temperatures(
+    bundle: ModelBundle, temperatures: Temperatures, said: Mapping[str, Any]
 ) -> ModelBundle:
-    """A bundle that states a temperature.
+    """A bundle that states temperatures.
 
     Args:
         bundle: Any bundle.
-        temperature: Above 0.
+        temperatures: What is to divide its logits.
         said: What its provenance says of the calibration.
     """
     provenance = {**bundle.provenance, "calibration": dict(said)}
-    header = replace(bundle.header, provenance=provenance, temperature=temperature)
+    header = replace(bundle.header, provenance=provenance, temperatures=temperatures)
     return ModelBundle(header, bundle.tensors)
 
 
@@ -120,7 +121,8 @@ def main(judged: Path, bundle: Path | None, output: Path | None) -> None:
     (judged / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     if bundle is not None and output is not None:
         said = {"ece": {m: v["after"] for m, v in found["modes"].items()}}
-        with_temperature(ModelBundle.load(bundle), found["temperature"], said).save(output, True)
+        temperatures = Temperatures(found["temperature"])
+        with_temperatures(ModelBundle.load(bundle), temperatures, said).save(output, True)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def _judged(
         return None
     seen = {name: bands[name] for name in BANDS[mode]}
     logits = map_scene(model, seen, valid, mode)
-    mapped = model_map(model, logits, how.temperature)
+    mapped = model_map(model, logits, mode, how.temperature)
     if mode == "both" or len(bands) == 1:
         name = f"pictures/{item.place}_{item.scene.stem}_{mode}.png"
         strip(bands, codes, [mapped.codes], mapped.confidence).save(output / name)

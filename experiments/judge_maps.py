@@ -114,17 +114,19 @@ def _coarse(tile: Window, stride: int) -> tuple[slice, slice]:
 
 
 def model_map(
-    model: LoadedModel, logits: NDArray[np.float32], temperature: float | None = None
+    model: LoadedModel, logits: NDArray[np.float32], mode: Mode, temperature: float | None = None
 ) -> ModelMap:
     """Codes and probabilities of logits.
 
     Args:
         model: It says what its classes are.
         logits: Shape (K, H, W).
+        mode: Which bands the model was given.
         temperature: Logits are divided by it; None for the bundle's own.
     """
     codes = np.array([SAME.get(name, LAND) for name in model.legend.names], np.uint8)
-    shown = logits / np.float32(model.temperature if temperature is None else temperature)
+    own = model.temperatures.of([b for b in model.preprocess.bands if b in BANDS[mode]])
+    shown = logits / np.float32(own if temperature is None else temperature)
     shown = np.exp(shown - shown.max(0))
     probability = shown / shown.sum(0)
     # Classes that are one to the judge are added up.

@@ -181,6 +181,8 @@ def _nodata_words(scene: Mapping[str, Any]) -> str:
 
 
 def _model(model: Mapping[str, Any]) -> Lines:
+    from cwsam_geo.core.temperatures import Temperatures
+
     spec = model["preprocess"]
     base = f" on {model['base']}" if model["base"] else ""
     yield "model", f"{model['path']} ({model['bytes'] / 1e6:,.1f} MB)"
@@ -199,17 +201,11 @@ def _model(model: Mapping[str, Any]) -> Lines:
     for entry in model["classes"]:
         ignored = ", ignored" if entry["code"] == model["ignore"] else ""
         yield "class", f"{entry['code']} {entry['name']} {entry['color']}{ignored}"
-    yield "confidence", _calibration(model["temperature"])
+    yield "confidence", Temperatures.from_json(model["temperature"], spec["bands"]).text
     if model["quirks"]:
         yield "quirks", ", ".join(model["quirks"])
     for name, value in model["provenance"].items():
         yield "origin", f"{name}: {_plain(value)}"
-
-
-def _calibration(temperature: float) -> str:
-    if temperature == 1:
-        return "the softmax of the logits, not calibrated"
-    return f"calibrated: the softmax of the logits divided by {temperature:.4g} (temperature)"
 
 
 def _bands(spec: Mapping[str, Any]) -> str:

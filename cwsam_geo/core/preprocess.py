@@ -130,6 +130,17 @@ class PreprocessSpec:
             terms.append((self.bands.index(names[0]), second))
         return tuple(terms)
 
+    @property
+    def optional_bands(self) -> tuple[str, ...]:
+        """Names of the bands that a scene may lack."""
+        pairs = zip(self.bands, self.fill, strict=True)
+        return tuple(name for name, fill in pairs if fill is not None)
+
+    def bands_of(self, scene: SceneBands) -> tuple[str, ...]:
+        """Names of the model's bands that a scene has."""
+        pairs = zip(self.bands, scene.positions, strict=True)
+        return tuple(name for name, position in pairs if position is not None)
+
     def scaled(self, values: NDArray[np.float32], scene: SceneBands) -> NDArray[np.float32]:
         """Converts raw values to the model's scaling, without clipping.
 

@@ -24,7 +24,7 @@ from cwsam_geo.finetuning.report.results import HeldOutScores, TrainingResult
 from cwsam_geo.finetuning.start import InitialModel
 from cwsam_geo.finetuning.targets.losses import auto_weights
 from cwsam_geo.finetuning.training.batches import cpu_batch_size, largest_batch
-from cwsam_geo.finetuning.training.calibration import Calibration
+from cwsam_geo.finetuning.training.calibration import BandCalibration, BandTiles, Calibration
 from cwsam_geo.finetuning.training.loop import ComputeSettings, Event, Trainer, TrainingData
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import (
@@ -137,15 +137,17 @@ class TrainingRun:
         best = state.best
         if best is None:
             raise AssertionError("no epoch was trained")
-        calibration = trainer.calibrate(best.tensors, int(best.matrix.sum()))
-        tell({"event": "decision", "text": _calibrated(calibration)})
+        whole = BandTiles(data.spec.bands, data.validation, data.validation.labelled)
+        sets = data.by_bands(data.validation, others=True)
+        calibration = trainer.calibrate(best.tensors, sets, whole)
+        for part in calibration.parts:
+            tell({"event": "decision", "text": _calibrated(part, len(calibration.parts) > 1)})
         test = None
         if data.test is not None:
             matrix = trainer.score(data.test, best.tensors)
-            total = int(matrix.sum())
-            temperature = calibration.temperature
+            sets = data.by_bands(data.test, others=False)
             test = HeldOutScores(
-                matrix, trainer.reliability(data.test, best.tensors, temperature, total)
+                matrix, trainer.reliability(best.tensors, sets, calibration.temperatures)
             )
         training = self._account(state, best, calibration, test)
         if self.options.report is not None:
@@ -272,7 +274,7 @@ class TrainingRun:
             legend=training.legend,
             provenance=training.provenance(),
             base=training.base,
-            temperature=training.calibration.temperature,
+            temperatures=training.calibration.temperatures,
         )
         ModelBundle(header, tensors).save(paths.bundle, options.overwrite)
         # Only a complete bundle makes the checkpoint superfluous.
@@ -280,9 +282,10 @@ class TrainingRun:
         return [paths.split, *files]
 
 
-def _calibrated(calibration: Calibration) -> str:
-    before, after = (100 * r.error for r in (calibration.before, calibration.after))
-    text = f"confidence: temperature {calibration.temperature:.3f}"
+def _calibrated(part: BandCalibration, of_several: bool) -> str:
+    before, after = (100 * r.error for r in (part.before, part.after))
+    which = f" for {', '.join(part.bands)}" if of_several else ""
+    text = f"confidence: temperature {part.temperature:.3f}{which}"
     if math.isnan(before):
         return text
     return (

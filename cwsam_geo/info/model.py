@@ -48,7 +48,7 @@ def describe_model(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
         "classes": header.legend.to_list(),
         "ignore": header.legend.ignore,
         "preprocess": header.preprocess.to_dict(),
-        "temperature": header.temperature,
+        "temperature": header.temperatures.to_json(),
         "pixels": None if header.pixel_sizes is None else str(header.pixel_sizes),
         "provenance": dict(header.provenance),
     }

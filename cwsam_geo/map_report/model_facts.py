@@ -75,7 +75,7 @@ def _of_header(header: Any) -> Iterator[tuple[str, str]]:
         f"CWSAM, backbone {architecture.backbone.name}, tiles of {architecture.tile_size} px",
     )
     yield "Classes", ", ".join(header.legend.names)
-    optional = [b for b, fill in zip(spec.bands, spec.fill, strict=True) if fill is not None]
+    optional = spec.optional_bands
     yield (
         "Input",
         ", ".join(spec.bands) + (f" ({', '.join(optional)} may be absent)" if optional else ""),
@@ -94,9 +94,7 @@ def _of_header(header: Any) -> Iterator[tuple[str, str]]:
                 f"mIoU {scores['miou']:.3f}, overall accuracy {scores['overall_accuracy']:.3f}, on "
                 "areas kept out of training",
             )
-    temperature = getattr(header, "temperature", 1.0)
-    if temperature != 1.0:
-        yield "Confidence", f"calibrated on validation areas (temperature {temperature:.3g})"
+    yield "Confidence", header.temperatures.text
     if provenance.get("licence"):
         yield "Licence", str(provenance["licence"])
 

@@ -121,7 +121,7 @@ class PredictOutputs:
             ``confidence``.
         areas: Table of the classes' areas, ``*.csv`` or ``*.json``; see ``class_areas``.
         qml: Also write a style with the classes beside the map, ``*.qml``, which QGIS applies when
-            it opens the map.
+            it opens the map. A style that the user has made or changed is kept.
         stac: STAC item of the map, ``*.json``, with all outputs as its assets.
         format: ``COG`` or ``GTiff``.
         creation_options: GDAL creation options for all rasters.
@@ -135,11 +135,16 @@ class PredictOutputs:
     vectors: str | os.PathLike[str] | None = None
     report: str | os.PathLike[str] | None = None
     areas: str | os.PathLike[str] | None = None
-    qml: bool = False
+    qml: bool = True
     stac: str | os.PathLike[str] | None = None
     format: RasterFormat = "COG"
     creation_options: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
+
+    @property
+    def tells_confidence(self) -> bool:
+        """Whether an output shows how sure the model is."""
+        return any((self.confidence, self.probabilities, self.report))
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

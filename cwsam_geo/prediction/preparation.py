@@ -17,7 +17,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.tiling import TilePlan, default_overlap
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import locate
-from cwsam_geo.io.qml import qml_path
+from cwsam_geo.io.qml import check_qml, qml_path
 from cwsam_geo.io.raster_sink import check_raster_output
 from cwsam_geo.model.bundles.bundle import BundleHeader
 from cwsam_geo.model.device import Precision, auto_batch_size
@@ -165,7 +165,7 @@ def check_request(request: MapRequest) -> list[Path]:
     if outputs.areas is not None:
         targets.append(check_areas_output(outputs.areas, outputs.overwrite))
     if outputs.qml:
-        targets.append(check_output(qml_path(request.output), outputs.overwrite))
+        targets.append(qml_path(request.output))
     if outputs.stac is not None:
         targets.append(check_item_output(outputs.stac, outputs.overwrite))
     inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(request.scenes, "the scene")
@@ -227,6 +227,8 @@ def plan_scene(
     _check_vectors(request.outputs, whole)
     reading = plan_reading(whole, header.preprocess, options.units)
     warnings = _warnings(header, reading)
+    if options.min_confidence or request.outputs.tells_confidence:
+        warnings += _confidence_warnings(header, reading)
     for kind, texts in (("decision", reading.remarks), ("warning", warnings)):
         for text in texts:
             on_event({"event": kind, "text": text})
@@ -242,9 +244,13 @@ def plan_scene(
         batch_size=options.batch_size
         or model.batch_size
         or auto_batch_size(header.architecture, model.device),
-        temperature=header.temperature,
+        temperature=header.temperatures.of(header.preprocess.bands_of(reading.scene_bands)),
         min_confidence=int(options.min_confidence),
     )
+    if request.outputs.qml:
+        kept = check_qml(request.output, settings.map_legend, request.outputs.overwrite)
+        if kept is not None:
+            on_event({"event": "decision", "text": kept})
     known = fingerprint_of(request, whole, model)
     return PreparedScene(
         request,
@@ -314,6 +320,18 @@ def _warnings(header: BundleHeader, reading: Reading) -> list[str]:
             "fine-tune it, or use it only to try the program"
         )
     return warnings
+
+
+def _confidence_warnings(header: BundleHeader, reading: Reading) -> list[str]:
+    """What the user should know before trusting the confidence."""
+    bands = header.preprocess.bands_of(reading.scene_bands)
+    if not header.temperatures.lists_bands or header.temperatures.calibrated(bands):
+        return []
+    known = " and for ".join(", ".join(names) for names in header.temperatures.by_bands)
+    return [
+        f"the model's confidence is calibrated for {known}, but not for {', '.join(bands)} alone: "
+        "it may be sure of a wrong class"
+    ]
 
 
 def _part(source: Source, options: PredictOptions) -> ScenePart:

@@ -28,6 +28,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 from cwsam_geo.cli import options as options_cli
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.errors import UsageError
 from cwsam_geo.model.store import load_full
 from cwsam_geo.prediction.blend import BLENDS
@@ -796,7 +797,7 @@ def test_a_loaded_model_maps_several_scenes(tmp_path, models, monkeypatch):
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 def test_the_models_temperature_changes_confidence_and_no_class(tmp_path, scene, temperature):
     bundle = random_bundle(CLASSES)
-    header = dataclasses.replace(bundle.header, temperature=temperature)
+    header = dataclasses.replace(bundle.header, temperatures=Temperatures(temperature))
     read = {}
     for name, model in (("plain", bundle), ("other", dataclasses.replace(bundle, header=header))):
         path = model.save(tmp_path / f"{name}.safetensors")
@@ -806,7 +807,7 @@ def test_the_models_temperature_changes_confidence_and_no_class(tmp_path, scene,
             with rasterio.open(tmp_path / f"{name}{kind}.tif") as raster:
                 read[name, kind] = raster.read().astype(float)
                 settings = json.loads(raster.tags()["CWSAM_GEO_SETTINGS"])
-        assert settings["temperature"] == model.temperature
+        assert settings["temperature"] == model.temperatures.of(["VV", "VH"])
     assert (read["plain", ""] == read["other", ""]).all()
     data = read["plain", ""][0] != 255
     assert (read["other", "_c"] == 255)[0][~data].all()
@@ -817,3 +818,35 @@ def test_the_models_temperature_changes_confidence_and_no_class(tmp_path, scene,
     assert np.abs(found - expected.max(0))[clear].mean() < 3
     softer = found[clear].mean() < read["plain", "_c"][0][data][clear].mean()
     assert softer == (temperature > 1)
+
+
+@pytest.mark.parametrize("bands", [("VV", "VH"), ("VV",)])
+def test_the_temperature_is_that_of_the_bands_that_the_scene_has(tmp_path, bands):
+    values = scene_values()[: len(bands)]
+    scene = write_scene(tmp_path / "scene.tif", values, names=bands)
+    bundle = random_bundle(CLASSES)
+    spec = dataclasses.replace(bundle.preprocess, fill=(None, -18.0))
+    listed = Temperatures(by_bands={("VV", "VH"): 0.25})
+    events, read = [], {}
+    for name, temperatures in (("plain", Temperatures()), ("own", listed)):
+        header = dataclasses.replace(bundle.header, preprocess=spec, temperatures=temperatures)
+        dataclasses.replace(bundle, header=header).save(tmp_path / f"{name}.safetensors")
+        options = PredictOptions(tmp_path / f"{name}.safetensors")
+        outputs = PredictOutputs(confidence=tmp_path / f"{name}_c.tif")
+        predict_scene(scene, tmp_path / f"{name}.tif", options, outputs, events.append)
+        for kind in ("", "_c"):
+            with rasterio.open(tmp_path / f"{name}{kind}.tif") as raster:
+                read[name, kind], tags = raster.read(1), raster.tags()
+    assert (read["plain", ""] == read["own", ""]).all()
+    both = len(bands) == 2
+    assert json.loads(tags["CWSAM_GEO_SETTINGS"])["temperature"] == (0.25 if both else 1)
+    assert (read["plain", "_c"] == read["own", "_c"]).all() != both
+    # Without VH nobody has checked how sure the model may be.
+    said = [w for w in json.loads(tags["CWSAM_GEO_WARNINGS"]) if "confidence" in w]
+    assert said == [e["text"] for e in events if "confidence is calibrated" in e.get("text", "")]
+    assert len(said) == (0 if both else 1)
+    if not both:
+        assert "calibrated for VV, VH, but not for VV alone" in said[0]
+        events.clear()
+        predict_scene(scene, tmp_path / "sure.tif", options, on_event=events.append)
+        assert not any("calibrated" in e.get("text", "") for e in events)

@@ -98,6 +98,7 @@ def test_a_calibrated_bundle_has_the_temperature_that_was_fitted(tmp_path):
     import calibrate
 
     from cwsam_geo.core.reliability import log_probabilities
+    from cwsam_geo.core.temperatures import Temperatures
     from cwsam_geo.model.store import load_full
 
     rng = np.random.default_rng(0)
@@ -108,10 +109,11 @@ def test_a_calibrated_bundle_has_the_temperature_that_was_fitted(tmp_path):
     found = calibrate.calibrated(tmp_path)
     assert found["temperature"] == pytest.approx(3, rel=0.1)
     assert found["modes"]["both"]["after"] < 0.03 < found["modes"]["both"]["before"]
-    path = calibrate.with_temperature(load_full("demo"), found["temperature"], {}).save(
+    temperatures = Temperatures(found["temperature"])
+    path = calibrate.with_temperatures(load_full("demo"), temperatures, {}).save(
         tmp_path / "calibrated.safetensors"
     )
-    assert load_full(path).temperature == found["temperature"]
+    assert load_full(path).temperatures == temperatures
 
 
 def test_forest_and_threshold_are_trained_on_other_sites_alone():

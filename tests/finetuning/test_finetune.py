@@ -19,7 +19,7 @@ from sam_checkpoint import sam_state
 from cwsam_geo.cli.main import main
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.metrics import Scores
-from cwsam_geo.core.reliability import log_probabilities
+from cwsam_geo.core.reliability import fit_temperature, log_probabilities
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.data.prepare import region_data
 from cwsam_geo.finetuning.finetune import finetune
@@ -185,15 +185,18 @@ def test_the_bundle_predicts_with_the_reported_accuracy_and_confidence(place):
     assert matrix.tolist() == report["validation"]["matrix"]["counts"]
     assert Scores.of(matrix).miou == result.miou
     calibration = report["validation"]["calibration"]
-    assert model.temperature == calibration["temperature"]
+    temperature = model.temperatures.common
+    assert temperature == calibration["temperature"]
+    (calibration,) = calibration["parts"]
+    assert calibration["bands"] == list(model.preprocess.bands)
     assert calibration["before"]["count"] == matrix.sum()
     for when in ("before", "after"):
         assert calibration[when]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
-    confidence = np.exp(log_probabilities(labelled, model.temperature).max(1))
+    confidence = np.exp(log_probabilities(labelled, temperature).max(1))
     assert calibration["after"]["mean_confidence"] == pytest.approx(confidence.mean(), abs=1e-5)
     errors = [calibration[w]["expected_calibration_error"] for w in ("before", "after")]
     assert errors[1] < errors[0]
-    assert f"divided by {model.temperature:.3f}" in (place / "m.md").read_text()
+    assert f"divided by {temperature:.3f}" in (place / "m.md").read_text()
 
 
 def test_a_full_model_of_random_weights(place):
@@ -237,6 +240,42 @@ def test_test_areas_are_scored_but_decide_nothing(place):
     card = (place / "m.md").read_text()
     assert f"On {pixels:,} labelled pixels of test areas, which decided nothing" in card
     assert "A scene may lack VH: the mean stands for it." in card
+
+
+def test_each_set_of_bands_has_a_temperature_of_its_own(place):
+    content = yaml.safe_load((place / "region.yaml").read_text())
+    content["preprocess"] = {"optional": ["VH"]}
+    content["train"] |= {"epochs": 3, "samples": 24}
+    (place / "region.yaml").write_text(yaml.safe_dump(content))
+    events = []
+    finetune(place / "region.yaml", place / "m.safetensors", on_event=events.append)
+    model = load_model(place / "m.safetensors")
+    with region_data(load_region(place / "region.yaml"), model.preprocess) as data:
+        parts = data.by_bands(data.validation, others=True)
+        assert [part.bands for part in parts] == [("VV", "VH"), ("VV",)]
+        for part in parts:
+            logits, channels = [], []
+            for i in range(len(part.tiles)):
+                image, labels = part.tiles.sample(0, i)
+                with torch.no_grad():
+                    found = model(torch.from_numpy(image)[None])
+                up = torch.nn.functional.interpolate(found, (TILE, TILE), mode="bilinear")
+                logits.append(up[0].numpy()[:, labels > 0].T)
+                channels.append(labels[labels > 0].astype(int) - 1)
+            expected = fit_temperature(np.concatenate(logits), np.concatenate(channels))
+            assert model.temperatures.of(part.bands) == pytest.approx(expected, rel=0.06)
+    assert set(model.temperatures.by_bands) == {("VV", "VH"), ("VV",)}
+    report = json.loads((place / "m_metrics.json").read_text())["validation"]["calibration"]
+    assert report["temperature"] == model.temperatures.to_json()
+    assert [p["bands"] for p in report["parts"]] == [["VV", "VH"], ["VV"]]
+    assert len({p["before"]["accuracy"] for p in report["parts"]}) == 2
+    told = [e["text"] for e in events if e["event"] == "decision" and "temperature" in e["text"]]
+    assert len(told) == 2
+    assert "for VV;" in told[1]
+    card = (place / "m.md").read_text()
+    for part in report["parts"]:
+        which = ", ".join(part["bands"])
+        assert f"Confidence for scenes with {which} is the softmax" in card
 
 
 def test_scenes_of_one_name_are_told_apart_with_their_own_labels(place):

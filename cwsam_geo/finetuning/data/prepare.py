@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import PreprocessSpec
+from cwsam_geo.core.temperatures import band_sets
 from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
 from cwsam_geo.finetuning.data.label_check import check_labels
@@ -33,6 +34,7 @@ from cwsam_geo.finetuning.targets.class_sets import (
     joined,
     partial_rows,
 )
+from cwsam_geo.finetuning.training.calibration import BandTiles
 from cwsam_geo.io.geolocation import Geolocation, locate
 from cwsam_geo.scene.reading import plan_reading
 from cwsam_geo.scene.source import open_source
@@ -77,6 +79,20 @@ class RegionData:
     split: SpatialSplit
     locations: tuple[Geolocation, ...]
     pairs: tuple[Pair, ...]
+
+    def by_bands(self, tiles: FixedTiles, others: bool) -> list[BandTiles]:
+        """The tiles for each set of bands that a scene may have; sets without tiles are left out.
+
+        Args:
+            tiles: Those of validation or test.
+            others: Whether a set also has the tiles of scenes with more bands, which are then not
+                shown to the model.
+        """
+        chosen = [
+            (bands, tiles.with_bands(bands, others))
+            for bands in band_sets(self.spec.bands, self.spec.optional_bands)
+        ]
+        return [BandTiles(bands, part, part.labelled) for bands, part in chosen if len(part)]
 
     @property
     def partial(self) -> list[list[int]]:

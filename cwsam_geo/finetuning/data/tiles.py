@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
+from cwsam_geo.core.temperatures import Bands
 from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.finetuning.data.augment import MOSAIC_CUTS, replace_part, vary
 from cwsam_geo.finetuning.data.scene_files import SceneReader
@@ -209,6 +211,10 @@ class FixedTiles:
         options: TileOptions,
     ) -> None:
         self._reader, self._role, self._spec = reader, role, spec
+        # Labelled pixels of each scene.
+        self._labelled = [int(counts.pixels.sum()) for counts in cells]
+        # Names of the bands that the model is shown; None for all that a scene has.
+        self._bands: Bands | None = None
         self._tiles = [
             (scene, tile.window, tile.settles)
             for scene, counts in enumerate(cells)
@@ -222,6 +228,27 @@ class FixedTiles:
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self._tiles)
+
+    @property
+    def labelled(self) -> int:
+        """Labelled pixels of all tiles."""
+        return sum(self._labelled[scene] for scene in {scene for scene, _, _ in self._tiles})
+
+    def with_bands(self, bands: Bands, others: bool) -> FixedTiles:
+        """The tiles of the scenes that have some bands of the model.
+
+        Args:
+            bands: Names of the bands. The model is not shown any others.
+            others: Whether to take scenes that have other bands, too.
+        """
+        chosen = copy.copy(self)
+        chosen._bands = bands
+        chosen._tiles = [tile for tile in self._tiles if self._fits(tile[0], bands, others)]
+        return chosen
+
+    def _fits(self, scene: int, bands: Bands, others: bool) -> bool:
+        there = self._spec.bands_of(self._reader.scenes[scene].file.bands)
+        return set(bands) <= set(there) if others else bands == there
 
     def place(self, index: int) -> tuple[str, Window]:
         """The scene of a tile, and its pixels there; the window may reach beyond the scene."""
@@ -240,6 +267,11 @@ class FixedTiles:
         settled[settles.within(window).slices] = True
         labels = np.where(settled & (tile.roles == self._role), tile.labels, 0)
         bands = self._reader.scenes[scene].file.bands
+        if self._bands is not None:
+            # Position None makes the spec use the fill value.
+            places = zip(self._spec.bands, bands.positions, strict=True)
+            shown = tuple(p if name in self._bands else None for name, p in places)
+            bands = replace(bands, positions=shown)
         return self._spec.apply(tile.values, tile.valid, bands), labels.astype(np.uint16)
 
     def close(self) -> None:

@@ -75,20 +75,21 @@ def _accuracy(t: TrainingResult) -> Iterable[str]:
         yield f"On {pixels:,} labelled pixels of test areas, which decided nothing:"
         yield from _scores(report)
         yield ""
-        yield f"With this temperature: {reliability_text(t.test.reliability.to_dict())}."
+        yield f"With its temperature: {reliability_text(t.test.reliability.to_dict())}."
 
 
 def _confidence(t: TrainingResult) -> Iterable[str]:
-    temperature = t.calibration.temperature
-    before, after = (
-        reliability_text(r.to_dict()) for r in (t.calibration.before, t.calibration.after)
-    )
+    parts = t.calibration.parts
+    for part in parts:
+        which = f" for scenes with {', '.join(part.bands)}" if len(parts) > 1 else ""
+        before, after = (reliability_text(r.to_dict()) for r in (part.before, part.after))
+        yield ""
+        yield (
+            f"Confidence{which} is the softmax of the logits divided by {part.temperature:.3f}, "
+            f"the temperature that suits these areas best. Without it: {before}. With it: {after}."
+        )
     yield ""
-    yield (
-        f"Confidence is the softmax of the logits divided by {temperature:.3f}, the temperature "
-        f"that suits these areas best. Without it: {before}. With it: {after}. In places unlike "
-        "these, confidence can still be too high."
-    )
+    yield "In places unlike these, confidence can still be too high."
 
 
 def _scores(report: Mapping[str, Any]) -> Iterable[str]:
@@ -107,10 +108,9 @@ def _input(t: TrainingResult) -> Iterable[str]:
         + f"); channels {', '.join(spec.channels)} with mean {_numbers(spec.mean)} and deviation "
         f"{_numbers(spec.std)}."
     )
-    optional = [b for b, fill in zip(spec.bands, spec.fill, strict=True) if fill is not None]
-    if optional:
+    if spec.optional_bands:
         yield ""
-        yield f"A scene may lack {', '.join(optional)}: the mean stands for it."
+        yield f"A scene may lack {', '.join(spec.optional_bands)}: the mean stands for it."
 
 
 def _data(t: TrainingResult) -> Iterable[str]:

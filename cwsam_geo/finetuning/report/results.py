@@ -51,7 +51,7 @@ class TrainingResult:
         base: The weights that the model's adapters need; None for a full model.
         history: One record for each epoch.
         best: The epoch whose weights the model has.
-        calibration: The model's temperature, fitted on the validation tiles.
+        calibration: The model's temperatures, fitted on the validation tiles.
         test: The model's scores on the test tiles, or None if there are none.
         data: Scenes, labels and split, for JSON; see ``train.summary``.
         run: Device, precision, processes and time, for JSON.

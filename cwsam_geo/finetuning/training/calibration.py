@@ -1,8 +1,8 @@
-"""Fits the temperature that makes a trained model's confidence mean its accuracy."""
+"""Fits the temperatures that make a trained model's confidence mean its accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,10 @@ from cwsam_geo.core.reliability import (
     log_probabilities,
     reliability_by_temperature,
 )
+from cwsam_geo.core.temperatures import Bands, Temperatures
 from cwsam_geo.finetuning.targets.class_sets import single_channels
 from cwsam_geo.finetuning.targets.losses import upsampled
+from cwsam_geo.finetuning.training.batches import Samples
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.model.device import Precision, autocast
 
@@ -27,19 +29,40 @@ _MOST_PIXELS = 200_000
 """Pixels that a temperature is fitted on. It is a single number: more pixels change its third digit
 at most, since neighbours are alike."""
 
+_LEAST_PIXELS = 2_000
+"""Pixels that a set of bands needs for a temperature of its own. A share of so many has a standard
+error of about one per cent."""
+
 _MOST_LOGITS = 4_000_000
 """Logits of these pixels, which bounds the memory of many classes."""
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """The temperature of a model, and what it does on the areas that it was fitted on.
+class BandTiles:
+    """Validation tiles as the model sees them where a scene has some of its bands.
 
     Attributes:
+        bands: Names of these bands.
+        tiles: The tiles; the other bands are filled.
+        labelled: Labelled pixels of the tiles.
+    """
+
+    bands: Bands
+    tiles: Samples
+    labelled: int
+
+
+@dataclass(frozen=True)
+class BandCalibration:
+    """The temperature for a set of bands, and what it does on the areas that it was fitted on.
+
+    Attributes:
+        bands: Names of the bands.
         before: Reliability with temperature 1.
         after: Reliability with ``temperature``.
     """
 
+    bands: Bands
     temperature: float
     before: Reliability
     after: Reliability
@@ -47,9 +70,36 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """All figures as plain values, for JSON."""
         return {
+            "bands": list(self.bands),
             "temperature": self.temperature,
             "before": self.before.to_dict(),
             "after": self.after.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The temperatures of a model.
+
+    Attributes:
+        parts: One for each set of bands, the largest set first. If the model needs all of its
+            bands, or the areas hold too few pixels to tell sets apart, there is only one.
+    """
+
+    parts: tuple[BandCalibration, ...]
+
+    @property
+    def temperatures(self) -> Temperatures:
+        """The temperatures as the bundle holds them."""
+        if len(self.parts) == 1:
+            return Temperatures(self.parts[0].temperature)
+        return Temperatures(by_bands={part.bands: part.temperature for part in self.parts})
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures as plain values, for JSON."""
+        return {
+            "temperature": self.temperatures.to_json(),
+            "parts": [part.to_dict() for part in self.parts],
         }
 
 
@@ -120,15 +170,38 @@ class LogitSample:
         return Reliability.of(confidence, self.logits.argmax(1) == self.channels)
 
 
-def calibrate(sample: LogitSample, processes: Processes) -> Calibration:
-    """Fits the temperature on the samples of all processes together."""
+def calibrate(
+    sets: Sequence[BandTiles],
+    everything: BandTiles,
+    sampled: Callable[[BandTiles], LogitSample],
+    processes: Processes,
+) -> Calibration:
+    """Fits the temperatures on the samples of all processes together.
+
+    Args:
+        sets: Tiles for each set of bands that a scene may have.
+        everything: All tiles, with the bands that their scenes have. They give one temperature for
+            all scenes if no more than one of the sets holds enough pixels.
+        sampled: Takes this process's sample of tiles.
+    """
+    parts = []
+    for tiles in sets:
+        # Too few pixels for certain: the model need not see them.
+        if len(sets) > 1 and tiles.labelled >= _LEAST_PIXELS:
+            part = _fitted(tiles.bands, sampled(tiles), processes)
+            parts += [part] if part.before.counts.sum() >= _LEAST_PIXELS else []
+    if len(parts) < 2:
+        parts = [_fitted(everything.bands, sampled(everything), processes)]
+    return Calibration(tuple(parts))
+
+
+def _fitted(bands: Bands, sample: LogitSample, processes: Processes) -> BandCalibration:
     sums = reliability_by_temperature(sample.logits, sample.channels)
     temperature = best_temperature(_summed(sums, processes))
-    return Calibration(
-        temperature,
-        summed_reliability(sample.reliability(1.0), processes),
-        summed_reliability(sample.reliability(temperature), processes),
+    before, after = (
+        summed_reliability(sample.reliability(t), processes) for t in (1.0, temperature)
     )
+    return BandCalibration(bands, temperature, before, after)
 
 
 def summed_reliability(own: Reliability, processes: Processes) -> Reliability:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from cwsam_geo.core.metrics import Scores, confusion_matrix, number_or_none
 from cwsam_geo.core.reliability import Reliability
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.class_sets import partial_rows, single_channels
@@ -28,6 +29,7 @@ from cwsam_geo.finetuning.training.batches import (
     worker_count,
 )
 from cwsam_geo.finetuning.training.calibration import (
+    BandTiles,
     Calibration,
     LogitSample,
     calibrate,
@@ -184,26 +186,30 @@ class Trainer:
         self.stepper.load(tensors)
         return self._matrix(batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0))
 
-    def calibrate(self, tensors: Mapping[str, Tensor], labelled: int) -> Calibration:
-        """Fits the temperature of a saved model on the validation tiles.
+    def calibrate(
+        self, tensors: Mapping[str, Tensor], sets: Sequence[BandTiles], everything: BandTiles
+    ) -> Calibration:
+        """Fits the temperatures of a saved model; see ``calibration.calibrate``.
 
         The trainer's model has the saved tensors afterwards.
 
         Args:
             tensors: Saved tensors by name, such as those of the best epoch.
-            labelled: Labelled pixels of the validation tiles.
         """
         self.stepper.load(tensors)
-        sample = self._sampled(self._data.validation, labelled)
-        return calibrate(sample, self._place.processes)
+        return calibrate(sets, everything, self._sampled, self._place.processes)
 
     def reliability(
-        self, tiles: Samples, tensors: Mapping[str, Tensor], temperature: float, labelled: int
+        self, tensors: Mapping[str, Tensor], sets: Sequence[BandTiles], temperatures: Temperatures
     ) -> Reliability:
-        """Confidence and accuracy of a saved model on other tiles; see ``calibrate``."""
+        """Confidence and accuracy of a saved model on other tiles.
+
+        Args:
+            sets: The tiles, by the bands that their scenes have.
+        """
         self.stepper.load(tensors)
-        own = self._sampled(tiles, labelled).reliability(temperature)
-        return summed_reliability(own, self._place.processes)
+        parts = [self._sampled(part).reliability(temperatures.of(part.bands)) for part in sets]
+        return summed_reliability(sum(parts[1:], parts[0]), self._place.processes)
 
     def worst_tiles(self, tensors: Mapping[str, Tensor]) -> list[WorstTile]:
         """The validation tiles that a saved model gets wrong most.
@@ -214,12 +220,12 @@ class Trainer:
         data, arithmetic = self._data, (self.stepper.device, self.stepper.precision)
         return worst_tiles(self.stepper.model, data.validation, data.sets, data.ignore, arithmetic)
 
-    def _sampled(self, tiles: Samples, labelled: int) -> LogitSample:
+    def _sampled(self, part: BandTiles) -> LogitSample:
         stepper, data = self.stepper, self._data
-        batches = batch_loader(tiles, TileBatches(len(tiles), 1, self._share), 0)
+        batches = batch_loader(part.tiles, TileBatches(len(part.tiles), 1, self._share), 0)
         arithmetic = stepper.device, stepper.precision
         network = self._predicting()
-        return LogitSample.of(network, batches, data.sets, data.ignore, labelled, arithmetic)
+        return LogitSample.of(network, batches, data.sets, data.ignore, part.labelled, arithmetic)
 
     @property
     def _share(self) -> ProcessShare:

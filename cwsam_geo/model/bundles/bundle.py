@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -19,7 +19,7 @@ from cwsam_geo.atomic import atomic_output
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.core.preprocess import PreprocessSpec
-from cwsam_geo.core.reliability import TEMPERATURE_LIMITS
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import CwsamGeoError, LegendError, ModelError, OutputError
 from cwsam_geo.model.bundles.tensors import (
@@ -94,9 +94,9 @@ class ModelBundle:
         return self.header.provenance
 
     @property
-    def temperature(self) -> float:
-        """Divides the logits before the softmax."""
-        return self.header.temperature
+    def temperatures(self) -> Temperatures:
+        """What divides the logits before the softmax."""
+        return self.header.temperatures
 
     @property
     def kind(self) -> BundleKind:
@@ -268,11 +268,11 @@ class BundleHeader:
             version that wrote the bundle.
         base: The base that an adapters bundle needs; None for a full bundle.
         frozen_sha256: Hash of the frozen tensors of a full bundle; None for adapters.
-        temperature: Divides the logits before the softmax, so that confidence means accuracy; it
-            changes no class. Bundles that do not state one have 1.
+        temperatures: What divides the logits before the softmax, so that confidence means accuracy;
+            it changes no class. Bundles that do not state any have 1.
 
     Raises:
-        ModelError: The attributes are inconsistent, or the temperature is not possible.
+        ModelError: The attributes are inconsistent.
     """
 
     kind: BundleKind
@@ -282,7 +282,7 @@ class BundleHeader:
     provenance: Mapping[str, Any]
     base: BaseReference | None = None
     frozen_sha256: str | None = None
-    temperature: float = 1.0
+    temperatures: Temperatures = field(default_factory=Temperatures)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -301,7 +301,6 @@ class BundleHeader:
             )
         if not isinstance(self.provenance.get("trained"), bool):
             raise ModelError("model bundle: provenance must say whether it is trained")
-        check_temperature(self.temperature)
 
     @property
     def pixel_sizes(self) -> PixelSizes | None:
@@ -327,9 +326,9 @@ class BundleHeader:
             "base": asdict(self.base) if self.base else None,
             "frozen_sha256": self.frozen_sha256,
         }
-        if self.temperature != 1:
+        if self.temperatures != Temperatures():
             # Older versions refuse fields that they do not know, and need none for 1.
-            content["temperature"] = self.temperature
+            content["temperature"] = self.temperatures.to_json()
         return json.dumps(content, ensure_ascii=False)
 
     @classmethod
@@ -354,36 +353,21 @@ class BundleHeader:
             raise ModelError(f"model bundle: unexpected or missing fields {wrong}")
         try:
             legend, base = data["legend"], data["base"]
+            preprocess = PreprocessSpec.from_dict(data["preprocess"])
             return cls(
                 kind=data["kind"],
                 architecture=Architecture.from_dict(data["architecture"]),
-                preprocess=PreprocessSpec.from_dict(data["preprocess"]),
+                preprocess=preprocess,
                 legend=Legend.from_list(legend["classes"], "legend", legend["ignore"]),
                 provenance=dict(data["provenance"]),
                 base=None if base is None else BaseReference(**base),
                 frozen_sha256=data["frozen_sha256"],
-                temperature=data["temperature"],
+                temperatures=Temperatures.from_json(data["temperature"], preprocess.bands),
             )
         except (TypeError, ValueError, KeyError) as error:
             raise ModelError(f"model bundle: malformed metadata ({error})") from None
         except LegendError as error:
             raise ModelError(f"model bundle: {error}") from None
-
-
-def check_temperature(value: Any) -> None:
-    """Refuses a temperature of a file that is no number, or far from every useful one.
-
-    Raises:
-        ModelError: It is.
-    """
-    low, high = TEMPERATURE_LIMITS
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # The comparison is also False for NaN.
-    if not (is_number and low <= value <= high):
-        raise ModelError(
-            f"model bundle: temperature {value!r} is no number from {low:g} to {high:g}; get the "
-            "model again, or fine-tune it anew"
-        )
 
 
 def _parsed(text: str) -> dict[str, Any]:

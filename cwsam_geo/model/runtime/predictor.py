@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.predictor import TileStack
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.errors import ModelError, is_out_of_memory
 from cwsam_geo.model.bundles.bundle import BundleHeader, ModelBundle
 from cwsam_geo.model.device import (
@@ -59,7 +60,8 @@ class LoadedModel(nn.Module):
         preprocess: From a scene's bands to the model's input.
         legend: The classes, in the order of the model's channels.
         provenance: Training data, metrics, licence and so on.
-        temperature: Calibrated probabilities are ``softmax(logits / temperature)``.
+        temperatures: Calibrated probabilities of a scene with some bands of the model are
+            ``softmax(logits / temperatures.of(bands))``.
         precision: Number format of the arithmetic.
         compiled: Whether torch.compile is used; it compiles anew for each batch size.
     """
@@ -80,7 +82,7 @@ class LoadedModel(nn.Module):
         self.preprocess: PreprocessSpec = bundle.preprocess
         self.legend: Legend = bundle.legend
         self.provenance: Mapping[str, Any] = bundle.provenance
-        self.temperature = bundle.temperature
+        self.temperatures: Temperatures = bundle.temperatures
         self.precision: Precision = precision
         self.device = device
         self.cwsam: Cwsam | None = bundle.build().to(device)

@@ -322,6 +322,30 @@ def test_classes_are_drawn_from_labels_that_name_them_alone(folder, rng):
     assert np.mean(rows == trees) > 0.05
 
 
+def test_fixed_tiles_are_shown_with_each_set_of_bands(folder):
+    with rasterio.open(folder / "scene_vv_vh.tif") as source:
+        write_raster(folder / "only_vv.tif", source.read(1), descriptions=["VV"])
+    inputs = {"bands": ["VV", "VH"], "optional": ["VH"]}
+    lone = {**SCENE, "scene": "only_vv.tif"}
+    with region_data(configured(folder, [SCENE, lone], preprocess=inputs)) as data:
+        whole = data.validation
+        both, vv = data.by_bands(whole, others=True)
+        assert (both.bands, vv.bands) == (("VV", "VH"), ("VV",))
+        assert len(vv.tiles) == len(whole)
+        assert 0 < len(both.tiles) < len(whole)
+        pixels = sum(int((whole.sample(0, i)[1] > 0).sum()) for i in range(len(whole)))
+        assert vv.labelled == whole.labelled == pixels
+        for i in range(len(whole)):
+            (image, labels), (seen, same_labels) = whole.sample(0, i), vv.tiles.sample(0, i)
+            assert (labels == same_labels).all()
+            assert (image[0] == seen[0]).all()
+            assert abs(seen[1]).max() < 1e-3
+        assert all(both.tiles.sample(0, i)[0][1].std() > 0.1 for i in range(len(both.tiles)))
+        apart = data.by_bands(whole, others=False)
+        assert sum(len(part.tiles) for part in apart) == len(whole)
+        assert sum(part.labelled for part in apart) == whole.labelled
+
+
 def test_a_model_may_go_on_with_scenes_that_lack_an_optional_band(folder, truth, rng):
     with region_data(configured(folder, preprocess={"optional": ["VH"]})) as data:
         spec = data.spec

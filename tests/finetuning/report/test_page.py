@@ -52,7 +52,7 @@ def test_the_page_has_the_figures_of_the_json_and_needs_nothing(place):
     for row in report["validation"]["matrix"]["counts"]:
         for count in row:
             assert any(t.strip().startswith(f"{count:,}") for t in page.texts)
-    after = report["validation"]["calibration"]["after"]
+    after = report["validation"]["calibration"]["parts"][0]["after"]
     assert f"{100 * after['expected_calibration_error']:.1f} %" in page.text
     drawn = [v for t, v in page.tags if v.get("class", "").startswith("split-shape")]
     roles = [v["class"].split("split-")[-1] for v in drawn]

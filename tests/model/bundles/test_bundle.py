@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import MICRO, gray_bundle, random_bundle, s1_spec
 
+from cwsam_geo.core.temperatures import Temperatures, band_sets
 from cwsam_geo.errors import ModelError, OutputError, UsageError
 from cwsam_geo.model import store
 from cwsam_geo.model.bundles.bundle import BaseReference, BundleHeader, ModelBundle, read_header
@@ -104,18 +105,26 @@ def test_a_write_that_fails_leaves_the_earlier_file(bundle, tmp_path):
     assert path.read_bytes() == b"earlier"
 
 
+NUMBERS = st.one_of(st.just(1.0), st.floats(0.01, 100), st.integers(1, 100))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     quirks=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     classes=st.integers(2, 255),
     tokens=st.integers(1, 64),
     ignore=st.booleans(),
-    temperature=st.one_of(st.just(1.0), st.floats(0.01, 100), st.integers(1, 100)),
+    temperatures=st.one_of(
+        st.builds(Temperatures, NUMBERS),
+        st.dictionaries(st.sampled_from(band_sets(("VV", "VH"))), NUMBERS, min_size=1).map(
+            lambda found: Temperatures(by_bands=found)
+        ),
+    ),
     provenance=st.dictionaries(
         st.text(max_size=5), st.one_of(st.integers(-9, 9), st.text(), st.none())
     ),
 )
-def test_header_survives_json(quirks, classes, tokens, ignore, temperature, provenance):
+def test_header_survives_json(quirks, classes, tokens, ignore, temperatures, provenance):
     names = legend(classes)
     if ignore:
         names = dataclasses.replace(names, ignore=1)
@@ -126,21 +135,44 @@ def test_header_survives_json(quirks, classes, tokens, ignore, temperature, prov
         names,
         {**provenance, "trained": False},
         BaseReference("ab" * 32, "sam_vit_b_01ec64.pth", "weights/sam_vit_b_01ec64.pth"),
-        temperature=temperature,
+        temperatures=temperatures,
     )
     assert BundleHeader.from_json(header.to_json()) == header
 
 
 def test_a_bundle_without_a_temperature_has_1(bundle):
     assert "temperature" not in json.loads(bundle.header.to_json())
-    assert BundleHeader.from_json(bundle.header.to_json()).temperature == 1
+    assert BundleHeader.from_json(bundle.header.to_json()).temperatures == Temperatures()
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "0.001", "1e9", "NaN", "Infinity", '"2"', "true",
-                                   "null", "[1]"])  # fmt: skip
+                                   "null", "[1]", '{"VV": 0}'])  # fmt: skip
 def test_a_temperature_that_is_none_is_refused(bundle, value):
     text = bundle.header.to_json()
     with pytest.raises(ModelError, match=r"temperature .* is no number from 0.01 to 100"):
+        BundleHeader.from_json(f'{text[:-1]}, "temperature": {value}}}')
+
+
+def test_a_bundle_of_one_temperature_has_it_for_all_bands(bundle):
+    text = bundle.header.to_json()
+    found = BundleHeader.from_json(f'{text[:-1]}, "temperature": 0.5}}').temperatures
+    assert [found.of(bands) for bands in band_sets(("VV", "VH"))] == [0.5] * 3
+    assert found.calibrated(["VV"])
+
+
+def test_a_temperature_is_that_of_the_bands_that_a_scene_has(bundle):
+    text = bundle.header.to_json()
+    given = '"temperature": {"VV,VH": 0.5, "VH": 2}'
+    found = BundleHeader.from_json(f"{text[:-1]}, {given}}}").temperatures
+    assert [found.of(bands) for bands in (["VV", "VH"], ["VV"], ["VH"])] == [0.5, 1, 2]
+    assert [found.calibrated(bands) for bands in (["VV", "VH"], ["VV"])] == [True, False]
+    assert "0.5 for VV, VH and 2 for VH; not calibrated for other bands" in found.text
+
+
+@pytest.mark.parametrize("value", ['{"VH,VV": 1}', '{"HH": 1}', '{"": 1}', "{}"])
+def test_temperatures_of_bands_that_the_model_has_not_are_refused(bundle, value):
+    text = bundle.header.to_json()
+    with pytest.raises(ModelError, match="is no set of the bands VV, VH; get the model again"):
         BundleHeader.from_json(f'{text[:-1]}, "temperature": {value}}}')
 
 
