@@ -8,8 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 
 from cwsam_geo.finetuning.region.config import RegionConfig
-from cwsam_geo.finetuning.training.estimate import RunSize, duration, trial_seconds
-from cwsam_geo.finetuning.training.loop import Event, estimate_event
+from cwsam_geo.finetuning.training.estimate import (
+    RunSize,
+    duration,
+    estimate_event,
+    trial_seconds,
+)
+from cwsam_geo.finetuning.training.loop import Event
 from cwsam_geo.finetuning.training.processes import OneProcess
 from cwsam_geo.finetuning.training.step import Stepper
 from cwsam_geo.model.device import cpu_multiplies_bf16

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -158,3 +159,17 @@ def duration(seconds: float) -> str:
         return f"{hours} h"
     days, rest = divmod(hours, 24)
     return f"{days} d {rest} h" if rest else f"{days} d"
+
+
+def estimate_event(seconds_left: float, step_seconds: float) -> dict[str, Any]:
+    """The event that says how long a run takes.
+
+    Args:
+        seconds_left: Until the end of the last epoch.
+        step_seconds: Duration of a step.
+    """
+    return {
+        "event": "estimate",
+        "seconds_left": round(seconds_left, 1),
+        "step_seconds": round(step_seconds, 3),
+    }

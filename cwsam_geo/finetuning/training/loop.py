@@ -35,7 +35,7 @@ from cwsam_geo.finetuning.training.calibration import (
     calibrate,
     summed_reliability,
 )
-from cwsam_geo.finetuning.training.estimate import RunSize, TimeLeft
+from cwsam_geo.finetuning.training.estimate import RunSize, TimeLeft, estimate_event
 from cwsam_geo.finetuning.training.processes import Processes
 from cwsam_geo.finetuning.training.state import Best, EpochRecord, RunState, save_checkpoint
 from cwsam_geo.finetuning.training.step import Stepper, learning_rate
@@ -336,20 +336,6 @@ class Trainer:
         if place.checkpoint is not None and place.processes.rank == 0:
             save_checkpoint(place.checkpoint, state, place.settings)
         place.processes.wait()
-
-
-def estimate_event(seconds_left: float, step_seconds: float) -> Event:
-    """The event that says how long a run takes.
-
-    Args:
-        seconds_left: Until the end of the last epoch.
-        step_seconds: Duration of a step.
-    """
-    return {
-        "event": "estimate",
-        "seconds_left": round(seconds_left, 1),
-        "step_seconds": round(step_seconds, 3),
-    }
 
 
 def validation_matrix(
