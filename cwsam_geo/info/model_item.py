@@ -53,7 +53,7 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
             "start_datetime": "1900-01-01T00:00:00Z",
             "end_datetime": "9999-12-31T23:59:59Z",
             "license": licence if _SPDX.fullmatch(licence) else "other",
-            # STAC allows bands here only if an asset has some, and the extension asks for them here.
+            # The extension asks for bands here, which STAC allows only if an asset has some.
             "bands": bands,
             "mlm:name": _name(path.stem),
             "mlm:architecture": f"CWSAM ({facts['backbone']})",

@@ -1,8 +1,8 @@
 """STAC items of maps and models.
 
 pystac checks them with the schemas of STAC that it brings, and reads their extensions. No package
-brings the schemas of all extensions: those in the folder that ``CWSAM_GEO_STAC_SCHEMAS`` names, such as
-``classification_v2.0.0.json``, are used too.
+brings the schemas of all extensions; those in the folder that ``CWSAM_GEO_STAC_SCHEMAS`` names are
+used too (``classification_v2.0.0.json``).
 """
 
 import json
