@@ -1,17 +1,21 @@
 """How sure the water model is on floods that it has not seen, with and without a temperature.
 
     python experiments/floods.py --no-unet --output FOLDER     # trains one model for each flood
-    python experiments/calibrate_floods.py --output FOLDER
+    python experiments/calibrate_floods.py --output FOLDER --bundle MODEL --save CALIBRATED
 
 Each flood is mapped by the model that has not seen it, with tiles blended as ``predict`` does it,
 in VV and VH and in VV alone. The temperature for a flood is fitted on the other floods, so that the
 figures are those of an unseen flood. ``--tiles`` takes tiles that do not overlap instead, as
 ``finetune`` validates: the difference shows what fitting before blending costs.
+
+``--save`` writes MODEL with the temperatures that suit all floods, for the sets of bands whose
+error on floods left out is smaller with them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ import click
 import judge_maps
 import numpy as np
 import torch
+from calibrate import with_temperatures
 from numpy.typing import NDArray
 from recipe import WATER, shared_data
 
@@ -30,6 +35,8 @@ from cwsam_geo.core.reliability import (
     log_probabilities,
     reliability_by_temperature,
 )
+from cwsam_geo.core.temperatures import Temperatures
+from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.model.runtime.predictor import LoadedModel, load_model
 from cwsam_geo.scene.source import open_source
 
@@ -111,26 +118,46 @@ def figures(floods: list[Flood]) -> dict[str, Any]:
     return found
 
 
+def calibrated(bundle: ModelBundle, summary: Mapping[str, Any]) -> ModelBundle:
+    """A bundle with the temperatures that make the error on floods left out smaller."""
+    better = {m: f for m, f in summary.items() if f["after"]["ece"] < f["before"]["ece"]}
+    temperatures = {BANDS[mode]: round(found["temperature"], 3) for mode, found in better.items()}
+    said = {
+        "on": "floods of Sen1Floods11, each left out in turn",
+        "expected_calibration_error": {
+            ",".join(BANDS[mode]): [found[when]["ece"] for when in ("before", "after")]
+            for mode, found in better.items()
+        },
+    }
+    return with_temperatures(bundle, Temperatures(by_bands=temperatures), said)
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), default=shared_data, help="Data folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="floods.py's.")
 @click.option("--tiles", is_flag=True, help="Tiles that do not overlap.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="The model to calibrate.")
+@click.option("--save", type=click.Path(path_type=Path), help="Where it goes.")
 @click.option("--threads", default=1, show_default=True)
-def main(data: Path, output: Path, tiles: bool, threads: int) -> None:
+def main(
+    data: Path, output: Path, tiles: bool, bundle: Path | None, save: Path | None, threads: int
+) -> None:
     """Prints the calibration of the models in OUTPUT, with both bands and with VV alone."""
     torch.set_num_threads(threads)
     if tiles:
         judge_maps.default_overlap = lambda _: 0
-    summary = {}
+    summary: dict[judge_maps.Mode, Any] = {}
     for mode in BANDS:
         floods = []
         for note in sorted(output.glob("without_*_fold.json")):
             name = json.loads(note.read_text())["flood"]
-            bundle = note.with_name(note.name.replace("_fold.json", ".safetensors"))
-            flood = mapped(load_model(bundle, network="fast"), data, name, mode)
+            fold = note.with_name(note.name.replace("_fold.json", ".safetensors"))
+            flood = mapped(load_model(fold, network="fast"), data, name, mode)
             floods += [] if flood is None else [flood]
         summary[mode] = figures(floods)
     click.echo(json.dumps(summary, indent=1))
+    if bundle is not None and save is not None:
+        calibrated(ModelBundle.load(bundle), summary).save(save, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The models in the box: there, documented, small, and right about water."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import rasterio
@@ -8,6 +10,7 @@ from paths import ROOT
 
 import cwsam_geo
 from cwsam_geo.cli.predict import command
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.prediction.options import DEFAULT_MODEL
 
@@ -100,3 +103,22 @@ def test_a_lake_in_vv_alone(shared_data, tmp_path):
     middle = codes[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3]
     assert (middle == 1).mean() > 0.6
     assert 0.1 < (codes == 1).mean() < 0.6
+
+
+def test_the_water_model_is_calibrated_for_both_bands_and_that_changes_no_class(tmp_path):
+    bundle = ModelBundle.load(WEIGHTS / f"{DEFAULT_MODEL}.safetensors")
+    assert bundle.temperatures.by_bands == {("VV", "VH"): 0.557}
+    header = dataclasses.replace(bundle.header, temperatures=Temperatures())
+    dataclasses.replace(bundle, header=header).save(tmp_path / "plain.safetensors")
+    codes, sure = {}, {}
+    for name, model in (("own", DEFAULT_MODEL), ("plain", tmp_path / "plain.safetensors")):
+        outputs = cwsam_geo.PredictOutputs(confidence=tmp_path / f"{name}_c.tif")
+        options = cwsam_geo.PredictOptions(model=model, bounds=CORNER)
+        cwsam_geo.predict_scene(SCENE, tmp_path / f"{name}.tif", options, outputs)
+        for found, end in ((codes, ""), (sure, "_c")):
+            with rasterio.open(tmp_path / f"{name}{end}.tif") as raster:
+                found[name] = raster.read(1)
+    np.testing.assert_array_equal(codes["own"], codes["plain"])
+    data = codes["own"] != 255
+    assert (sure["own"] >= sure["plain"])[data].all()
+    assert sure["own"][data].mean() > sure["plain"][data].mean() + 3
