@@ -53,7 +53,7 @@ ALLOWED = {
 LEVELS = {
     "finetuning": ("targets", "region", {"split", "training"}, "data", "report", "."),
     "model": ("network", "device", {"bundles", "fast"}, "upstream", "store", "runtime"),
-    "scene": ("sentinel1", "."),
+    "scene": ("sentinel1", "products", "."),
     "vectorization": ("coverage", "."),
 }
 """The order of the rooms inside a folder: a room imports only from those left of it. Rooms in one

@@ -1,12 +1,11 @@
 """Finds the polarisation of each band in the metadata and file names that programs write.
 
-It understands names such as "Sigma0_VV_db", words joined to a polarisation ("VVmean"), the
-covariance of a polarisation with itself (NISAR's "VVVV") and matrix elements of PolSARpro ("C11").
+It understands names such as "Sigma0_VV_db", words joined to a polarisation ("VVmean"), and the
+covariance of a polarisation with itself (NISAR's "VVVV").
 """
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from rasterio.enums import ColorInterp
 from cwsam_geo.io.raster_file import is_remote
 from cwsam_geo.io.tiff_tags import tiff_tag
 from cwsam_geo.scene.dimap import SNAP_TAG, snap_band_names
+from cwsam_geo.scene.quantities import file_beside, is_computed, quantity_beside
 
 _WORDS = (
     "sigma|gamma|beta|naught|nought|backscatter|intensity|amplitude|power|magnitude|sar|band|pol|"
@@ -32,13 +32,6 @@ _GLUED = re.compile(r"(?<![A-Z])((?:VV|VH|HH|HV)+)(?![A-Z])")
 """A polarisation in upper case, joined to any lower-case words: ``speckleVVcleaned``."""
 
 _WORD = re.compile(r"[^\W_]")
-
-_OTHER_QUANTITY = re.compile(
-    r"(std|stdev|stddev|var|variance|count|ratio|coh|coherence|angle|incidence|inc|phase|entropy|"
-    r"glcm|texture|mask|quality|weight)s?",
-    re.IGNORECASE,
-)
-"""Quantities that are computed from a polarisation but are no backscatter (GEE's VV_stdDev)."""
 
 _POLARISATION_TAG = re.compile(r"pol(ari[sz]ations?)?", re.IGNORECASE)
 
@@ -62,27 +55,48 @@ _NUMBERED_TAG = re.compile(
 )
 """Tags of a dataset for one band each: ``BAND_1=VH``."""
 
-_COVARIANCE = re.compile(r"c([1-4])([1-4])(?:[ _.]?(?:real|imag|bin|img|tiff?))*", re.IGNORECASE)
-_SCATTERING = re.compile(r"s([12][12])(?:[ _.]?(?:bin|img|tiff?))*", re.IGNORECASE)
-
-_SCATTERING_NAMES = {"11": "HH", "12": "HV", "21": "VH", "22": "VV"}
-_DIAGONALS = {3: ("HH", "HV", "VV"), 4: ("HH", "HV", "VH", "VV")}
-"""Polarisations on the diagonal of PolSARpro's covariance matrices C3 and C4."""
-
-_DUAL_TYPES = {"pp1": ("HH", "HV"), "pp2": ("VV", "VH"), "pp3": ("HH", "VV")}
-"""Polarisations on the diagonal of C2 by ``PolarType`` of PolSARpro's ``config.txt``."""
-
 
 def data_bands(dataset: Any) -> list[int]:
-    """Numbers of the bands that hold data: all but an alpha band."""
+    """Numbers of the bands that may hold backscatter.
+
+    Left out are alpha bands, and bands that are named after another quantity (``angle``), unless
+    that leaves none.
+    """
+    opaque = opaque_bands(dataset)
+    return [i for i in opaque if not other_quantity(dataset, i)] or opaque
+
+
+def other_quantity(dataset: Any, index: int) -> str | None:
+    """The name of a band that says that it holds no backscatter, such as ``angle``; else None."""
+    tags: Mapping[str, str] = dataset.tags(index)
+    texts = [dataset.descriptions[index - 1] or ""]
+    texts += [v for k, v in tags.items() if _NAME_TAG.fullmatch(k)]
+    texts = [text for text in texts if text]
+    if any(only_polarisation(text) for text in texts):
+        return None
+    return next((text for text in texts if _is_other(text)), None)
+
+
+def _is_other(text: str) -> bool:
+    return (
+        is_computed(without_polarisations(text)) if polarisations(text) else quantity_beside(text)
+    )
+
+
+def _no_mask(text: str) -> bool:
+    return quantity_beside(text) and "mask" not in text.lower()
+
+
+def opaque_bands(dataset: Any) -> list[int]:
+    """Numbers of all bands but alpha bands."""
     indexes = [
         i
         for i, meaning, text in zip(
             dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
         )
         # GDAL takes the fourth band of any 8-bit file for alpha. If the band is named after a
-        # polarisation, it holds data.
-        if meaning != ColorInterp.alpha or polarisations(text or "")
+        # polarisation or an angle, it holds data.
+        if meaning != ColorInterp.alpha or polarisations(text or "") or _no_mask(text or "")
     ]
     return indexes or list(dataset.indexes)
 
@@ -98,8 +112,7 @@ def polarisations(text: str) -> list[str]:
 def only_polarisation(text: str) -> str | None:
     """The polarisation that a text names; None for ratios and other quantities."""
     names = polarisations(text)
-    words = re.findall(r"[A-Za-z]+", without_polarisations(text))
-    other = any(_OTHER_QUANTITY.fullmatch(word) for word in words)
+    other = is_computed(without_polarisations(text))
     return names[0] if len(names) == 1 and not other else None
 
 
@@ -158,7 +171,6 @@ def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None
     for key, text in tags.items():
         if _LIST_TAG.fullmatch(key):
             yield _listed(text, count)
-    yield _matrix([dataset.descriptions[i - 1] or "" for i in data_bands(dataset)], path)
     if dataset.driver == "GTiff" and not is_remote(path):
         yield _each(snap_band_names(tiff_tag(path, SNAP_TAG) or b""), count)
     if dataset.driver == "Zarr":
@@ -166,8 +178,9 @@ def _of_dataset(dataset: Any, path: str, count: int) -> Iterable[list[str | None
         yield _each([f.parent.name for f in arrays], count)
     # The variable of a container (NETCDF:"scene_vh.nc":VV) is more reliable than the file name.
     name = file_name(path)
-    yield _in_order(name.rpartition(":")[2], count)
-    yield _in_order(name, count)
+    for text in (name.rpartition(":")[2], name):
+        if file_beside(PurePosixPath(text).stem) is None:
+            yield _in_order(text, count)
 
 
 def _in_order(text: str, count: int) -> list[str | None]:
@@ -196,53 +209,3 @@ def _numbered(tags: Mapping[str, str], count: int) -> list[str | None]:
     }
     first = 0 if 0 in texts else 1
     return [only_polarisation(texts.get(i, "")) for i in range(first, first + count)]
-
-
-def _matrix(texts: Sequence[str], path: str) -> list[str | None]:
-    """Names of elements of PolSARpro's matrices: C2, C3, C4 and S2.
-
-    Args:
-        texts: Descriptions of the bands.
-        path: The file's path. It names the element if the file has one band.
-    """
-    name = file_name(path)
-    elements = [text.strip() for text in texts]
-    if len(elements) == 1 and not (_COVARIANCE.fullmatch(elements[0])):
-        elements = [name]
-    scattering = [_SCATTERING.fullmatch(element) for element in elements]
-    if any(scattering):
-        return [match and _SCATTERING_NAMES[match[1]] for match in scattering]
-    covariances = [_COVARIANCE.fullmatch(element) for element in elements]
-    if not any(covariances):
-        return []
-    diagonal = _diagonal(elements, path)
-    return [
-        diagonal[int(match[1]) - 1]
-        if match and match[1] == match[2] and int(match[1]) <= len(diagonal)
-        else None
-        for match in covariances
-    ]
-
-
-def _diagonal(elements: Sequence[str], path: str) -> tuple[str, ...]:
-    """Polarisations on the diagonal of the covariance matrix that a file belongs to."""
-    local = not is_remote(path) and not path.startswith("/vsi")
-    folder = Path(path.removeprefix("file://")).parent
-    beside = [p.name for p in folder.iterdir()] if local and folder.is_dir() else []
-    sizes = [int(m[1]) for name in (*elements, *beside) if (m := _COVARIANCE.fullmatch(name))]
-    size = max(sizes)
-    if size > 2:
-        return _DIAGONALS[size]
-    config = ""
-    if "config.txt" in beside:
-        with contextlib.suppress(OSError):
-            config = (folder / "config.txt").read_text("utf-8", "replace")
-    match = re.search(r"PolarType\s+(\w+)", config)
-    if match and match[1].lower() in _DUAL_TYPES:
-        return _DUAL_TYPES[match[1].lower()]
-    # Folders are named C2, or C2_VVVH.
-    for text in (file_name(path), PurePosixPath(path.replace("\\", "/")).parent.name):
-        names = polarisations(text)
-        if len(names) == 2:
-            return tuple(names)
-    return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +17,16 @@ from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import TINY_POWER
 from cwsam_geo.errors import SceneError
 from cwsam_geo.io.raster_file import display_name, rio_window
-from cwsam_geo.scene.band_names import band_names, data_bands, file_name
+from cwsam_geo.scene.band_names import (
+    band_names,
+    data_bands,
+    file_name,
+    opaque_bands,
+    other_quantity,
+)
 from cwsam_geo.scene.edge import EdgeArea
+from cwsam_geo.scene.products.product import Product
+from cwsam_geo.scene.quantities import file_beside
 
 Nodata = float | Literal["none"] | None
 """A nodata value; None for the one the file declares; ``"none"`` if only NaN is nodata."""
@@ -47,6 +56,10 @@ class Band:
         scale: Factor from stored to true values.
         offset: Added to the stored value times ``scale``.
         masked: True where GDAL's mask (internal or external) marks pixels without data.
+        other: Name of the quantity that the band holds if it is no backscatter, such as ``angle``;
+            None for all other bands.
+        quadrature: Number of the band with the imaginary part, whose real part this band is; None
+            for all other bands.
     """
 
     index: int
@@ -56,6 +69,8 @@ class Band:
     scale: float
     offset: float
     masked: bool
+    other: str | None = None
+    quadrature: int | None = None
 
 
 def alpha_bands(dataset: Any, indexes: Sequence[int], nodata: Nodata) -> tuple[int, ...]:
@@ -70,18 +85,26 @@ def alpha_bands(dataset: Any, indexes: Sequence[int], nodata: Nodata) -> tuple[i
         indexes: Numbers of the selected bands, from 1.
         nodata: The user's nodata option; ``"none"`` ignores alpha bands.
     """
-    alpha = set(dataset.indexes) - set(data_bands(dataset))
+    alpha = set(dataset.indexes) - set(opaque_bands(dataset))
     return () if nodata == "none" or alpha & set(indexes) else tuple(sorted(alpha))
 
 
-def check_pictures(dataset: Any, path: str, several: bool) -> None:
+def candidate_bands(dataset: Any, product: Product | None) -> list[int]:
+    """Numbers of the bands that a scene may consist of, as far as names and product tell."""
+    bands = data_bands(dataset)
+    facts = {} if product is None else product.bands
+    aside = {f.quadrature for f in facts.values()} | {i for i, f in facts.items() if f.other}
+    return [i for i in bands if i not in aside] or bands
+
+
+def check_pictures(dataset: Any, product: Product | None, path: str, several: bool) -> None:
     """Checks that a file can be a scene or, if the scene has ``several`` files, one of its bands.
 
     Raises:
         SceneError: The file has several bands although the scene has several files, or it has a
             colour table.
     """
-    bands = data_bands(dataset)
+    bands = candidate_bands(dataset, product)
     if several and len(bands) != 1:
         raise SceneError(
             f"{display_name(path)}: has {len(bands)} bands; give one file with several bands, "
@@ -106,6 +129,7 @@ def describe_bands(
         nodata: The user's nodata option, which overrides the declared nodata.
     """
     names = band_names(dataset, path)
+    beside = file_beside(PurePosixPath(file_name(path)).stem) if dataset.count == 1 else None
     return tuple(
         Band(
             index=i,
@@ -115,6 +139,7 @@ def describe_bands(
             scale=float(dataset.scales[i - 1]),
             offset=float(dataset.offsets[i - 1]),
             masked=nodata != "none" and _has_mask(dataset.mask_flag_enums[i - 1]),
+            other=other_quantity(dataset, i) or (None if names[i - 1] else beside),
         )
         for i in indexes
     )
@@ -218,7 +243,7 @@ def read_bands(
             other files decide, too, whether they are nodata.
     """
     rect = rio_window(window)
-    stored, opacities = _stored(dataset, [b.index for b in bands], alpha, rect)
+    stored, opacities = _stored(dataset, bands, alpha, rect)
     data = np.ones(stored.shape, bool)  # (N, H, W)
     for band, plane, has_data in zip(bands, stored, data, strict=True):
         if band.nodata is not None and not (band.nodata == 0 and 0.0 in zero.values):
@@ -276,9 +301,16 @@ def _has_mask(flags: Sequence[MaskFlags]) -> bool:
 
 
 def _stored(
-    dataset: Any, indexes: Sequence[int], alpha: Sequence[int], rect: RioWindow
+    dataset: Any, bands: Sequence[Band], alpha: Sequence[int], rect: RioWindow
 ) -> tuple[NDArray[Any], Sequence[NDArray[Any]]]:
     """Bands (N, H, W) and alpha bands, each (H, W), as stored."""
+    indexes = [band.index for band in bands]
+    imaginary = [band.quadrature for band in bands if band.quadrature is not None]
+    if imaginary:
+        stored: NDArray[Any] = dataset.read(indexes, window=rect).astype(np.complex64)
+        places = [n for n, band in enumerate(bands) if band.quadrature is not None]
+        stored.imag[places] = dataset.read(imaginary, window=rect)
+        return stored, [dataset.read(i, window=rect) for i in alpha]
     numbers = [*indexes, *alpha]
     # A single read decodes pixel-interleaved blocks once, but gives one type for all bands.
     if len({dataset.dtypes[i - 1] for i in numbers}) == 1:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.io.raster_file import is_remote
-from cwsam_geo.scene.sentinel1.product import table_files
 from cwsam_geo.scene.source import RasterSource
 
 _PATIENCE = 20
@@ -41,9 +40,8 @@ def file_states(source: RasterSource) -> dict[str, str]:
             states[_key(part.path, states)] = _remote_state(part.path) or _sample(source)
             continue
         paths = [*part.dataset.files, part.path]
-        tables = table_files(part.path)
-        if tables is not None:
-            paths += [p for p in (tables.calibration, tables.noise, tables.annotation) if p]
+        if part.product is not None:
+            paths += part.product.files
         for path in dict.fromkeys(map(_on_disk, paths)):
             if path is not None and not path.name.lower().endswith(_HARMLESS):
                 states[_key(path.as_posix(), states)] = local_state(path)

@@ -13,8 +13,8 @@ from cwsam_geo.core.grid import SceneGrid, same_grid
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.geolocation import crs_name
 from cwsam_geo.io.raster_file import display_name, grid_of
-from cwsam_geo.scene.band_names import data_bands
-from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, describe_bands
+from cwsam_geo.scene.bands import Band, Nodata, alpha_bands, candidate_bands, describe_bands
+from cwsam_geo.scene.products.product import Product
 
 
 @dataclass(frozen=True)
@@ -26,24 +26,31 @@ class Part:
         path: Path, URL or GDAL name from which the dataset was opened.
         bands: Selected bands, all stored as one type.
         alpha: Numbers of the alpha bands that mark where the bands hold data.
+        product: What the product of the file says of it, or None.
     """
 
     dataset: Any
     path: str
     bands: tuple[Band, ...]
     alpha: tuple[int, ...] = ()
+    product: Product | None = None
 
 
 def selected_parts(
-    datasets: Sequence[Any], files: Sequence[str], bidx: Sequence[int] | None, nodata: Nodata
+    datasets: Sequence[Any],
+    files: Sequence[str],
+    products: Sequence[Product | None],
+    bidx: Sequence[int] | None,
+    nodata: Nodata,
 ) -> tuple[list[Part], list[int]]:
     """Selects bands of a scene's files and groups them into parts.
 
     Args:
         datasets: The scene's open files.
         files: Path, URL or GDAL name of each file.
+        products: What the product of each file says of it.
         bidx: Numbers of the bands to select, from 1, counted over all files; None for all bands
-            but alpha bands.
+            that may hold backscatter.
         nodata: The user's nodata option.
 
     Returns:
@@ -54,9 +61,9 @@ def selected_parts(
     """
     # With one file, -b counts as GDAL does, alpha bands included.
     candidates = [
-        (d, f, i)
-        for d, f in zip(datasets, files, strict=True)
-        for i in (data_bands(d) if bidx is None or len(files) > 1 else d.indexes)
+        (d, f, p, i)
+        for d, f, p in zip(datasets, files, products, strict=True)
+        for i in (candidate_bands(d, p) if bidx is None or len(files) > 1 else d.indexes)
     ]
     requested = range(1, len(candidates) + 1) if bidx is None else bidx
     wrong = [b for b in requested if not 1 <= b <= len(candidates)]
@@ -72,32 +79,66 @@ def selected_parts(
         Part(
             dataset,
             file,
-            describe_bands(dataset, file, indexes, nodata),
-            alpha_bands(dataset, [i for d, _, i in selected if d is dataset], nodata),
+            with_facts(describe_bands(dataset, file, indexes, nodata), product, nodata),
+            alpha_bands(dataset, [i for d, _, _, i in selected if d is dataset], nodata),
+            product,
         )
-        for dataset, file, indexes in _runs(selected)
+        for dataset, file, product, indexes in _runs(selected)
     ]
     # Without bidx the candidates of a single file lack its alpha bands, but the numbers of the
     # file count them.
-    numbers = list(requested) if len(files) > 1 else [candidates[b - 1][2] for b in requested]
+    numbers = list(requested) if len(files) > 1 else [candidates[b - 1][3] for b in requested]
     return parts, numbers
 
 
-def _runs(selected: Iterable[tuple[Any, str, int]]) -> list[tuple[Any, str, list[int]]]:
+_Run = tuple[Any, str, "Product | None", list[int]]
+
+
+def _runs(selected: Iterable[tuple[Any, str, Product | None, int]]) -> list[_Run]:
     """Groups successive bands of one file and one stored type, which one call can read."""
-    runs: list[tuple[Any, str, list[int]]] = []
-    for dataset, file, index in selected:
+    runs: list[_Run] = []
+    for dataset, file, product, index in selected:
         types = dataset.dtypes
-        if runs and runs[-1][0] is dataset and types[runs[-1][2][-1] - 1] == types[index - 1]:
-            runs[-1][2].append(index)
+        if runs and runs[-1][0] is dataset and types[runs[-1][3][-1] - 1] == types[index - 1]:
+            runs[-1][3].append(index)
         else:
-            runs.append((dataset, file, [index]))
+            runs.append((dataset, file, product, [index]))
     return runs
+
+
+def with_facts(bands: Sequence[Band], product: Product | None, nodata: Nodata) -> tuple[Band, ...]:
+    """The bands with what their product says of them.
+
+    Args:
+        nodata: The user's nodata option, which counts more than the product.
+    """
+    if product is None:
+        return tuple(bands)
+
+    def changed(band: Band) -> Band:
+        facts = product.bands.get(band.index)
+        if product.nodata is not None and band.declared is None:
+            own = product.nodata if nodata is None else band.nodata
+            band = replace(band, declared=product.nodata, nodata=own)
+        if facts is None:
+            return band
+        return replace(
+            band,
+            name=facts.name or band.name,
+            other=facts.other or band.other,
+            scale=band.scale * facts.factor,
+            quadrature=facts.quadrature,
+        )
+
+    return tuple(map(changed, bands))
 
 
 def stored_type(parts: Sequence[Part]) -> str:
     """NumPy's name of the smallest type that can represent the values of all parts."""
-    dtypes = {part.dataset.dtypes[b.index - 1] for part in parts for b in part.bands}
+    bands = [(part, band) for part in parts for band in part.bands]
+    dtypes = {part.dataset.dtypes[band.index - 1] for part, band in bands}
+    if any(band.quadrature is not None for _, band in bands):
+        dtypes.add("complex64")
     # NumPy has no complex integers, the type of Sentinel-1 SLC products.
     known_to_numpy = ["complex64" if t.startswith("complex_int") else t for t in dtypes]
     return str(np.result_type(*known_to_numpy))

@@ -130,9 +130,19 @@ are fewer."""
 
 def inner_warnings(source: RasterSource, stats: SceneStats) -> list[str]:
     """Warns of pixels of power 0 that are mapped as data because they lie inside the scene."""
-    if stats.inner < _INNER or not isinstance(source.zero.nodata, EdgeArea):
+    values = source.zero.values
+    if not isinstance(source.zero.nodata, EdgeArea):
         return []
-    value = source.zero.values[0]
+    if len(values) > 1:  # dB with exact zeros
+        if stats.inner < _NOTABLE:
+            return []
+        return [
+            f"{100 * stats.inner:.3g} % of the pixels are 0 or -inf dB in every band inside the "
+            "scene and are mapped as data: if 0 is fill, pass --nodata 0"
+        ]
+    if stats.inner < _INNER:
+        return []
+    value = values[0]
     return [
         f"{100 * stats.inner:.3g} % of the pixels are {value:g} in every band inside the scene and "
         f"are mapped as data (calm water after noise removal): if they are masked "

@@ -7,6 +7,7 @@ inside.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import zipfile
@@ -24,6 +25,7 @@ from cwsam_geo.io.raster_file import (
     open_dataset,
 )
 from cwsam_geo.scene.band_names import only_polarisation, without_polarisations
+from cwsam_geo.scene.products.members import Members, members
 from cwsam_geo.scene.sentinel1.product import is_hidden, is_product, product_rasters
 from cwsam_geo.scene.sentinel1.xml import member_name
 
@@ -38,6 +40,9 @@ _RASTERS = (
 
 _MOST_NAMES = 6
 """Largest number of names in a message."""
+
+_MOST_FILES = 5000
+"""Files of a folder, and of folders in it, up to which a product is looked for."""
 
 _ASIDE = re.compile(r"metadata|calibration|quality|lookup", re.IGNORECASE)
 """Groups of a container whose arrays are named after polarisations but are no images."""
@@ -78,6 +83,9 @@ def raster_files(location: Location) -> list[str]:
 def is_one_scene(folder: Path) -> bool:
     """Whether a folder is a product or a Zarr store, not a folder that holds scenes."""
     if holds_zarr(folder) or folder.suffix.lower() == ".data":
+        return True
+    product = _product_in(folder)
+    if product is not None and not product.root:
         return True
     return is_product(folder, (p.name for p in folder.iterdir() if not is_hidden(p.name)))
 
@@ -122,16 +130,19 @@ def open_rasters(file: str) -> list[tuple[Any, str]]:
 
 
 def _in_folder(path: Path) -> list[str]:
-    members = sorted(p for p in path.iterdir() if not is_hidden(p.name))
-    if is_product(path, (p.name for p in members)):
-        inside = path / "measurement"
-        inner = [str(p) for p in inside.iterdir()] if inside.is_dir() else []
+    inside = sorted(p for p in path.iterdir() if not is_hidden(p.name))
+    if is_product(path, (p.name for p in inside)):
+        measurement = path / "measurement"
+        inner = [str(p) for p in measurement.iterdir()] if measurement.is_dir() else []
         return product_rasters(path, inner)
     if path.suffix.lower() == ".data":
         return _of_snap(path)
-    rasters = _rasters(str(p) for p in members if p.is_file())
+    product = _product_in(path)
+    if product is not None:
+        return [str(path / name) for name in product.rasters]
+    rasters = _rasters(str(p) for p in inside if p.is_file()) or _without_suffix(inside)
     # Unpacking a product often makes a folder around the product's own folder.
-    products = [p for p in members if p.suffix.lower() in (".safe", ".dim")]
+    products = [p for p in inside if p.suffix.lower() in (".safe", ".dim")]
     if not rasters and len(products) == 1:
         return raster_files(products[0])
     chosen = _sure_choice(rasters)
@@ -156,6 +167,9 @@ def _in_zip(path: Path) -> list[str]:
     parts = {part for n in names for part in PurePosixPath(n).parts}
     if measurements or any(is_product(Path(part), ()) for part in parts) or is_product(path, parts):
         return product_rasters(path, [f"/vsizip/{path}/{n}" for n in measurements])
+    product = members(names)
+    if product is not None:
+        return [f"/vsizip/{path}/{name}" for name in product.rasters]
     rasters = _rasters(names)
     chosen = _sure_choice(rasters)
     if not chosen:
@@ -166,6 +180,14 @@ def _in_zip(path: Path) -> list[str]:
             else f"{path}: is a zip archive without rasters; give the raster file of the scene"
         )
     return [f"/vsizip/{path}/{name}" for name in chosen]
+
+
+def _product_in(folder: Path) -> Members | None:
+    """The product whose folder this is, or that lies in one of its folders."""
+    levels = (folder.glob(pattern) for pattern in ("*", "*/*", "*/*/*"))
+    paths = itertools.islice(itertools.chain.from_iterable(levels), _MOST_FILES)
+    names = [p.relative_to(folder).as_posix() for p in paths if not is_hidden(p.name)]
+    return members(names)
 
 
 def _of_snap(path: Path) -> list[str]:
@@ -212,11 +234,17 @@ def _rasters(names: Iterable[str]) -> list[str]:
     return sorted(n for n in names if n.lower().endswith(suffixes) and not is_hidden(n))
 
 
+def _without_suffix(files: Iterable[Path]) -> list[str]:
+    """Data of ENVI whose names have no suffix, as JAXA delivers its older mosaics."""
+    headers = (p for p in files if p.suffix.lower() == ".hdr")
+    return [str(p.with_suffix("")) for p in headers if p.with_suffix("").is_file()]
+
+
 def _sure_choice(rasters: Sequence[str]) -> list[str]:
     """The only raster, or those that name one polarisation each; empty if that is ambiguous."""
     if len(rasters) == 1:
         return list(rasters)
-    for suffixes in _RASTERS:
+    for suffixes in (*_RASTERS, ""):
         group = [r for r in rasters if r.lower().endswith(suffixes)]
         named = [(r, PurePosixPath(r.replace("\\", "/")).stem) for r in group]
         chosen = _one_each(named)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.pixel_size import PixelSizes
@@ -62,9 +61,8 @@ def scene_warnings(
     # Uncalibrated values are refused, unless the model takes 8-bit amplitude, the user has named
     # the units, or the model was trained on values like these.
     familiar = spec.quantiles is not None and far is None
-    if not (spec.scaling == "amplitude8" or decision.given or familiar) and _uncalibrated(
-        stats, decision.units
-    ):
+    doubtful = _uncalibrated(stats, decision.units) or (source.uncalibrated and not source.tables)
+    if doubtful and not (spec.scaling == "amplitude8" or decision.given or familiar):
         raise SceneError(_refusal(source, decision))
     warnings = [far] if far else []
     # Values calibrated with the tables of a product are known to be sigma nought.
@@ -147,17 +145,12 @@ def _resampling(grid: SceneGrid, ratios: Sequence[float]) -> str:
     return f"resample it in power or amplitude (gdalwarp -tr {target} -r {method}){finer}"
 
 
-def lacks_table(table: str) -> str:
-    """Says which calibration table a product lacks."""
-    return f"its product lacks annotation/calibration/{Path(table).name}"
-
-
 def _refusal(source: RasterSource, decision: UnitsDecision) -> str:
-    table, lacks, advice = source.lacking_table, "", ""
-    if source.grid.dtype in _MEASURED:
+    problem, lacks, advice = source.uncalibrated, "", ""
+    if problem is not None:
+        lacks, advice = f", and {problem[0]}", f"{problem[1]}, or " if problem[1] else ""
+    elif source.grid.dtype in _MEASURED:
         advice = "give the whole .SAFE of a Sentinel-1 product, or "
-    if table is not None:
-        lacks, advice = f", and {lacks_table(table)}", "get the whole product, or "
     return (
         f"{source.label}: holds uncalibrated values ({decision.reason}){lacks}, but the model "
         f"takes calibrated backscatter: {advice}calibrate it first (SNAP, pyroSAR, or an RTC "

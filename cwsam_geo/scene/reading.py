@@ -13,10 +13,8 @@ from cwsam_geo.scene.band_match import (
 from cwsam_geo.scene.bands import UNDECIDED, ZeroPower
 from cwsam_geo.scene.edge import EdgeArea
 from cwsam_geo.scene.fill import check_fill, fill_warnings, inner_warnings, partial_warnings
-from cwsam_geo.scene.plausibility import (
-    lacks_table,
-    scene_warnings,
-)
+from cwsam_geo.scene.plausibility import scene_warnings
+from cwsam_geo.scene.quantity_check import check_names, check_unnamed
 from cwsam_geo.scene.sampling import sample_statistics
 from cwsam_geo.scene.source import RasterSource
 from cwsam_geo.scene.statistics import SceneStats
@@ -87,6 +85,7 @@ def plan_reading(
         UsageError: An option does not fit the scene.
     """
     # Bands: keep those that the model takes.
+    check_names(source)
     match = match_bands(spec, source.names, source.label, source.chosen, source.numbers)
     bands = tuple(sorted({p for p in match.positions if p is not None}))
     narrow = source.with_bands(bands).with_zero(UNDECIDED)
@@ -94,6 +93,7 @@ def plan_reading(
     if spec.scaling != "amplitude8":
         narrow = calibrated(narrow, units)
     stats = sample_statistics(narrow)
+    check_unnamed(narrow, stats, match)
     decision = units_of(narrow, stats, units)
     # Nodata.
     narrow = _with_zero_rule(narrow, stats, decision.units)
@@ -141,6 +141,8 @@ def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> Ra
     if units == "db":
         values: tuple[float, ...] = (-math.inf,)
         share, everywhere, nowhere = stats.infinite, option == -math.inf, option == "none"
+        if stats.zeros and option is None and _zero_is_fill(source):
+            values, share = (0.0, -math.inf), stats.zeros + stats.infinite
     else:
         values = (0.0,)
         share, everywhere = stats.zeros, option == 0 or _declares_zero(source)
@@ -148,7 +150,7 @@ def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> Ra
             units,
             stats,
             source.nodata,
-            # The border of a Sentinel-1 product is 0, whatever its files declare.
+            # The border of a calibrated product is 0, whatever its files declare.
             declared=option is not None if source.tables else source.declares_nodata,
             by_user=option is not None,
         )
@@ -160,16 +162,27 @@ def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> Ra
     return source.with_zero_at_edge(values)
 
 
+def _zero_is_fill(source: RasterSource) -> bool:
+    """Whether 0 dB in every band may be fill, as Google Earth Engine and warping leave it.
+
+    Measured floats are practically never exactly 0 in every band. In whole numbers, and where
+    values have an offset, 0 is an ordinary value.
+    """
+    floats = source.grid.dtype.startswith("float")
+    return floats and 0 not in source.nodata and not any(b.offset for b in source.bands)
+
+
 def _declares_zero(source: RasterSource) -> bool:
     """True if the file declares 0 as nodata and the user gives no other nodata value.
 
-    False for a calibrated Sentinel-1 product: its border is 0, whatever its files declare.
+    False for most calibrated products: their border is 0, whatever their files declare.
     """
-    return source.nodata_option is None and not source.tables and set(source.nodata) == {0}
+    declared = not source.tables or source.zero_is_specified
+    return source.nodata_option is None and declared and set(source.nodata) == {0}
 
 
 def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
-    """The source as sigma nought, if it is a Sentinel-1 product with calibration tables.
+    """The source as backscatter, if it is of a product with a calibration.
 
     Any other source is returned unchanged.
 
@@ -181,7 +194,7 @@ def calibrated(source: RasterSource, units: UnitsOption) -> RasterSource:
 
 
 def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> UnitsDecision:
-    """Units of a source: power if it is calibrated to sigma nought, else by ``decide_units``.
+    """Units of a source: power if it is calibrated, else by ``decide_units``.
 
     Args:
         stats: Statistics of the values that ``source`` reads.
@@ -198,9 +211,9 @@ def units_of(source: RasterSource, stats: SceneStats, units: UnitsOption) -> Uni
         check_scale(stats, source.label, units, source.rescaled)
         return decide_units(stats, source.hints, source.label, units)
     except SceneError as error:
-        if source.lacking_table is None:
+        if source.uncalibrated is None:
             raise
-        raise SceneError(f"{error}; {lacks_table(source.lacking_table)}") from None
+        raise SceneError(f"{error}; {source.uncalibrated[0]}") from None
 
 
 def _replaced(source: RasterSource) -> list[str]:
@@ -231,16 +244,18 @@ def _remarks(
         share = _no_power(source, stats) - stats.inner
         where = " along the scene's edge" if isinstance(source.zero.nodata, EdgeArea) else ""
         if share > 0:
+            values = " or ".join(f"{value:g}" for value in source.zero.values)
             remarks.append(
-                f"{100 * share:.3g} % of the pixels are {source.zero.values[0]:g} in every "
-                f"band{where}: nodata (--nodata none keeps them)"
+                f"{100 * share:.3g} % of the pixels are {values} in every band{where}: nodata "
+                "(--nodata none keeps them)"
             )
     return remarks
 
 
 def _no_power(source: RasterSource, stats: SceneStats) -> float:
-    """Share of the pixels that hold the value of power 0 in every band."""
-    return stats.zeros if 0.0 in source.zero.values else stats.infinite
+    """Share of the pixels that hold a value of power 0, or of fill, in every band."""
+    zeros = stats.zeros if 0.0 in source.zero.values else 0.0
+    return zeros + (stats.infinite if -math.inf in source.zero.values else 0.0)
 
 
 def stretch_for(stats: SceneStats, units: Units) -> tuple[float, float] | None:

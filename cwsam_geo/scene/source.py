@@ -48,13 +48,10 @@ from cwsam_geo.scene.files import (
     stored_type,
 )
 from cwsam_geo.scene.locations import open_rasters
-from cwsam_geo.scene.sentinel1.calibration import SigmaNought, describe_tables
-from cwsam_geo.scene.sentinel1.product import (
-    annotation_file,
-    missing_table,
-    table_files,
-)
-from cwsam_geo.scene.sentinel1.tables import control_points, read_sigma_nought
+from cwsam_geo.scene.products.product import Calibration
+from cwsam_geo.scene.products.recognise import describe, recognise
+from cwsam_geo.scene.sentinel1.product import annotation_file
+from cwsam_geo.scene.sentinel1.tables import control_points
 
 
 class Source(Protocol):
@@ -95,8 +92,8 @@ class RasterSource:
         zero: How pixels of power 0 are read.
         rescaled: True if the user gave a scale or an offset. They apply to stored values, so the
             source is not calibrated then.
-        tables: Calibration of each selected band if values are read as sigma nought; empty if
-            they are read as stored.
+        tables: Calibration of each selected band if values are read as backscatter; empty if they
+            are read as stored.
         acquisition: What a catalogue says of the scene, or None.
         catalogue_hints: Texts of the catalogue that may name the units.
     """
@@ -109,7 +106,7 @@ class RasterSource:
     nodata_option: Nodata = None
     rescaled: bool = False
     zero: ZeroPower = AS_DECLARED
-    tables: tuple[SigmaNought, ...] = ()
+    tables: tuple[Calibration, ...] = ()
     acquisition: Acquisition | None = None
     catalogue_hints: tuple[str, ...] = ()
 
@@ -147,7 +144,9 @@ class RasterSource:
     def hints(self) -> tuple[str, ...]:
         """Texts that may name the units: file names, band units, descriptions and tags."""
         own = (h for p in self.parts for h in hints(p.dataset, p.path, p.bands))
-        return (*own, *self.catalogue_hints)
+        known = [p.product for p in self.parts if p.product is not None]
+        products = (f"product {p.title}: {p.units}" for p in known if p.units)
+        return (*own, *products, *self.catalogue_hints)
 
     @property
     def complex(self) -> bool:
@@ -189,22 +188,22 @@ class RasterSource:
         return replace(self, zero=zero)
 
     def calibrated(self) -> RasterSource:
-        """The same scene, read as sigma nought (power) by the tables of its Sentinel-1 product.
+        """The same scene, read as backscatter (power) by the calibration of its product.
 
-        The method returns this source itself if a band has no tables: the file is not in a
-        product, is on a server, or the product lacks them (``lacking_table``).
+        The method returns this source itself if a band has none: the file is not of a known
+        product, or the product lacks what it needs (``uncalibrated``).
 
         Raises:
             SceneError: A table is damaged or does not fit the raster. The message names the file.
         """
-        per_band = [table_files(part.path) for part in self.parts for _ in part.bands]
-        files = [f for f in per_band if f is not None]
+        bands = [(part.product, band.index) for part in self.parts for band in part.bands]
+        makers = [product and product.calibration(index) for product, index in bands]
         # Digital numbers are integers or complex; real floats have been processed already.
         digital = np.dtype(self.grid.dtype).kind in "iuc"
-        if self.tables or not digital or len(files) < len(per_band):
+        if self.tables or not digital or None in makers:
             return self
         height, width = self.grid.height, self.grid.width
-        return replace(self, tables=tuple(read_sigma_nought(f, height, width) for f in files))
+        return replace(self, tables=tuple(make(height, width) for make in makers if make))
 
     @property
     def replaced(self) -> tuple[float, ...]:
@@ -225,14 +224,19 @@ class RasterSource:
 
     @property
     def calibration(self) -> str | None:
-        """The meaning of the values, in words, if they are read as sigma nought; else None."""
-        return describe_tables(self.names, self.tables) if self.tables else None
+        """The meaning of the values, in words, if they are read as backscatter; else None."""
+        return describe(self.names, self.tables) if self.tables else None
 
     @property
-    def lacking_table(self) -> str | None:
-        """Path of the calibration table that is missing in the scene's product; else None."""
-        missing = (missing_table(part.path) for part in self.parts)
-        return next((path for path in missing if path), None)
+    def uncalibrated(self) -> tuple[str, str] | None:
+        """Why the scene's product cannot be calibrated, and what to do (or ""); else None."""
+        known = (part.product for part in self.parts if part.product is not None)
+        return next(((p.lacks, p.remedy) for p in known if p.lacks), None)
+
+    @property
+    def zero_is_specified(self) -> bool:
+        """True if the product's documentation says that 0 is nodata wherever it occurs."""
+        return all(p.product is not None and p.product.nodata == 0 for p in self.parts)
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Reads all selected bands of a window.
@@ -354,10 +358,11 @@ def open_source(
                 datasets.append(dataset)
                 files.append(path)
         check_tiles(datasets, files)
-        for dataset, path in zip(datasets, files, strict=True):
-            check_pictures(dataset, path, several=len(files) > 1)
+        products = [recognise(d, path) for d, path in zip(datasets, files, strict=True)]
+        for dataset, product, path in zip(datasets, products, files, strict=True):
+            check_pictures(dataset, product, path, several=len(files) > 1)
         check_grids(datasets, files)
-        parts, numbers = selected_parts(datasets, files, bidx, nodata)
+        parts, numbers = selected_parts(datasets, files, products, bidx, nodata)
         parts = rescaled(with_stated(parts, located, nodata), scale, offset)
         source = RasterSource(
             parts=tuple(parts),
@@ -371,7 +376,13 @@ def open_source(
             catalogue_hints=hints_of(located),
         )
         stack.pop_all()  # the source now closes the datasets
-    return source
+    return source if bidx is not None else _without_others(source)
+
+
+def _without_others(source: RasterSource) -> RasterSource:
+    """The source without bands that are no backscatter by their name, if any other is left."""
+    positions = [i for i, band in enumerate(source.bands) if not band.other]
+    return source.with_bands(positions or range(len(source.bands)))
 
 
 def _stored_as(parts: Sequence[Part]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ _STRONG = re.compile(r"band \d+ (unit|description)")
 
 # A file name or a tag may be stale: where the values contradict it, they decide.
 _TELLING = re.compile(
-    r"file name|tag \S*(unit|radiometr|calibrat|backscatter|quantity)", re.IGNORECASE
+    r"file name|product |tag \S*(unit|radiometr|calibrat|backscatter|quantity)", re.IGNORECASE
 )
 
 # RTC products of ASF give the units as one letter: RTC30_G_gpuned is gamma nought in power.

@@ -43,9 +43,9 @@ def names(*paths):
         ("VV/VH", None),
         ("ratioVVVH", None),
         ("VV_minus_VH", None),
-        ("VV_stdDev", None),
         ("coherence VV", None),
         ("savvy", None),
+        ("VV_stdDev", None),
         ("highhills", None),
         ("VHR", None),
         ("angle", None),
@@ -155,7 +155,7 @@ def config(folder, kind):
 def test_c2_with_its_config(tmp_path, kind, expected):
     files = matrix(tmp_path / "C2", "C11", "C22", "C12_real", "C12_imag")
     config(tmp_path / "C2", kind)
-    assert names(*files) == (*expected, None, None)
+    assert names(*files) == expected
     assert names(files[1], files[0]) == expected[::-1]
 
 
@@ -166,18 +166,18 @@ def test_c2_without_a_config(tmp_path):
 
 def test_c3_c4_and_s2(tmp_path):
     c3 = matrix(tmp_path / "C3", "C11", "C12_real", "C12_imag", "C22", "C33")
-    assert names(*c3) == ("HH", None, None, "HV", "VV")
+    assert names(*c3) == ("HH", "HV", "VV")
     assert names(c3[4]) == ("VV",)
     assert names(*matrix(tmp_path / "C4", "C11", "C22", "C33", "C44")) == ("HH", "HV", "VH", "VV")
     s2 = matrix(tmp_path / "S2", "s11", "s12", "s21", "s22")
     assert names(*s2) == ("HH", "HV", "VH", "VV")
-    assert names(*matrix(tmp_path / "T3", "T11", "T22", "T33")) == (None, None, None)
+    assert names(*matrix(tmp_path / "T3", "T11", "T22", "T33")) == (None, None, "HV")
 
 
 def test_elements_as_bands_of_one_file(tmp_path):
     texts = ("C11", "C12_real", "C12_imag", "C22", "C33")
     path = write(tmp_path / "a.tif", np.ones((5, 3, 3), np.float32), texts)
-    assert names(path) == ("HH", None, None, "HV", "VV")
+    assert names(path) == ("HH", "HV", "VV")
 
 
 def test_a_real_c2_of_polsarpro(shared_data):

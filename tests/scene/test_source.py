@@ -444,7 +444,8 @@ def test_names_from_descriptions_and_tags(tmp_path):
     stored = np.ones((4, 2, 2), np.float32)
     texts = ["Sigma0_VV_db", "gamma0-hv", "VV/VH ratio", "angle"]
     with open_source(write(tmp_path / "x_vh.tif", stored, texts)) as source:
-        assert source.names == ("VV", "HV", None, None)
+        assert source.names == ("VV", "HV")
+        assert source.numbers == (1, 2)
     tagged = write(tmp_path / "y.tif", stored[:2], tags={"POLARISATION": "VH,VV"})
     with open_source(tagged) as source:
         assert source.names == ("VH", "VV")

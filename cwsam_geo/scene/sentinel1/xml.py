@@ -21,7 +21,7 @@ _ZIP = "/vsizip/"
 
 def is_there(path: str) -> bool:
     """Whether a file, or a member of a zip archive (``/vsizip/ARCHIVE/MEMBER``), exists."""
-    archive = _in_archive(path)
+    archive = in_archive(path)
     if archive is None:
         return Path(path).is_file()
     try:
@@ -57,7 +57,7 @@ def read_xml(path: str) -> Element:
 
     def refuse(*_: object) -> None:
         # The entities of a DTD can expand to gigabytes, or include other files.
-        raise SceneError(f"{path}: holds a document type (DTD), which no Sentinel-1 product has")
+        raise SceneError(f"{path}: holds a document type (DTD), which no product has")
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -72,7 +72,7 @@ def read_xml(path: str) -> Element:
 
 
 def _bytes_of(path: str) -> bytes:
-    archive = _in_archive(path)
+    archive = in_archive(path)
     try:
         # One byte more than allowed shows that a file is too large.
         if archive is None:
@@ -92,7 +92,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo | None:
     return next((m for m in archive.infolist() if member_name(m.filename) == name), None)
 
 
-def _in_archive(path: str) -> tuple[Path, str] | None:
+def in_archive(path: str) -> tuple[Path, str] | None:
     """Archive and member of a ``/vsizip/`` name; None for plain paths."""
     if not path.startswith(_ZIP):
         return None
