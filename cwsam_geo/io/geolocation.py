@@ -13,10 +13,11 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj.exceptions import ProjError
 from rasterio.crs import CRS
-from rasterio.transform import GCPTransformer
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.io.control_points import ControlPoints
+from cwsam_geo.io.creation_options import GDAL_FAILURES
 from cwsam_geo.io.knots import between_knots, knots
 from cwsam_geo.io.longitudes import rejoined, turned
 
@@ -229,6 +230,9 @@ class GcpPlace(Geolocation):
 
     Thin-plate splines interpolate between the points, because polynomials are off by hundreds of
     metres in mountains.
+
+    Attributes:
+        points: The control points and their splines.
     """
 
     placed, straight, upright = True, False, False
@@ -236,17 +240,22 @@ class GcpPlace(Geolocation):
     def __init__(self, grid: SceneGrid, label: str) -> None:
         super().__init__(grid, label)
         self.crs = grid.gcp_crs or None
-        self._splines = GCPTransformer(grid.gcps, tps=True)
+        try:
+            self.points = ControlPoints(grid.gcps, self.crs)
+        except GDAL_FAILURES as error:
+            raise SceneError(
+                f"{label}: its {len(grid.gcps)} control points do not say where it lies "
+                f"({' '.join(str(error).split())}); they may lie on a line, or two of them on one "
+                "place: give the georeferenced original"
+            ) from None
 
     def to_map(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Map coordinates by thin-plate splines."""
-        x, y = self._splines.xy(rows.ravel(), cols.ravel(), offset="ul")
-        return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
+        """Map coordinates by the inverse of the splines."""
+        return self.points.to_map(cols, rows)
 
     def to_pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Pixel coordinates by thin-plate splines of the opposite direction."""
-        rows, cols = self._splines.rowcol(x.ravel(), y.ravel(), op=_unrounded)
-        return np.reshape(cols, x.shape), np.reshape(rows, x.shape)
+        """Pixel coordinates by thin-plate splines."""
+        return self.points.to_pixels(x, y)
 
     def approximated(self) -> Geolocation:
         """Interpolates between splines at every 16th pixel corner."""
@@ -365,11 +374,6 @@ def pixel_window(bounds: tuple[float, float, float, float], grid: SceneGrid) -> 
         min(grid.height, int(np.ceil(bottom))),
     )
     return Window(first_row, first_col, max(0, last_row - first_row), max(0, last_col - first_col))
-
-
-def _unrounded(value: Any) -> Any:
-    # GCPTransformer.rowcol rounds pixel coordinates unless it gets another function.
-    return value
 
 
 def _upright(shapes: NDArray[Any]) -> NDArray[Any]:
