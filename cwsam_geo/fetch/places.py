@@ -21,6 +21,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import UsageError
 from cwsam_geo.fetch.options import Bounds, FetchOptions
 from cwsam_geo.io.geolocation import crs_name, locate, metres_per_unit, transformed
+from cwsam_geo.io.map_grid import place_crs
 from cwsam_geo.io.vector_file import read_area
 
 DEGREES = CRS.from_epsg(4326)
@@ -36,11 +37,8 @@ _EDGE_PARTS = 64
 _WORLD = SceneGrid(180, 360, Affine(1, 0, -180, 0, -1, 90), DEGREES)
 """A grid of degrees, on which polygons of any CRS are read."""
 
-_UTM_LATITUDES = (-80.0, 84.0)
-"""Degrees between which the zones of UTM lie."""
-
 _POLAR = (3031, 3413)
-"""EPSG codes of the polar stereographic CRS beyond these latitudes, in the south and the north."""
+"""EPSG codes of the polar stereographic CRS where there is no UTM, in the south and the north."""
 
 
 @dataclass(frozen=True)
@@ -224,11 +222,7 @@ def _crs(place: Place, requested: str | None) -> CRS:
         except CRSError:
             raise UsageError(f"--crs {requested}: is no CRS; give one like EPSG:32633") from None
     west, south, east, north = place.area.bounds
-    longitude, latitude = _wrapped((west + east) / 2), (south + north) / 2
-    if not _UTM_LATITUDES[0] <= latitude <= _UTM_LATITUDES[1]:
-        return CRS.from_epsg(_POLAR[latitude > 0])
-    zone = min(int((longitude + 180) // 6) + 1, 60)
-    return CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+    return place_crs((west + east) / 2, (south + north) / 2, _POLAR)
 
 
 def _pixel_size(crs: CRS, requested: float | None) -> float:

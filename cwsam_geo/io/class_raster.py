@@ -17,7 +17,7 @@ from cwsam_geo.errors import SceneError
 from cwsam_geo.io.class_band import ClassBand, Plane, Valid
 from cwsam_geo.io.class_names import ClassNames
 from cwsam_geo.io.geolocation import Geolocation, locate, pixel_window, transformed
-from cwsam_geo.io.pixel_lookup import pixel_centres
+from cwsam_geo.io.pixel_lookup import nearest_pixels
 from cwsam_geo.io.raster_file import reading, rio_window
 
 Codes = NDArray[np.int32]
@@ -161,15 +161,13 @@ class ClassRaster:
         return self._codes(*self._band.to_codes(stored[0], valid))
 
     def _read_bent(self, window: Window, onto: Geolocation) -> tuple[Codes, Valid]:
-        cols, rows = pixel_centres(window, onto, self._own)  # (h, w) each, in pixels of the raster
-        own = self._own.grid
-        inside = (cols >= 0) & (rows >= 0) & (cols < own.width) & (rows < own.height)
+        # The pixels of the raster in which the centres lie
+        row, col, inside = nearest_pixels(window, onto, self._own)
         values = np.zeros(inside.shape, np.int32)
         valid = np.zeros(inside.shape, np.bool_)
-        if not inside.any():
+        if not len(row):
             return values, valid
-        # Read the smallest window of the raster that holds all centres, then pick pixels.
-        col, row = cols[inside].astype(np.int64), rows[inside].astype(np.int64)
+        # Read the smallest window of the raster that holds all of them.
         part = Window(int(row.min()), int(col.min()), int(np.ptp(row)) + 1, int(np.ptp(col)) + 1)
         if part.height * part.width > _LARGEST_READ and window.height > 1:
             return self._read_halves(window, onto)

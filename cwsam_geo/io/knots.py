@@ -14,13 +14,13 @@ STEP = 16
 """Pixels between knots. A control point of Sentinel-1 stands for hundreds of pixels."""
 
 
-def knots(start: float, length: int) -> Floats:
+def knots(start: float, length: int, step: int = STEP) -> Floats:
     """Pixel coordinates of knots along one axis that cover ``length`` pixels from ``start``."""
-    return np.asarray(start + np.arange(0.0, length + STEP, STEP), np.float64)
+    return np.asarray(start + np.arange(0.0, length + step, step), np.float64)
 
 
 def between_knots(values: Floats, rows: Floats, cols: Floats) -> Floats:
-    """Interpolates bilinearly.
+    """Interpolates bilinearly between knots that are ``STEP`` pixels apart.
 
     Args:
         values: Values at the knots, shape (n, m), both at least 2.
@@ -33,3 +33,21 @@ def between_knots(values: Floats, rows: Floats, cols: Floats) -> Floats:
     upper = values[i, j] * (1 - along) + values[i, j + 1] * along
     lower = values[i + 1, j] * (1 - along) + values[i + 1, j + 1] * along
     return np.asarray(upper * (1 - down) + lower * down)
+
+
+def filled_between(values: Floats, rows: Floats, cols: Floats, step: int = STEP) -> Floats:
+    """The same for every pair of a row and a column, shape (h, w), which is faster.
+
+    Args:
+        values: Values at the knots, shape (n, m), both at least 2.
+        rows: Pixels below the first knot, shape (h,).
+        cols: Pixels right of the first knot, shape (w,).
+        step: Pixels between knots.
+    """
+    i = np.minimum((rows // step).astype(np.int64), values.shape[0] - 2)
+    j = np.minimum((cols // step).astype(np.int64), values.shape[1] - 2)
+    down, along = (rows / step - i)[:, np.newaxis], cols / step - j
+    lines = values[i] * (1 - down) + values[i + 1] * down  # (h, m)
+    filled = lines[:, j] * (1 - along)
+    filled += lines[:, j + 1] * along
+    return np.asarray(filled)

@@ -19,6 +19,7 @@ from rasterio.warp import calculate_default_transform
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.geolocation import crs_name, locate
+from cwsam_geo.io.map_grid import same_unit
 from cwsam_geo.io.raster_file import environment, grid_of, open_dataset
 from cwsam_geo.mosaicking.layers import Layer
 
@@ -153,7 +154,7 @@ def _code(crs: CRS | None) -> str:
 def _pixel_size(grid: SceneGrid, crs: CRS) -> float:
     """Pixel size of a grid in a CRS; converted where the units of both CRSs differ."""
     own = grid.crs
-    if own and not grid.gcps and _same_unit(own, crs):
+    if own and not grid.gcps and same_unit(own, crs):
         return math.hypot(grid.transform.a, grid.transform.d)
     source: dict[str, object] = (
         {"gcps": grid.gcps}
@@ -165,12 +166,6 @@ def _pixel_size(grid: SceneGrid, crs: CRS) -> float:
             grid.gcp_crs if grid.gcps else own, crs, grid.width, grid.height, **source
         )
     return float(transform.a)
-
-
-def _same_unit(a: CRS, b: CRS) -> bool:
-    if a.is_geographic or b.is_geographic:
-        return bool(a.is_geographic and b.is_geographic)
-    return bool(a.linear_units_factor == b.linear_units_factor)
 
 
 def _outline(grid: SceneGrid) -> tuple[float, float, float, float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.io.geolocation import Geolocation, locate, metres_per_unit
-from cwsam_geo.io.pixel_lookup import pixel_centres
+from cwsam_geo.io.pixel_lookup import nearest_pixels
 from cwsam_geo.rendering.coarse import coarse_grid, coarse_shape
 
 _ROWS = 128
@@ -92,10 +92,8 @@ def picked(
     inside = np.zeros(rows.shape, bool)
     for start in range(0, onto.height, _ROWS):
         window = Window(start, 0, min(_ROWS, onto.height - start), onto.width)
-        x, y = pixel_centres(window, target, own)
-        good = (x >= 0) & (y >= 0) & (x < of.width) & (y < of.height)
-        np.copyto(cols[window.slices], x, where=good, casting="unsafe")
-        np.copyto(rows[window.slices], y, where=good, casting="unsafe")
+        of_rows, of_cols, good = nearest_pixels(window, target, own)
+        rows[window.slices][good], cols[window.slices][good] = of_rows, of_cols
         inside[window.slices] = good
     return rows, cols, inside
 
