@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from cwsam_geo.cli.grid_options import grid_options
 from cwsam_geo.cli.mosaic import MosaicReporter
 from cwsam_geo.cli.options import (
     further_outputs,
@@ -41,6 +42,7 @@ _LISTED = 40
 @model_options
 @reading_options
 @mapping_options
+@grid_options
 @further_outputs
 @click.option(
     "--summary", metavar="FILE", help="Write what became of each scene as a table, .csv or .json."
@@ -143,6 +145,11 @@ class BatchReporter(PredictReporter):
         self._shares[event["index"]] = event["tiles"] / event["total"]
         done = self._ended + sum(self._shares.values())
         self.advance(round(done, 2), self._total, f"{len(self._begun)} at work")
+
+    def on_geocoding(self, event: Mapping[str, Any]) -> None:
+        """Moves the bar of a map grid, unless the bar counts scenes."""
+        if not self._together:
+            super().on_geocoding(event)
 
     def on_result(self, event: Mapping[str, Any]) -> None:
         """Prints why a scene failed, or that it has its map."""

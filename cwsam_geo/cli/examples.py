@@ -7,6 +7,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "cwsam-geo predict scene.tif -o map.tif",
         "cwsam-geo predict vv.tif vh.tif -o map.tif --vectors map.gpkg --areas areas.csv",
         "cwsam-geo predict S1A_IW_GRDH.SAFE -o map.tif --aoi area.gpkg --min-confidence 70",
+        "cwsam-geo predict S1A_IW_GRDH.SAFE -o map.tif --t-srs auto",
     ),
     "batch": (
         "cwsam-geo batch 'scenes/*.tif' -o 'maps/{stem}_landcover.tif' --summary maps.csv",

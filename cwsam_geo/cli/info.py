@@ -64,6 +64,7 @@ def _scene(scene: Mapping[str, Any]) -> Lines:
     yield "bands", ", ".join(bands)
     consequence = "" if scene["gcps"] or scene["transform"] else ": the map will have none either"
     yield "place", _place(scene) + consequence
+    yield from _geocoding(scene["map_grid"])
     yield from _acquisition(scene["acquisition"])
     yield "nodata", _nodata_words(scene)
     sampled = "all pixels" if scene["complete"] else f"a sample of {scene['sampled']:,} pixels"
@@ -80,6 +81,15 @@ def _scene(scene: Mapping[str, Any]) -> Lines:
     yield "units", f"{units['units']}: {units['reason']}" if units["units"] else units["reason"]
     if "predict" in scene:
         yield from _predict(scene["predict"])
+
+
+def _geocoding(found: Mapping[str, Any] | None) -> Lines:
+    if found is None:
+        return
+    for text in found["remarks"]:
+        yield "geocoding", f"predict --t-srs auto: {text}"
+    for text in found["warnings"]:
+        yield "warning", text
 
 
 def _acquisition(scene: Mapping[str, Any] | None) -> Lines:
@@ -133,6 +143,7 @@ def _map(raster: Mapping[str, Any]) -> Lines:
     if raster["count"] > 1:
         yield "bands", ", ".join(f"{i} {name}" for i, name in enumerate(raster["names"], 1))
     yield "place", _place(raster)
+    yield from _geocoded(raster["geocoding"])
     yield "nodata", "none declared" if raster["nodata"] is None else f"{raster['nodata']:g}"
     for entry in raster["classes"]:
         yield "class", f"{entry['code']} {entry['name']} {entry['color']}"
@@ -148,6 +159,18 @@ def _map(raster: Mapping[str, Any]) -> Lines:
             yield "setting", f"{name}: {_plain(value)}"
     for text in _NEXT[raster["content"]]:
         yield "next", text.format(path=raster["path"])
+
+
+def _geocoded(found: Mapping[str, Any] | None) -> Lines:
+    if found is None:
+        return
+    left_out = found.get("left_out")
+    exact = (
+        f"; a control point that is left out is off by {left_out['rms_pixels']:.2g} px"
+        if left_out
+        else ""
+    )
+    yield "geocoding", f"by {found.get('method')}, {found.get('resampling')} neighbour{exact}"
 
 
 def _file(raster: Mapping[str, Any]) -> str:

@@ -247,11 +247,13 @@ _PREDICT_OPTIONS = (
     "tta",
     "compile",
     "min_confidence",
+    "t_srs",
+    "res",
 )
 
 
 def predict_options(values: Mapping[str, Any]) -> PredictOptions:
-    """The values of ``model_options``, ``reading_options`` and ``mapping_options`` as one object.
+    """The values of the options on model, reading, mapping and map grid as one object.
 
     Raises:
         UsageError: They contradict each other.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
+from cwsam_geo.cli.grid_options import grid_options
 from cwsam_geo.cli.options import (
     further_outputs,
     json_option,
@@ -30,6 +31,7 @@ from cwsam_geo.cli.reporting import Reporter
 @model_options
 @reading_options
 @mapping_options
+@grid_options
 @further_outputs
 @raster_options
 @process_options
@@ -52,12 +54,18 @@ def command(
         predict_scene(scenes, output, options, outputs, report, run=predict_run(values))
 
 
+class _LayingReporter(Reporter):
+    unit = "px"
+    bar_options: ClassVar[Mapping[str, Any]] = {"unit_scale": True}
+
+
 class PredictReporter(Reporter):
     """Prints the events of ``predict_scene``."""
 
     def __init__(self, as_json: bool, quiet: bool) -> None:
         super().__init__(as_json, quiet)
         self._vectors: Reporter | None = None
+        self._laying: _LayingReporter | None = None
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Prints one event; those of polygons and report look like those of their commands."""
@@ -85,6 +93,16 @@ class PredictReporter(Reporter):
     def on_progress(self, event: Mapping[str, Any]) -> None:
         """Moves the bar, which counts tiles."""
         self.advance(event["tiles"], event["total"], f"{event['mpx_per_second']:.2f} Mpx/s")
+
+    def on_geocoding(self, event: Mapping[str, Any]) -> None:
+        """Moves a bar that counts the pixels which are laid on the map grid."""
+        if self._laying is None:
+            self.close_bar()
+            self._laying = _LayingReporter(self._as_json, self._quiet)
+        self._laying.advance(event["pixels"], event["total"], "map grid")
+        if event["pixels"] == event["total"]:
+            self._laying.close_bar()
+            self._laying = None
 
     def on_areas(self, event: Mapping[str, Any]) -> None:
         """Prints the area of each class."""

@@ -11,6 +11,8 @@ from cwsam_geo.errors import CwsamGeoError, SceneError
 from cwsam_geo.info.model import header_of
 from cwsam_geo.info.options import InfoOptions
 from cwsam_geo.info.raster_facts import place_of
+from cwsam_geo.io.map_grid import AUTO
+from cwsam_geo.prediction.geocoding import plan_geocoding
 from cwsam_geo.scene.bands import UNDECIDED
 from cwsam_geo.scene.plausibility import pixel_size_warning
 from cwsam_geo.scene.reading import Reading, calibrated, plan_reading, units_of
@@ -54,10 +56,32 @@ def describe_scene(paths: Sequence[str], options: InfoOptions) -> dict[str, Any]
             "units": _units(source, stats, options.units, problem),
             "calibration": source.calibration,
             "acquisition": None if whole.acquisition is None else asdict(whole.acquisition),
+            "map_grid": _map_grid(source),
         }
         if options.model is not None:
             description["predict"] = _plan(whole, options)
     return description
+
+
+def _map_grid(source: RasterSource) -> dict[str, Any] | None:
+    """The map grid that ``predict --t-srs auto`` would choose.
+
+    None for a scene that has a north-up grid, or no place on a map.
+    """
+    grid = source.grid
+    if not grid.gcps and grid.transform.b == grid.transform.d == 0:
+        return None
+    try:
+        geocoding = plan_geocoding(grid, source.label, grid.window, AUTO)
+    except CwsamGeoError:
+        return None
+    return {
+        "width": geocoding.grid.width,
+        "height": geocoding.grid.height,
+        **geocoding.facts,
+        "remarks": list(geocoding.remarks),
+        "warnings": list(geocoding.warnings),
+    }
 
 
 def _file(source: RasterSource) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo.areas.class_areas import class_areas, write_areas
+from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.io.qml import qml_path, write_qml
 from cwsam_geo.io.raster_sink import OnBlock, RasterLayout, raster_sink
@@ -24,18 +25,21 @@ def open_sinks(
     prepared: PreparedScene,
     request: MapRequest,
     on_block: Callable[[str], OnBlock] | None = None,
+    grid: SceneGrid | None = None,
 ) -> Sinks:
     """Opens the rasters of a request; leaving the stack finishes them.
 
     Args:
         request: The request of the scene, with the rasters that are really written.
         on_block: Gives, by the name of a raster, what also gets its storage blocks.
+        grid: The grid of the rasters; None for that of the scene.
     """
-    outputs, settings, grid = request.outputs, prepared.settings, prepared.grid
+    outputs, settings = request.outputs, prepared.settings
+    onto = prepared.grid if grid is None else grid
 
     def sink(name: str, path: str | os.PathLike[str], layout: RasterLayout) -> Any:
         block = None if on_block is None else on_block(name)
-        return stack.enter_context(raster_sink(path, grid, layout, outputs.overwrite, block))
+        return stack.enter_context(raster_sink(path, onto, layout, outputs.overwrite, block))
 
     def layout(bands: int, descriptions: Sequence[str], classes: bool) -> RasterLayout:
         return RasterLayout(

@@ -40,6 +40,11 @@ class PredictOptions:
         compile: Compile the model for the GPU with torch.compile, which takes minutes at first.
         min_confidence: Pixels whose confidence, in per cent as ``PredictOutputs.confidence`` has
             it, is lower become the class ``unclassified``; 0 for none.
+        t_srs: CRS of a north-up map grid on which the rasters are laid (nearest neighbour), such as
+            ``EPSG:32633``; ``auto`` for the zone of UTM, or UPS near the poles, in which the middle
+            of the scene lies; None to keep the grid of the scene.
+        res: Side of the pixels of this grid, in units of its CRS; None for about that of the
+            scene's pixels.
 
     Raises:
         UsageError: The options contradict each other, or a value is not possible.
@@ -61,6 +66,8 @@ class PredictOptions:
     tta: bool = False
     compile: bool = False
     min_confidence: int = 0
+    t_srs: str | None = None
+    res: float | None = None
 
     def __post_init__(self) -> None:
         if self.bounds is not None and self.aoi is not None:
@@ -74,6 +81,10 @@ class PredictOptions:
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: it must be at least 1")
+        if self.res is not None and self.t_srs is None:
+            raise UsageError("--res needs --t-srs: the CRS in whose units the pixel size is")
+        if self.res is not None and not 0 < self.res < float("inf"):
+            raise UsageError(f"--res {self.res:g}: a pixel size is above 0")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from cwsam_geo.prediction.map_outputs import (
     progress_event,
     start_event,
 )
+from cwsam_geo.prediction.map_warp import in_scene_geometry, lay_on_map
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
 from cwsam_geo.prediction.pipeline import MapSummary
 from cwsam_geo.prediction.preparation import (
@@ -56,11 +57,12 @@ def predict_scene(
 
     Args:
         scene: Anything rasterio opens, a STAC item, or several single-band files of one grid.
-        output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid.
+        output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid, or on
+            the map grid that the options choose.
         options: How the scene is mapped; None for the defaults.
         outputs: Further outputs, and the format; None for the defaults.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
-            ``progress`` or ``done``; events of ``vectorize`` and
+            ``progress``, ``geocoding`` or ``done``; events of ``vectorize`` and
             ``report_map`` also have ``stage: vectors`` and ``stage: report``.
         model: A model of ``load_model``, to map several scenes without loading it again. The
             options ``model``, ``device``, ``precision`` and ``compile`` then have no effect.
@@ -149,11 +151,14 @@ def map_prepared(
     predictor = TorchPredictor(model, prepared.request.options.tta)
     with with_confidence(prepared.request) as request:
         identity = run_identity(prepared, request)
-        with Journal(identity, run or PredictRun(), on_event) as journal:
+        with (
+            Journal(identity, run or PredictRun(), on_event) as journal,
+            in_scene_geometry(prepared, request) as made,
+        ):
             on_event(start_event(prepared, str(predictor.device), predictor.precision))
             # Leaving the stack finishes the files and renames them into place.
             with contextlib.ExitStack() as stack:
-                sinks = open_sinks(stack, prepared, request, journal.on_block)
+                sinks = open_sinks(stack, prepared, made, journal.on_block)
                 summary = map_rows(
                     prepared,
                     predictor,
@@ -162,6 +167,7 @@ def map_prepared(
                     lambda progress, before: on_event(progress_event(progress, before)),
                     bands,
                 )
+            lay_on_map(prepared, made, request, summary, on_event)
             journal.finish()
         finish_map(prepared, request, summary, model.path, on_event)
     if prepared.request.outputs.stac is not None:
@@ -218,7 +224,10 @@ def map_shared(
         model: The model that they have loaded.
     """
     with with_confidence(prepared.request) as request:
-        with Journal(run_identity(prepared, request), run, on_event) as journal:
+        with (
+            Journal(run_identity(prepared, request), run, on_event) as journal,
+            in_scene_geometry(prepared, request) as made,
+        ):
             on_event(start_event(prepared, pool.name, model.precision))
             summary = compute_shards(
                 prepared,
@@ -229,8 +238,9 @@ def map_shared(
                 lambda text: on_event({"event": "warning", "text": text}),
             )
             with contextlib.ExitStack() as stack:
-                sinks = open_sinks(stack, prepared, request)
+                sinks = open_sinks(stack, prepared, made)
                 copy_all(journal, sinks, summary)
+            lay_on_map(prepared, made, request, summary, on_event)
             journal.finish()
         finish_map(prepared, request, summary, model.path, on_event)
     if prepared.request.outputs.stac is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.core.tiling import TilePlan, default_overlap
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import locate
+from cwsam_geo.io.map_tags import GEOCODING_TAG
 from cwsam_geo.io.qml import check_qml, qml_path
 from cwsam_geo.io.raster_sink import check_raster_output
 from cwsam_geo.model.bundles.bundle import BundleHeader
@@ -28,6 +30,7 @@ from cwsam_geo.prediction.fingerprint import (
     as_text,
     fingerprint,
 )
+from cwsam_geo.prediction.geocoding import Geocoding, plan_geocoding
 from cwsam_geo.prediction.map_item import check_item_output
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings
@@ -114,6 +117,7 @@ class PreparedScene:
         plan: The tiles.
         fingerprint: All that can change a pixel of the map.
         tags: Tags of the rasters to write.
+        geocoding: How the map is laid on a map grid; None if it has the grid of the scene.
     """
 
     request: MapRequest
@@ -123,10 +127,11 @@ class PreparedScene:
     plan: TilePlan
     fingerprint: Mapping[str, Any]
     tags: Mapping[str, str]
+    geocoding: Geocoding | None = None
 
     @property
     def grid(self) -> SceneGrid:
-        """Grid of the map."""
+        """The part of the scene's grid that is mapped."""
         return self.source.grid.crop(self.part.window)
 
     def close(self) -> None:
@@ -224,15 +229,20 @@ def plan_scene(
     """
     options, header = request.options, model.header
     _check_files(targets, whole)
-    _check_vectors(request.outputs, whole)
+    part = _part(whole, options)
+    geocoding = _geocoding(whole, part, options)
+    _check_vectors(request.outputs, whole, geocoding)
     reading = plan_reading(whole, header.preprocess, options.units)
     warnings = _warnings(header, reading)
     if options.min_confidence or request.outputs.tells_confidence:
         warnings += _confidence_warnings(header, reading)
-    for kind, texts in (("decision", reading.remarks), ("warning", warnings)):
+    remarks = list(reading.remarks)
+    if geocoding is not None:
+        remarks += geocoding.remarks
+        warnings += geocoding.warnings
+    for kind, texts in (("decision", remarks), ("warning", warnings)):
         for text in texts:
             on_event({"event": kind, "text": text})
-    part = _part(reading.source, options)
     size = header.architecture.tile_size
     overlap = default_overlap(size) if options.overlap is None else options.overlap
     settings = MapSettings(
@@ -260,6 +270,7 @@ def plan_scene(
         tile_plan(reading.source, size, header.architecture.stride, overlap, part),
         known,
         {FINGERPRINT_TAG: as_text(known)}
+        | ({} if geocoding is None else {GEOCODING_TAG: json.dumps(geocoding.facts)})
         | map_tags(
             settings.map_legend,
             {"file": model.path and model.path.name, "sha256": model.sha256},
@@ -267,6 +278,7 @@ def plan_scene(
             settings_of(settings, size, model.precision, options, reading),
             warnings,
         ),
+        geocoding if geocoding is not None and geocoding.moves else None,
     )
 
 
@@ -287,11 +299,12 @@ def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
     check_apart(targets, dict.fromkeys(files, "a file of the scene"))
 
 
-def _check_vectors(outputs: PredictOutputs, source: Source) -> None:
+def _check_vectors(outputs: PredictOutputs, source: Source, geocoding: Geocoding | None) -> None:
     if outputs.vectors is not None:
         from cwsam_geo.vectorization.vectorize import check_placeable
 
-        check_placeable(locate(source.grid, source.label), outputs.vectors)
+        location = geocoding.onto if geocoding else locate(source.grid, source.label)
+        check_placeable(location, outputs.vectors)
 
 
 def _nodata(options: PredictOptions) -> Any:
@@ -340,3 +353,9 @@ def _part(source: Source, options: PredictOptions) -> ScenePart:
     if options.aoi is not None:
         return part_in_area(source.grid, source.label, options.aoi)
     return ScenePart(source.grid.window)
+
+
+def _geocoding(source: Source, part: ScenePart, options: PredictOptions) -> Geocoding | None:
+    if options.t_srs is None:
+        return None
+    return plan_geocoding(source.grid, source.label, part.window, options.t_srs, options.res)

@@ -49,6 +49,8 @@ def settings_of(
         "zero_is_nodata": reading.zero_is_nodata,
         "bounds": options.bounds,
         "aoi": None if options.aoi is None else os.fspath(options.aoi),
+        "t_srs": options.t_srs,
+        "res": options.res,
     }
 
 
