@@ -230,7 +230,7 @@ def test_the_map_has_all_that_another_map_has(tmp_path, model, scene):
     assert not [e for e in said if e["event"] == "warning"]
     # Nothing else is left.
     assert {p.name for p in tmp_path.iterdir()} == {
-        "scene.tif", "map.tif", "map.tif.aux.xml", "map_c.tif", "map_p.tif",
+        "scene.tif", "map.tif", "map.tif.aux.xml", "map.qml", "map_c.tif", "map_p.tif",
     }  # fmt: skip
 
 
@@ -300,7 +300,7 @@ def test_a_run_that_stopped_goes_on(tmp_path, model, scene, monkeypatch):
         predict(scene, output, model, stop, t_srs="auto")
     names = {p.name for p in tmp_path.iterdir()}
     # No output, and no rasters in the geometry of the scene; only what the run has finished.
-    endings = (".tif", ".tif.aux.xml", "_c.tif", "_p.tif")
+    endings = (".tif", ".tif.aux.xml", ".qml", "_c.tif", "_p.tif")
     assert names == {"scene.tif", ".map.tif.parts", *(f"whole{end}" for end in endings)}
     with pytest.raises(UsageError, match="--resume"):
         predict(scene, output, model, t_srs="auto")
