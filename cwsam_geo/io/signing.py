@@ -17,6 +17,15 @@ _SIGNATURE = {"sig", "se"}
 _TRIES = 4
 """How often the signing service is asked again after it failed."""
 
+_SILENT_TRIES = 1
+"""How often it is asked again after it was silent for ``_TIMEOUT_S``."""
+
+_TIMEOUT_S = (20.0, 30.0)
+"""Seconds to wait for a connection, and for an answer: a token takes less than a second."""
+
+_LEAST_LEFT_S = 60.0
+"""Seconds. A token that ends sooner is not used."""
+
 
 def is_signable(url: str) -> bool:
     """Whether an address lies in a storage that the Planetary Computer signs."""
@@ -34,7 +43,8 @@ def signed(url: str, afresh: bool = False) -> str:
         afresh: Whether to ask for a new signature although the last one should still be good.
 
     Raises:
-        SceneError: The package ``planetary-computer`` is missing, or its service refuses.
+        SceneError: The package ``planetary-computer`` is missing, or its service refuses or does
+            not answer.
     """
     if not is_signable(url):
         return url
@@ -50,9 +60,8 @@ def signed(url: str, afresh: bool = False) -> str:
         sas.TOKEN_CACHE.clear()
     host, path = urlsplit(url).hostname or "", urlsplit(url).path
     try:
-        # This fills the cache that sign_url reads; sign_url itself would try for ten minutes.
-        sas.get_token(host.split(".")[0], path.lstrip("/").split("/")[0], retry_total=_TRIES)
-        return str(sas.sign_url(url))
+        token = _token(host.split(".")[0], path.lstrip("/").split("/")[0])
+        return str(token.sign(url).href)
     except (requests.RequestException, ValueError) as error:
         if _status(error) == 404:
             return url  # storage of somebody else, which may be public
@@ -62,11 +71,56 @@ def signed(url: str, afresh: bool = False) -> str:
         ) from None
 
 
+def _token(account: str, container: str) -> Any:
+    """The token for a container of the storage.
+
+    The request is that of ``planetary_computer.sas.get_token``, which would wait for ever for a
+    service that does not answer.
+    """
+    import requests
+    from planetary_computer import sas
+    from planetary_computer.settings import Settings
+    from requests.adapters import HTTPAdapter
+    from urllib3.util.retry import Retry
+
+    settings = Settings.get()
+    address = f"{settings.sas_url}/{account}/{container}"
+    token = sas.TOKEN_CACHE.get(address)
+    if token is not None and token.ttl() >= _LEAST_LEFT_S:
+        return token
+    key = settings.subscription_key
+    retry = Retry(
+        total=_TRIES,
+        connect=_SILENT_TRIES,
+        read=_SILENT_TRIES,
+        backoff_factor=0.8,
+        status_forcelist=(429, 500, 502, 503, 504),
+    )
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retry))
+        headers = {"Ocp-Apim-Subscription-Key": key} if key else None
+        response = session.get(address, headers=headers, timeout=_TIMEOUT_S)
+        response.raise_for_status()
+        token = sas.SASToken(**response.json())
+    sas.TOKEN_CACHE[address] = token
+    return token
+
+
 def _status(error: Any) -> int | None:
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
 
 
 def _reason(error: Exception) -> str:
+    from requests import ConnectionError, Timeout
+
     status = _status(error)
-    return f"HTTP {status}" if status else type(error).__name__
+    if status:
+        return f"HTTP {status}"
+    # After several tries a timeout is part of another error's message.
+    silent = isinstance(error, Timeout) or "timed out" in str(error)
+    if silent:
+        return "its signing service does not answer"
+    lost = isinstance(error, ConnectionError)
+    return "its signing service cannot be reached" if lost else type(error).__name__
