@@ -13,6 +13,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.errors import SceneError, UsageError
+from cwsam_geo.io.archives import raster_in
 from cwsam_geo.io.class_names import ClassNames, class_names
 from cwsam_geo.io.raster_file import (
     display_name,
@@ -67,8 +68,8 @@ class ClassBand:
 
     def __init__(self, path: str | os.PathLike[str], band: int | str | None = None) -> None:
         self.label = display_name(path)
-        self.path = path
-        self.dataset = open_dataset(path)
+        self.path = raster_in(path)
+        self.dataset = open_dataset(self.path)
         try:
             self.grid: SceneGrid = grid_of(self.dataset)
             self.remarks: tuple[str, ...] = ()

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from cwsam_geo.core.class_values import Value
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import UsageError
-from cwsam_geo.io import point_table, vector_archive
+from cwsam_geo.io import archives, point_table
 from cwsam_geo.io.geolocation import Geolocation
 from cwsam_geo.io.longitudes import box_and_turns
 from cwsam_geo.io.proj_data import crs_of
@@ -102,8 +103,9 @@ class Features:
         """Remarks on the file for the user."""
         if not self.unlabelled:
             return self.notes
-        left_out = f"{self.label}: {self.unlabelled} features without a class were left out"
-        return (*self.notes, left_out)
+        number = how_many(self.unlabelled, "feature")
+        left_out = f"{number} without a class {were(self.unlabelled)} left out"
+        return (*self.notes, f"{self.label}: {left_out}")
 
     @property
     def points(self) -> bool:
@@ -113,7 +115,7 @@ class Features:
 
 def is_vector(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a vector file by its suffix, or a zip archive that holds one."""
-    return Path(path).suffix.lower() in _VECTORS or bool(vector_archive.members(path, _VECTORS))
+    return Path(path).suffix.lower() in _VECTORS or bool(archives.members(path, _VECTORS))
 
 
 def read_features(path: str | os.PathLike[str], onto: Geolocation, layer: VectorLayer) -> Features:
@@ -185,8 +187,8 @@ def _read(
     if not (Path(path).exists() or file.startswith("/vsi")):
         raise UsageError(f"{path}: no such file; check the path")
     member = None
-    if suffix in vector_archive.SUFFIXES:
-        member = vector_archive.only_member(path, _VECTORS, layer.layer if layer else None)
+    if suffix in archives.SUFFIXES:
+        member = archives.only_member(path, _VECTORS, layer.layer if layer else None)
         file, suffix = member.gdal_path, member.suffix
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -223,7 +225,7 @@ def _why(error: Exception) -> str:
 
 
 def _table(
-    path: str | os.PathLike[str], member: vector_archive.Member | None, onto: Geolocation
+    path: str | os.PathLike[str], member: archives.Member | None, onto: Geolocation
 ) -> tuple[Any, tuple[str, ...]]:
     import geopandas
 

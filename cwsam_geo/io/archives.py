@@ -1,7 +1,8 @@
-"""Vector files in zip archives: zipped shapefiles and geodatabases, as portals hand them out."""
+"""Files in zip archives, as portals hand them out: zipped shapefiles, geodatabases and rasters."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import zipfile
 from collections.abc import Collection
@@ -13,13 +14,24 @@ from cwsam_geo.errors import UsageError
 SUFFIXES = (".zip", ".shz", ".kmz")
 """File name suffixes of archives that may hold vector files."""
 
-_RASTERS = (".tif", ".tiff", ".img", ".jp2", ".vrt", ".png", ".jpg", ".nc", ".h5")
-"""Suffixes of rasters: an archive that holds one is a raster with a footprint beside it."""
+_RASTERS = (
+    (".tif", ".tiff"),
+    (".img",),
+    (".vrt",),
+    (".nc", ".h5"),
+    (".jp2",),
+    (".png", ".jpg"),
+)
+"""Suffixes of rasters, formats of data before those of previews. In an archive that holds one,
+vector files are footprints."""
+
+_SHOWN = 6
+"""Names of files in a message, at most."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A vector file in an archive.
+    """A file in an archive.
 
     Attributes:
         name: Path inside the archive; a geodatabase is a folder.
@@ -61,16 +73,8 @@ def members(path: str | os.PathLike[str], suffixes: Collection[str]) -> list[Mem
     """
     if Path(path).suffix.lower() not in SUFFIXES or not Path(path).is_file():
         return []
-    if not zipfile.is_zipfile(path):
-        raise UsageError(f"{path}: is not a complete zip archive; get it again, or unpack it")
-    with zipfile.ZipFile(path) as archive:
-        # macOS adds a hidden twin of every file under __MACOSX.
-        names = [
-            name
-            for name in archive.namelist()
-            if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-        ]
-    if any(name.lower().endswith(_RASTERS) for name in names):
+    names = _names(path)
+    if any(name.lower().endswith(tuple(itertools.chain(*_RASTERS))) for name in names):
         return []
     files: dict[str, None] = {}
     for name in names:
@@ -104,3 +108,36 @@ def only_member(
         f"{path}: is not a zip archive with a shapefile or another vector file; unpack it and give "
         "the file"
     )
+
+
+def raster_in(path: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The raster of a zip archive, by the path by which GDAL opens it; any other path as it is.
+
+    Raises:
+        UsageError: The archive is damaged, or holds several rasters.
+    """
+    if Path(path).suffix.lower() != ".zip" or not Path(path).is_file():
+        return path
+    names = _names(path)
+    for suffixes in _RASTERS:
+        found = [name for name in names if name.lower().endswith(suffixes)]
+        if len(found) == 1:
+            return Member(Path(path), found[0]).gdal_path
+        if found:
+            listed = ", ".join(found[:_SHOWN]) + (", ..." if len(found) > _SHOWN else "")
+            raise UsageError(
+                f"{path}: holds {len(found)} rasters; unpack it and give one of them: {listed}"
+            )
+    return path
+
+
+def _names(path: str | os.PathLike[str]) -> list[str]:
+    if not zipfile.is_zipfile(path):
+        raise UsageError(f"{path}: is not a complete zip archive; get it again, or unpack it")
+    with zipfile.ZipFile(path) as archive:
+        # macOS adds a hidden twin of every file under __MACOSX.
+        return [
+            name
+            for name in archive.namelist()
+            if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+        ]
