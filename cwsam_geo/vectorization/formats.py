@@ -52,6 +52,10 @@ _FAILURES = (
     sqlite3.Error,
 )
 
+_KML_NAME = "Name"
+"""Column that becomes the names of the features in KML. GDAL writes it nowhere else, so that the
+class name also stays a column of its own."""
+
 _LAYER_OPTIONS = {
     "GPKG": {"GEOMETRY_NAME": "geom"},
     "ESRI Shapefile": {"ENCODING": "UTF-8"},
@@ -60,7 +64,7 @@ _LAYER_OPTIONS = {
 
 _DATASET_OPTIONS = {
     "GPKG": {"VERSION": "1.3"},  # GDAL has read this version without a warning since 2021
-    "KML": {"NameField": "class_name"},
+    "KML": {"NameField": _KML_NAME},
 }
 """GDAL's dataset creation options by driver."""
 
@@ -203,7 +207,8 @@ def _write_ogr(
         schema = shortened(schema)
         batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in batches)
     if driver == "KML":
-        batches = (_cut(batch) for batch in batches)
+        schema = _named(schema)
+        batches = (_for_kml(batch, schema) for batch in batches)
     with warnings.catch_warnings():
         # The caller has already warned of a missing CRS.
         warnings.filterwarnings("ignore", message=".*crs.*", category=UserWarning)
@@ -223,13 +228,23 @@ def _write_ogr(
         embed_style(path, layer.name, "geom", layer.classes())
 
 
-def _cut(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with features cut where they pass 180 degrees of longitude."""
+def _named(schema: pa.Schema) -> pa.Schema:
+    """The columns, and one with the names that programs show."""
+    return schema.insert(0, pa.field(_KML_NAME, pa.string()))
+
+
+def _for_kml(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with names, and with features cut where they pass 180 degrees of longitude.
+
+    Args:
+        schema: Columns of the result, from ``_named``.
+    """
     place = batch.schema.get_field_index(GEOMETRY)
     shapes = shapely.from_wkb(np.asarray(batch.column(place).to_pylist(), object))
     binary = pa.array(shapely.to_wkb(cut_at_date_line(shapes)).tolist(), pa.binary())
     columns = [*batch.columns[:place], binary, *batch.columns[place + 1 :]]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    names = batch.column(batch.schema.get_field_index("class_name"))
+    return pa.RecordBatch.from_arrays([names, *columns], schema=schema)
 
 
 def _check_index(path: Path, layer: str) -> None:

@@ -98,13 +98,15 @@ def test_kml_is_in_degrees_with_names_and_columns(tmp_path):
     assert frame.crs.to_epsg() == 4326
     assert len(frame) == result.count
     assert set(frame.Name) == {name for name, _ in LEGEND.values()}
+    assert (frame.Name == frame.class_name).all()
     assert frame.area_m2.astype(float).sum() == pytest.approx(
         sum(c.area for c in result.classes), rel=1e-6
     )
     moved = frame.to_crs(32633)
     assert (burned(moved, moved.class_id.astype(int)) == scene()).all()
-    options = EvaluateOptions(layer=VectorLayer("class_id"))
-    assert evaluate(path, tmp_path / "out.kml", options).scores.overall_accuracy == 1
+    for column in ("class_id", "class_name", "Name"):
+        options = EvaluateOptions(layer=VectorLayer(column))
+        assert evaluate(path, tmp_path / "out.kml", options).scores.overall_accuracy == 1
 
 
 def test_kml_is_cut_at_the_date_line_and_needs_a_crs(tmp_path):
