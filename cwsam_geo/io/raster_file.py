@@ -19,6 +19,7 @@ from rasterio.windows import Window as RioWindow
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import SceneError
+from cwsam_geo.io.gdal_cache import block_cache
 from cwsam_geo.io.proj_data import proj_data_advice, use_fitting_proj_data
 from cwsam_geo.io.tiff_tags import named_epsg
 
@@ -92,7 +93,8 @@ def display_name(location: Location) -> str:
     return re.sub(r"(://)[^/@]*@", r"\1", text.split("?", 1)[0]) or "remote file"
 
 
-def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
+@contextlib.contextmanager
+def environment(remote: bool, decoders: int = 1) -> Iterator[None]:
     """GDAL's options for reading scenes.
 
     Environment variables of the user take precedence.
@@ -102,12 +104,10 @@ def environment(remote: bool, decoders: int = 1) -> rasterio.Env:
         decoders: Threads that decode blocks of a dataset opened in this environment.
     """
     use_fitting_proj_data()
-    options: dict[str, Any] = {
-        "GDAL_CACHEMAX": _cache_bytes.get(),
-        "GDAL_NUM_THREADS": str(decoders),
-    }
-    options.update(_REMOTE if remote else {})
-    return rasterio.Env(**{k: v for k, v in options.items() if k not in os.environ})
+    options = {"GDAL_NUM_THREADS": str(decoders), **(_REMOTE if remote else {})}
+    own = {k: v for k, v in options.items() if k not in os.environ}
+    with block_cache(_cache_bytes.get()), rasterio.Env(**own):
+        yield
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from cwsam_geo.core.legend import NODATA, Legend
 from cwsam_geo.errors import OutputError, UsageError
 from cwsam_geo.io.aux_xml import AUX_XML, write_class_names
 from cwsam_geo.io.creation_options import GDAL_FAILURES, check_creation_options
+from cwsam_geo.io.gdal_cache import block_cache
 from cwsam_geo.io.proj_data import proj_data_advice
 from cwsam_geo.io.raster_file import rio_window
 
@@ -37,7 +38,8 @@ _ROOM = 32 << 20
 """Bytes of disk that must stay free while pixels stream: GDAL's cache holds unwritten blocks."""
 
 _COPY_CACHE = 128 << 20
-"""Bytes of GDAL's cache while the COG is made, unless four rows of blocks need more."""
+"""Bytes of GDAL's cache while the COG is made, unless four rows of blocks need more. The copy
+of a whole scene would fill a larger one, and is no faster with it."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def raster_sink(
             check_room(target)
             raise OutputError(f"{target}: {failure}")
         if layout.format == "COG":
-            with _cache(grid.width * layout.bands):
+            with block_cache(max(_COPY_CACHE, 4 * BLOCK * grid.width * layout.bands)):
                 _to_cog(stream, final, target, layout)
         _check_whole(final, target, grid, layout.bands)
         if layout.legend is not None:
@@ -262,23 +264,6 @@ def _close(dataset: Any) -> str | None:
     except GDAL_FAILURES as error:
         return _reason(error)
     return None
-
-
-@contextlib.contextmanager
-def _cache(row_bytes: int) -> Iterator[None]:
-    """Bounds GDAL's block cache while a raster is copied, unless the user has set GDAL_CACHEMAX.
-
-    By default the cache takes 5 % of the machine's memory. The copy of a whole scene fills it
-    (half a gigabyte more) and is no faster for it.
-
-    Args:
-        row_bytes: Bytes of one row of the raster.
-    """
-    if "GDAL_CACHEMAX" in os.environ:
-        yield
-        return
-    with rasterio.Env(GDAL_CACHEMAX=max(_COPY_CACHE, 4 * BLOCK * row_bytes)):
-        yield
 
 
 def _to_cog(stream: Path, final: Path, target: Path, layout: RasterLayout) -> None:
