@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cwsam_geo.atomic import atomic_output, check_apart, check_output
-from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.io.class_band import ClassBand
+from cwsam_geo.io.class_counts import class_counts
 from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.pixel_areas import PixelAreas
 from cwsam_geo.io.raster_file import cache_limit
@@ -28,9 +25,6 @@ PathLike = str | os.PathLike[str]
 
 SUFFIXES = (".csv", ".json")
 """Suffixes of tables of areas."""
-
-_WINDOW_PIXELS = 1 << 20
-"""Pixels that are read at once: their areas take 8 MB."""
 
 _MOST_CLASSES = 4096
 """Different codes up to which a raster is a map of classes."""
@@ -143,10 +137,9 @@ def class_areas(
         pixels: dict[int, int] = {}
         areas: dict[int, float] = {}
         nodata, total, done = 0, raster.grid.height * raster.grid.width, 0
-        for window in windows_over(raster.grid.window, raster.grid.block_shape, _WINDOW_PIXELS):
-            codes, valid = raster.read(window)
-            nodata += int(valid.size - valid.sum())
-            for code, count, area in _counted(codes[valid], ground.of(window)[valid]):
+        for found in class_counts(raster, ground):
+            nodata += found.nodata
+            for _, code, count, area in found.rows():
                 pixels[code] = pixels.get(code, 0) + count
                 areas[code] = areas.get(code, 0.0) + area
             if len(pixels) > _MOST_CLASSES:
@@ -154,7 +147,7 @@ def class_areas(
                     f"{raster.label}: holds more than {_MOST_CLASSES} different values, too many "
                     "for classes; give a class raster"
                 )
-            done += valid.size
+            done += found.valid.size
             progress(done, total)
         legend = raster.names.legend(pixels, raster.dataset.nodata)
         listed = {int(e.code): (e.name, e.color) for e in legend.entries} if legend else {}
@@ -174,17 +167,6 @@ def class_areas(
             for code in sorted(listed)
         )
         return AreaTable(raster.label, rows, nodata)
-
-
-def _counted(codes: NDArray[Any], areas: NDArray[np.float64]) -> list[tuple[int, int, float]]:
-    """Each code with its number of pixels and the sum of their areas."""
-    if codes.dtype.itemsize == 1 and codes.dtype.kind == "u":
-        counts = np.bincount(codes, minlength=256)
-        sums = np.bincount(codes, areas, minlength=256)
-        return [(c, int(counts[c]), float(sums[c])) for c in np.flatnonzero(counts).tolist()]
-    values, inverse = np.unique(codes, return_inverse=True)
-    counts, sums = np.bincount(inverse), np.bincount(inverse, areas)
-    return list(zip(values.tolist(), counts.tolist(), sums.tolist(), strict=True))
 
 
 def check_areas_output(path: PathLike, overwrite: bool) -> Path:

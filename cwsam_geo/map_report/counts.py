@@ -9,18 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cwsam_geo.core.numbering import numbered
-from cwsam_geo.core.windows import windows_over
 from cwsam_geo.errors import UsageError
+from cwsam_geo.io.class_counts import class_counts
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.confidence import ConfidenceRaster
 from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.pixel_areas import PixelAreas
 
 PathLike = str | os.PathLike[str]
-
-_WINDOW_PIXELS = 1 << 20
-"""Pixels that are counted at once: some ten arrays of 8 bytes a pixel."""
 
 _LEVELS = 101
 """Whole per cent, 0 to 100."""
@@ -120,22 +116,19 @@ def count_classes(
             stack.enter_context(contextlib.closing(stated))
             _check_percent(stated)
         areas = PixelAreas(locate(raster.grid, raster.label))
-        for window in windows_over(raster.grid.window, raster.grid.block_shape, _WINDOW_PIXELS):
-            codes, valid = raster.read(window)
-            nodata += int(valid.size - valid.sum())
-            occurring, places = numbered(codes[valid])
-            k = len(occurring)
-            pixels = np.bincount(places, minlength=k)
-            squares = np.bincount(places, areas.of(window)[valid], minlength=k)
+        for found in class_counts(raster, areas):
+            nodata += found.nodata
+            k = len(found.codes)
             levels = np.zeros((k, _LEVELS), np.int64)
             if stated is not None:
-                shares, known = (array[valid] for array in stated.shares(window))
-                joint = places * _LEVELS + np.rint(100 * shares).astype(np.int64)
+                shares, known = (array[found.valid] for array in stated.shares(found.window))
+                joint = found.places.astype(np.int64) * _LEVELS
+                joint += np.rint(100 * shares).astype(np.int64)
                 levels = np.bincount(joint[known], minlength=k * _LEVELS).reshape(k, _LEVELS)
-            for i, code in enumerate(occurring.tolist()):
+            for i, code, pixels, area in found.rows():
                 counts = by_code.setdefault(code, ClassCounts())
-                counts.pixels += int(pixels[i])
-                counts.area += float(squares[i])
+                counts.pixels += pixels
+                counts.area += area
                 counts.confidence += levels[i]
     return MapCounts(by_code, nodata, areas.unit)
 

@@ -45,7 +45,7 @@ def test_windows_do_not_change_areas(tmp_path, monkeypatch):
     codes = rng.integers(1, 3, (300, 260)).astype(np.uint8)
     path = write_classes(tmp_path / "map.tif", codes, LEGEND)
     whole = class_areas(path)
-    monkeypatch.setattr("cwsam_geo.areas.class_areas._WINDOW_PIXELS", 5000)
+    monkeypatch.setattr("cwsam_geo.io.class_counts._WINDOW_PIXELS", 5000)
     parts = class_areas(path)
     assert [c.pixels for c in parts.classes] == [c.pixels for c in whole.classes]
     assert [c.km2 for c in parts.classes] == pytest.approx([c.km2 for c in whole.classes])
