@@ -45,7 +45,7 @@ ALLOWED = {
     "info": {"core", "io", "scene", "model", "prediction"},
     "doctor": {"io", "model", "prediction"},
     "fetch": {"core", "io", "atomic", "scene"},
-    "batch": {"io", "atomic", "scene", "model", "prediction", "mosaicking"},
+    "batch": {"core", "io", "atomic", "scene", "model", "prediction", "mosaicking"},
     "__init__": ANY,
     "cli": ANY,
 }

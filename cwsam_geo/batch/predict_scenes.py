@@ -10,6 +10,7 @@ from cwsam_geo.batch.names import map_requests, output_paths, without_outputs
 from cwsam_geo.batch.results import BatchResult, check_summary
 from cwsam_geo.batch.run import BatchPlan, BatchReports, run_batch
 from cwsam_geo.batch.scene_list import list_scenes
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.errors import UsageError
 from cwsam_geo.mosaicking.mosaic import check_mosaic_output
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
@@ -71,7 +72,7 @@ def predict_scenes(
 def _remarks(remarks: Sequence[str], left_out: int) -> list[str]:
     if not left_out:
         return list(remarks)
-    return [*remarks, f"left out {left_out} files that are maps of this batch, not scenes"]
+    return [*remarks, f"left out {how_many(left_out, 'map')} of this batch among the scenes"]
 
 
 def _check_reports(reports: BatchReports, requests: Sequence[MapRequest], overwrite: bool) -> None:

@@ -15,6 +15,7 @@ from cwsam_geo.batch.batch_scene import BatchScene
 from cwsam_geo.batch.finished import make_missing
 from cwsam_geo.batch.mappers import Mapper, Stopped, mapper
 from cwsam_geo.batch.results import WITH_MAP, BatchResult, SceneResult, Status
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.errors import CwsamGeoError, OutsideError, explained
 from cwsam_geo.mosaicking.mosaic import mosaic
 from cwsam_geo.mosaicking.options import MosaicOptions
@@ -214,7 +215,7 @@ class _Batch:
             return None
         lacking = sum(result.status == "failed" for result in results)
         if lacking:
-            text = f"the mosaic lacks {lacking} scenes that could not be mapped"
+            text = f"the mosaic lacks {how_many(lacking, 'scene')} that could not be mapped"
             self._tell({"event": "warning", "text": text})
         outputs, path = done[0].outputs, Path(target)
         is_vrt = path.suffix.lower() == ".vrt"

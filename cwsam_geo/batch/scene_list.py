@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cwsam_geo.batch.batch_scene import BatchScene, joined_name, scene_of
 from cwsam_geo.batch.stac import read_items
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.raster_file import display_name, is_remote
 from cwsam_geo.scene.band_names import (
@@ -218,5 +219,8 @@ def _distinct(scenes: Sequence[BatchScene], remarks: list[str]) -> list[BatchSce
         key = tuple(f if is_remote(f) else os.path.realpath(f) for f in scene.files) or (scene.id,)
         seen.setdefault(key, scene)
     if len(seen) < len(scenes):
-        remarks.append(f"{len(scenes) - len(seen)} scenes are given twice and mapped once")
+        twice = len(scenes) - len(seen)
+        remarks.append(
+            f"{how_many(twice, 'scene')} {were(twice)} given twice, and will be mapped once"
+        )
     return list(seen.values())

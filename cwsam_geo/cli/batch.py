@@ -24,6 +24,7 @@ from cwsam_geo.cli.options import (
 )
 from cwsam_geo.cli.predict import PredictReporter
 from cwsam_geo.cli.process_options import predict_run, process_options
+from cwsam_geo.core.counting import how_many
 
 _LISTED = 40
 """Scenes of the table at the end; of more scenes, only those without a map are listed."""
@@ -173,7 +174,7 @@ class BatchReporter(PredictReporter):
         for line in _table(shown):
             self.say(line)
         counts = ", ".join(f"{count} {status}" for status, count in event["counts"].items())
-        self.say(f"{len(scenes)} scenes: {counts} ({event['seconds']:.0f} s)")
+        self.say(f"{how_many(len(scenes), 'scene')}: {counts} ({event['seconds']:.0f} s)")
 
 
 _WITH_MAP = ("mapped", "finished")

@@ -10,6 +10,7 @@ import click
 
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
 from cwsam_geo.cli.reporting import Reporter
+from cwsam_geo.core.counting import how_many
 
 # Options that override an entry of `train:` in region.yaml.
 _TRAIN = (
@@ -161,11 +162,13 @@ class FinetuneReporter(Reporter):
         """Prints the settings of the run."""
         done = event["epochs_done"]  # above 0 after --resume
         several = f", {event['processes']} processes" if event["processes"] > 1 else ""
+        begins = f"Resumes after epoch {done} of" if done else "Trains"
         self.say(
-            f"{f'Resumes after epoch {done} of' if done else 'Trains'} {event['epochs']} epochs "
+            f"{begins} {how_many(event['epochs'], 'epoch')} "
             f"({event['scope']}) on {event['device']} ({event['precision']}{several}): "
-            f"{event['training_samples']} tiles of {event['tile_size']} px per epoch, "
-            f"{event['batch_size']} per step; {event['validation_tiles']} validation tiles"
+            f"{how_many(event['training_samples'], 'tile')} of {event['tile_size']} px per epoch, "
+            f"{event['batch_size']} per step; "
+            f"{how_many(event['validation_tiles'], 'validation tile')}"
         )
 
     def on_estimate(self, event: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from cwsam_geo.cli.options import (
     raster_options,
 )
 from cwsam_geo.cli.reporting import Reporter
+from cwsam_geo.core.counting import how_many
 
 
 @click.command("mosaic")
@@ -94,7 +95,9 @@ class MosaicReporter(Reporter):
     def on_start(self, event: Mapping[str, Any]) -> None:
         """Prints the size of the mosaic."""
         how = ", resampled by nearest neighbour" if event["resampled"] else ""
-        self.say(f"{event['maps']} maps on {event['width']} x {event['height']} px{how}")
+        self.say(
+            f"{how_many(event['maps'], 'map')} on {event['width']} x {event['height']} px{how}"
+        )
 
     def on_progress(self, event: Mapping[str, Any]) -> None:
         """Moves the bar, which counts pixels."""

@@ -9,6 +9,7 @@ import click
 
 from cwsam_geo.cli.options import json_option, output_option, overwrite_option, quiet_option
 from cwsam_geo.cli.reporting import Reporter
+from cwsam_geo.core.counting import how_many
 
 
 @click.command("vectorize")
@@ -92,13 +93,13 @@ class VectorizeReporter(Reporter):
 
     def on_progress(self, event: Mapping[str, Any]) -> None:
         """Moves the bar, which counts the rows of the raster."""
-        self.advance(event["rows"], event["total"], f"{event['polygons']} polygons")
+        self.advance(event["rows"], event["total"], how_many(event["polygons"], "polygon"))
 
     def on_done(self, event: Mapping[str, Any]) -> None:
         """Prints the number of polygons of each class."""
         self.close_bar()
         counts = ", ".join(f"{c['class_name']} {c['polygons']}" for c in event["classes"])
         self.say(
-            f"{event['output']}: {event['polygons']} polygons"
+            f"{event['output']}: {how_many(event['polygons'], 'polygon')}"
             f"{f' ({counts})' if counts else ''}, {event['seconds']:.1f} s"
         )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.core.class_values import LISTED, counted
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.core.legend import Legend, by_name
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.vector_file import Features
@@ -72,8 +73,8 @@ def given_strata(
     missing = sum(name is None for name in names)
     if missing:
         raise UsageError(
-            f"{features.label}: {missing} points have no stratum in the column {column!r}; give "
-            "every point its stratum"
+            f"{features.label}: {how_many(missing, 'point')} without a stratum in the column "
+            f"{column!r}; give every point its stratum"
         )
     points = _counts(names)
     keys = {name: by_name(sizes, name) for name in points}
@@ -113,8 +114,9 @@ def stratum_remarks(
         if not outside:
             return ()
         return (
-            f"{features.label}: {outside} points lie outside the map or on its nodata and are left "
-            "out: the sizes of the strata must be those of their parts on the map",
+            f"{features.label}: {how_many(outside, 'point')} outside the map or on its nodata "
+            f"{were(outside)} left out: the sizes of the strata must be those of their parts on "
+            "the map",
         )
     names = [n for n, on in zip(features.strata.names, on_map.tolist(), strict=True) if on]
     pairs = set(zip(names, codes.tolist(), strict=True))

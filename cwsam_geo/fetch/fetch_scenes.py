@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo.atomic import check_output, check_room
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import SceneError, UsageError
 from cwsam_geo.fetch.catalogue import find_source
@@ -155,8 +156,8 @@ class _Run:
         everything = [path for paths in scenes.values() for path in paths]
         if not everything:
             raise SceneError(
-                f"none of the {len(todo)} scenes has data in the area, although their footprints "
-                "meet it; choose other dates"
+                f"{how_many(len(todo), 'scene')} found, but none with data in the area, although "
+                "the footprints meet it; choose other dates"
             )
         labels, region = labelling.write(plan, scenes, sources)
         result = FetchResult(tuple(everything), labels, region, self._seconds())
@@ -216,7 +217,7 @@ class _Run:
         pixels = sum(p.grid.height * p.grid.width * len(p.passes) for p in plan.places)
         orbits = {p.acquisition.relative_orbit for place in plan.places for p in place.passes}
         self._say(
-            f"{scenes} scenes, {pixels / 1e6:,.1f} Mpx, up to {_size(size)} on the disk"
+            f"{how_many(scenes, 'scene')}, {pixels / 1e6:,.1f} Mpx, up to {_size(size)} on the disk"
             + (", two times until the composite is complete" if self.options.composite else "")
         )
         if self.options.composite and len(orbits) > 1:
@@ -295,7 +296,7 @@ class _Run:
     def _fetch(self, planned: PlannedPlace, number: int, made: Pass, licence: str | None) -> None:
         path = self._date_path(planned, number)
         path.parent.mkdir(exist_ok=True)
-        kind = f"one pass: {len(made.items)} items laid onto one grid"
+        kind = f"one pass: {how_many(len(made.items), 'item')} laid onto one grid"
         content = self._content(made.acquisition, made.units, licence, kind)
         with PassMosaic(made, planned.grid, self.patience, self._warn) as mosaic:
             self._tell_pixels(mosaic.pixel_size(), planned.grid)
@@ -352,7 +353,7 @@ class _Run:
             joined([made for _, made in whole]),
             units.pop() if len(units) == 1 else None,
             licence,
-            f"median of {len(whole)} dates",
+            f"median of {how_many(len(whole), 'date')}",
         )
         paths = [path for path, _ in whole]
         speckle = write_composite(target, grid, content, paths, self._advance)

@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 from shapely.errors import ShapelyError
 from shapely.geometry import shape
 
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.errors import CwsamGeoError, SceneError, UsageError
 from cwsam_geo.fetch.places import Place, area_in, projected
 from cwsam_geo.io.longitudes import rejoined
@@ -111,7 +112,8 @@ def _left_out(reasons: Sequence[str], bands: Sequence[str]) -> list[str]:
         return []
     listed = "; ".join(reasons[:_MOST_REASONS]) + ("; ..." if len(reasons) > _MOST_REASONS else "")
     return [
-        f"{len(reasons)} passes without {' and '.join(bands)} are left out: {listed} "
+        f"{how_many(len(reasons), 'pass')} without {' and '.join(bands)} {were(len(reasons))} left "
+        f"out: {listed} "
         "(--bands takes others)"
     ]
 

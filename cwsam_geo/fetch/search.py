@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.errors import UsageError
 from cwsam_geo.fetch.catalogue import Catalogue, Source, licence_of
@@ -83,7 +84,7 @@ def _nothing(place: Place, collection: str, items: int, options: FetchOptions) -
     orbit = f" in {options.orbit} orbits" if options.orbit else ""
     why = (
         f"no scene with {' and '.join(options.bands)}{orbit} that covers at least 1 % of it, among "
-        f"{items} items"
+        f"{how_many(items, 'item')}"
         if items
         else f"no scene of {collection}"
     )

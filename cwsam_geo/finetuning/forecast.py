@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.training.estimate import (
     RunSize,
@@ -70,7 +71,7 @@ class Forecast:
         ways = "; ".join(self._ways(seconds))
         return (
             f"on this machine ({device}) the run takes {at_most}about {duration(seconds)}: "
-            f"{epochs} {'epochs' if epochs > 1 else 'epoch'} of {size.steps} steps, "
+            f"{how_many(epochs, 'epoch')} of {how_many(size.steps, 'step')}, "
             f"{duration(tile_seconds * size.step_tiles)} each. What would shorten it: {ways}. It "
             "may also be interrupted (Ctrl-C) and continued with --resume"
         )

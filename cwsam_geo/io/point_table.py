@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.errors import UsageError
 
 SUFFIXES = (".csv", ".tsv")
@@ -113,7 +114,10 @@ def read_table(data: bytes, label: str, grid_crs: CRS | None, prj: str | None = 
         crs, how = CRS.from_epsg(4326), None
     remarks = [] if how is None else [f"{label}: {used} are taken as {how}"]
     if not there.all():
-        remarks.append(f"{label}: {int((~there).sum())} rows without coordinates were left out")
+        lost = int((~there).sum())
+        remarks.append(
+            f"{label}: {how_many(lost, 'row')} without coordinates {were(lost)} left out"
+        )
     coordinates = {
         *(by_name.get(n) for n in _SHAPES if n in filled or n == "geo"),
         *(degrees or ()),

@@ -10,6 +10,7 @@ import shapely
 from numpy.typing import NDArray
 
 from cwsam_geo.core.class_values import Value
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.grid import SceneGrid, Window
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.errors import UsageError
@@ -79,8 +80,8 @@ class PolygonReference:
         if not self._disputed:
             return self._features.remarks
         overlap = (
-            f"{self.label}: {self._disputed} pixels lie in polygons of different classes; the one "
-            "that is later in the file counts"
+            f"{self.label}: polygons of different classes overlap on "
+            f"{how_many(self._disputed, 'pixel')}; the one that is later in the file counts"
         )
         return (*self._features.remarks, overlap)
 
@@ -163,7 +164,7 @@ def open_reference(
     if features.unlabelled and not len(features.shapes) and not blank:
         column = f"the column {layer.column!r}" if layer.column else "its only column"
         raise UsageError(
-            f"{path}: none of its {features.unlabelled} features here has a class: {column} is "
-            "empty; name another (--column)"
+            f"{path}: {how_many(features.unlabelled, 'feature')} here, but none with a class: "
+            f"{column} is empty; name another (--column)"
         )
     return features if features.points else PolygonReference(features, onto.grid)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.errors import CwsamGeoError
 
 _CARD = ".md"
@@ -82,7 +83,7 @@ def _of_header(header: Any) -> Iterator[tuple[str, str]]:
     )
     data = provenance.get("data") or {}
     if "scene_count" in data:
-        yield "Trained on", f"{data['scene_count']:,} scenes"
+        yield "Trained on", how_many(data["scene_count"], "scene")
     if "training_pixels" in data:
         pixels = [f"{name} {n:,}" for name, n in data["training_pixels"].items()]
         yield "Labelled pixels", ", ".join(pixels)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.io.class_raster import ClassRaster
 from cwsam_geo.io.geolocation import Geolocation, crs_name
 from cwsam_geo.map_report.counts import MapCounts, histogram, mean_confidence, share_below
@@ -115,7 +116,7 @@ def _area_note(counts: MapCounts, metres: bool) -> str:
     )
     if not counts.nodata:
         return f"{kind} All pixels of the map have a class."
-    return f"{kind} Shares leave out {counts.nodata:,} pixels without data."
+    return f"{kind} Shares leave out {how_many(counts.nodata, 'pixel')} without data."
 
 
 def confidence_values(counts: MapCounts) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rasterio.enums import MaskFlags
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.grid import SceneGrid, same_grid
 from cwsam_geo.core.legend import LEGEND_TAG, Legend
 from cwsam_geo.errors import LegendError, SceneError, UsageError
@@ -129,7 +130,8 @@ def with_confidence(
     """
     if len(paths) != len(layers):
         raise UsageError(
-            f"--confidence: {len(paths)} rasters for {len(layers)} maps; give one for each map"
+            f"--confidence: {how_many(len(paths), 'raster')} for {how_many(len(layers), 'map')}; "
+            "give one for each map"
         )
     rasters = [_percentages(Path(path)) for path in paths]
     keys = [_run_of(tags) for _, _, tags in rasters]

@@ -223,8 +223,7 @@ def test_a_missing_asset_leaves_its_pass_out(catalogue, tmp_path):
     result = fetch(catalogue, tmp_path / "out", events)
     assert len(result.scenes) == 1
     assert (
-        "1 passes without VV and VH are left out: 2024-06-04 05:26 sentinel-1a"
-        in (texts(events)[0])
+        "1 pass without VV and VH was left out: 2024-06-04 05:26 sentinel-1a" in (texts(events)[0])
     )
     assert "has HH, HV" in texts(events)[0]
     result = fetch(catalogue, tmp_path / "hh", bands=("HH", "HV"))
@@ -388,7 +387,7 @@ def test_grd_as_delivered_is_refused_with_what_to_do(catalogue, tmp_path):
 def test_a_scene_without_data_in_the_area_is_left_out(catalogue, tmp_path):
     empty = np.full((200, 200), -32768, np.float32)
     add(catalogue, "empty", {"VV": empty, "VH": empty})
-    with pytest.raises(SceneError, match="none of the 1 scenes has data in the area"):
+    with pytest.raises(SceneError, match="1 scene found, but none with data in the area"):
         fetch(catalogue, tmp_path / "none")
     add(catalogue, "full", start="2024-06-16T05:26:03Z")
     events = []

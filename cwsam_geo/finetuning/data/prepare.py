@@ -12,6 +12,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
+from cwsam_geo.core.counting import how_many, were
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.preprocess import PreprocessSpec
 from cwsam_geo.core.temperatures import band_sets
@@ -224,7 +225,9 @@ def _scan(
         )
     if empty:
         listed = ", ".join(empty[:_LISTED]) + (", ..." if len(empty) > _LISTED else "")
-        tell(f"{len(empty)} of {len(config.scenes)} scenes have no label, so not used: {listed}")
+        tell(
+            f"{how_many(len(empty), 'scene')} without a label {were(len(empty))} not used: {listed}"
+        )
     for remark in _remarks(config.scenes, scans):
         tell(remark)
     return scanned

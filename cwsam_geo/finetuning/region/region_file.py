@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cwsam_geo.core.class_values import IGNORE, ClassMap, value_name
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import SCALINGS
 from cwsam_geo.errors import CwsamGeoError, LegendError, UsageError
@@ -212,7 +213,7 @@ def _weights(value: Any, legend: Legend, where: str) -> Any:
         return tuple(weights_by_channel[i] for i in range(len(legend)))
     weights = list_of(number)(value, section)
     if len(weights) != len(legend):
-        raise UsageError(f"{section}: {len(weights)} weights for {len(legend)} classes")
+        raise UsageError(f"{section}: {how_many(len(weights), 'weight')} for {len(legend)} classes")
     return weights
 
 

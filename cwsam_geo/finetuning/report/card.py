@@ -9,6 +9,7 @@ from typing import Any
 import shapely
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.pixel_size import PixelSizes
 from cwsam_geo.core.reliability import reliability_text
 from cwsam_geo.core.score_table import class_head, class_rows, overall_rows
@@ -153,7 +154,7 @@ def _recipe(t: TrainingResult) -> Iterable[str]:
     kept = f"kept: {t.best.epoch}"
     if recipe.average:
         kept += f", the running mean of the weights with decay {recipe.average:g}"
-    yield f"- {len(t.history)} of {recipe.epochs} epochs; {kept}"
+    yield f"- {len(t.history)} of {how_many(recipe.epochs, 'epoch')}; {kept}"
     yield "- " + "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in t.run.items())
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.errors import ModelError, UsageError, is_out_of_memory
 from cwsam_geo.finetuning.region.config import Recipe
 from cwsam_geo.finetuning.targets.losses import SegmentationLoss
@@ -93,7 +94,9 @@ class Stepper:
             if not is_out_of_memory(error):
                 raise
         # Raised outside of ``except``: the caught error's traceback would keep the tensors alive.
-        raise MemoryError(f"out of memory on {self.device} with {len(images)} tiles at once")
+        raise MemoryError(
+            f"out of memory on {self.device} with {how_many(len(images), 'tile')} at once"
+        )
 
     def _backward(self, images: Tensor, labels: Tensor, shared: bool) -> float:
         with self._processes.local_gradients(self._net, not shared):

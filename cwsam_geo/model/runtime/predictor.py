@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.predictor import TileStack
 from cwsam_geo.core.preprocess import ImageStack, PreprocessSpec, SceneBands
@@ -240,7 +241,9 @@ class TorchPredictor:
         # Outside the handler, because the error's traceback keeps the tensors of the batch alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        raise MemoryError(f"out of memory on {self.device} with {len(tiles)} tiles at once")
+        raise MemoryError(
+            f"out of memory on {self.device} with {how_many(len(tiles), 'tile')} at once"
+        )
 
     def finish(self) -> float:
         """Waits until all batches are computed.

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.wrong_files import HEAD, wrong_download
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.bundles.tensors import expected_shapes
@@ -172,7 +173,9 @@ def match_keys(
     our_names = {_upstream_name(ours, source): ours for ours in names if ours not in set(fresh)}
     missing = sorted(set(our_names) - set(state))
     if missing:
-        raise ModelError(f"the checkpoint lacks {len(missing)} tensors: {_some(missing)}")
+        raise ModelError(
+            f"the checkpoint lacks {how_many(len(missing), 'tensor')}: {_some(missing)}"
+        )
     dropped: dict[str, list[str]] = {}
     unknown: list[str] = []
     for key in sorted(set(state) - set(our_names)):
@@ -180,7 +183,7 @@ def match_keys(
         (unknown if why is None else dropped.setdefault(why, [])).append(key)
     if unknown:
         raise ModelError(
-            f"the checkpoint has {len(unknown)} tensors that are not known: {_some(unknown)}"
+            f"the checkpoint has {how_many(len(unknown), 'unknown tensor')}: {_some(unknown)}"
         )
     return our_names, dropped, fresh
 

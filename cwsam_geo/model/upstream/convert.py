@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cwsam_geo._version import __version__
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.legend import Legend
 from cwsam_geo.core.preprocess import PreprocessSpec, amplitude8_spec
 from cwsam_geo.errors import ModelError
@@ -141,7 +142,7 @@ def _architecture(
         classes = state[key].numel() // (backbone.decoder_dim // MASK_RATIO)
         if classes != len(legend):
             raise ModelError(
-                f"the checkpoint has {classes} classes, but the legend {len(legend)} "
+                f"the checkpoint has {how_many(classes, 'class')}, but the legend {len(legend)} "
                 f"({', '.join(legend.names[:8])}{', ...' if len(legend) > 8 else ''})"
             )
     return Architecture(

@@ -447,7 +447,7 @@ def polygons(path, classes, offset=0):
 
 
 def test_polygons_without_a_class(folder, rng, truth):
-    empty = r"l\.gpkg: none of its 3 features here has a class: the column 'cover' is empty"
+    empty = r"l\.gpkg: 3 features here, but none with a class: the column 'cover' is empty"
     polygons(folder / "l.gpkg", [None, None, None])
     with (
         pytest.raises(UsageError, match=empty),
@@ -510,7 +510,7 @@ def test_scenes_without_labels_are_left_out(folder, rng, truth):
     ]
     with region_data(configured(folder, scenes), tell=told.append) as data:
         assert len(data.split.names) == 1
-    assert "1 of 2 scenes have no label, so not used: second_vv_vh.tif" in told
+    assert "1 scene without a label was not used: second_vv_vh.tif" in told
     with (
         pytest.raises(UsageError, match="no scene has a labelled pixel"),
         region_data(configured(folder, scenes[1:])),
