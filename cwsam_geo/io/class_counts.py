@@ -76,5 +76,7 @@ def class_counts(raster: CodedRaster, ground: PixelAreas) -> Iterator[WindowCoun
             (np.arange(256, dtype=np.uint8), found) if found.dtype == np.uint8 else numbered(found)
         )
         pixels = np.bincount(places, minlength=len(codes))
-        areas = np.bincount(places, ground.of(window)[valid], minlength=len(codes))
+        areas = np.bincount(places, ground.of(window)[valid], len(codes)).astype(
+            np.float64, copy=False
+        )
         yield WindowCounts(window, valid, codes, places, pixels, areas)
