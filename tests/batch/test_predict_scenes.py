@@ -156,7 +156,7 @@ def test_scenes_outside_the_part_to_map_are_no_failures(capfd, folder, model):
     assert read("m/s0.tif").shape == (1, 30, 30)
     code, _, err = batch(capfd, model, "far.tif", "-o", "m/{stem}.tif", *bounds)
     assert code == 1
-    assert "1 scenes: 1 outside" in err
+    assert "1 scene: 1 outside" in err
 
 
 def test_missing_companions_are_made_without_mapping_again(capfd, folder, model):
@@ -355,7 +355,7 @@ def test_the_maps_become_a_mosaic_of_the_higher_confidence(capfd, folder, model)
         "--confidence", "c/{stem}.tif", "--mosaic", "all.tif", "--of", "GTiff",
     )  # fmt: skip
     assert code == 1
-    assert "the mosaic lacks 1 scenes" in err
+    assert "the mosaic lacks 1 scene" in err
     maps = [read(f"m/{name}.tif")[0] for name in ("left", "right")]
     sure = [read(f"c/{name}.tif")[0] for name in ("left", "right")]
     found = read("all.tif")[0]

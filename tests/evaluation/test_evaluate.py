@@ -335,7 +335,7 @@ def test_polygons_with_codes_layers_and_columns(tmp_path, map_array, map_file):
         evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("kode", "new")))
     result = evaluate(map_file, path, EvaluateOptions(layer=VectorLayer("code", "new")))
     assert result.counts[2].sum() == (map_array != 255).sum()
-    assert "1 features without a class" in result.remarks[0]
+    assert "1 feature without a class" in result.remarks[0]
 
 
 def test_the_polygons_of_vectorize_are_a_reference_and_an_area(tmp_path, map_array, map_file):

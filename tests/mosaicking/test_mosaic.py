@@ -298,7 +298,7 @@ def test_another_nodata_value_and_masks_are_respected(tmp_path):
     ("options", "output", "said"),
     [
         ({"crs": "EPSG:1"}, "m.tif", "is no CRS that PROJ knows"),
-        ({"confidence": ["a_c.tif"]}, "m.tif", "1 rasters for 2 maps"),
+        ({"confidence": ["a_c.tif"]}, "m.tif", "1 raster for 2 maps"),
         ({"confidence": ["a_c.tif", "a_c.tif"]}, "m.tif", "not on the grid|the same raster"),
         ({"confidence": ["a_c.tif", "b_c.tif"]}, "m.vrt", "neither compare confidence"),
         ({}, "a.tif", "exists already"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.raster_file import is_remote
 
@@ -93,8 +94,8 @@ def find_pairs(scene: Sequence[str], labels: str, folder: Path, where: str) -> l
     if incomplete:
         listed = ", ".join(incomplete[:_LISTED]) + (", ..." if len(incomplete) > _LISTED else "")
         raise UsageError(
-            f"{where}: {len(incomplete)} of {len(scenes)} scenes lack a file, or have several: "
-            f"{listed}"
+            f"{where}: {len(incomplete)} of {how_many(len(scenes), 'scene')} without a file, or "
+            f"with several: {listed}"
         )
     shared = len({pair.labels for pair in pairs}) < len(pairs)
     return [Pair(p.scene, p.labels, shared) for p in pairs]

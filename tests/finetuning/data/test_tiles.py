@@ -461,7 +461,7 @@ def test_polygons_without_a_class(folder, rng, truth):
     with region_data(configured(folder, [shared]), tell=told.append):
         pass
     assert [t for t in told if "without a class" in t] == [
-        f"{folder / 'l.gpkg'}: 1 features without a class were left out"
+        f"{folder / 'l.gpkg'}: 1 feature without a class was left out"
     ]
 
 

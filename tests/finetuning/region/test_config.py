@@ -287,7 +287,7 @@ def test_labels_by_wildcard(tmp_path):
     (pair,) = find_pairs(["{name}.tif"], "{name}_*.gpkg", tmp_path, "r")
     assert pair.labels.endswith("a_2021.gpkg")
     touch(tmp_path, "a_2022.gpkg")
-    with pytest.raises(UsageError, match=r"1 of 1 scenes.*2 files match .*a_\*\.gpkg"):
+    with pytest.raises(UsageError, match=r"1 of 1 scene .*2 files match .*a_\*\.gpkg"):
         find_pairs(["{name}.tif"], "{name}_*.gpkg", tmp_path, "r")
 
 
@@ -300,7 +300,7 @@ def test_labels_beside_the_scenes_are_no_scenes(tmp_path, labels):
         zip(("a.tif", "b_c.tif", "a_b.tif"), beside, strict=True)
     )
     touch(tmp_path, "d.tif")
-    with pytest.raises(UsageError, match=r"1 of 4 scenes lack a file.*d\.tif"):
+    with pytest.raises(UsageError, match=r"1 of 4 scenes without a file.*d\.tif"):
         find_pairs(["{name}.tif"], labels, tmp_path, "r")
 
 

@@ -132,7 +132,7 @@ def test_unknown_and_missing_keys_are_named(tiny, saved):
     with pytest.raises(ModelError, match=r"not known: image_encoder\.blocks\.0\.Extra_Adapter"):
         convert(saved(more), FUSAR_1)
     key = "mask_decoder.cls_upscaling.0.weight"
-    with pytest.raises(ModelError, match=rf"lacks 1 tensors: {key}"):
+    with pytest.raises(ModelError, match=rf"lacks 1 tensor: {key}"):
         convert(saved({k: v for k, v in tiny.items() if k != key}), FUSAR_1)
     for key in ("mask_decoder.cls_upscaling.3.bias", "image_encoder.neck.0.weight"):
         with pytest.raises(ModelError, match=f"no tensor {key}"):
