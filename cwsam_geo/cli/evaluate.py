@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 import click
 
 from cwsam_geo.cli.options import (
-    class_pairs,
     json_option,
     overwrite_option,
     quiet_option,
-    sizes,
 )
 from cwsam_geo.cli.reporting import Reporter
+from cwsam_geo.cli.values import class_pairs, sizes
 
 
 @click.command("evaluate")

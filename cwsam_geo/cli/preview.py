@@ -9,15 +9,13 @@ import click
 
 from cwsam_geo.cli.options import (
     UNITS,
-    band_list,
-    class_pairs,
     json_option,
-    nodata_value,
     output_option,
     overwrite_option,
     quiet_option,
 )
 from cwsam_geo.cli.reporting import Reporter
+from cwsam_geo.cli.values import band_list, class_pairs, nodata_value
 
 
 @click.command("preview")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cwsam_geo.scene.bands import Nodata
+from cwsam_geo.scene.reading import BorderNoiseOption
 from cwsam_geo.scene.units import UnitsOption
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class InfoOptions:
             None for the declared one.
         scale: Factor from stored to true values that replaces the file's own, or None.
         offset: Added after scaling; replaces the file's own, or None.
+        border_noise: Whether noise along the borders of old Sentinel-1 products is nodata.
     """
 
     model: str | os.PathLike[str] | None = None
@@ -36,3 +38,4 @@ class InfoOptions:
     nodata: Nodata = None
     scale: float | None = None
     offset: float | None = None
+    border_noise: BorderNoiseOption = "mask"

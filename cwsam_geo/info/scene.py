@@ -155,7 +155,7 @@ def _plan(source: RasterSource, options: InfoOptions) -> dict[str, Any]:
     tiles = TilePlan(source.grid.height, source.grid.width, size, overlap, architecture.stride)
     description: dict[str, Any] = {"model": str(path), "classes": header.legend.names}
     try:
-        reading = plan_reading(source, header.preprocess, options.units)
+        reading = plan_reading(source, header.preprocess, options.units, options.border_noise)
     except CwsamGeoError as error:
         return {**description, "refuses": str(error)}
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from cwsam_geo.errors import UsageError
 from cwsam_geo.io.raster_sink import FORMATS, RasterFormat
 from cwsam_geo.prediction.blend import BLENDS, BlendName
+from cwsam_geo.scene.reading import BORDER_NOISE, BorderNoiseOption
 from cwsam_geo.scene.units import UnitsOption
 
 DEFAULT_MODEL = "s1-water"
@@ -32,6 +33,9 @@ class PredictOptions:
             None for the declared one.
         scale: Factor from stored to true values that replaces the file's own, or None.
         offset: Added after scaling; replaces the file's own, or None.
+        border_noise: ``mask`` if noise along the borders of old Sentinel-1 products is nodata, or
+            ``keep``.
+        despeckle: Filter the scene's speckle (refined Lee) before the model sees it.
         bounds: West, south, east, north of the part to map, in the scene's CRS. The map of a part
             equals that part of the whole scene's map, up to rounding in the network.
         aoi: Vector file whose polygons bound the part to map.
@@ -61,6 +65,8 @@ class PredictOptions:
     nodata: float | str | None = None
     scale: float | None = None
     offset: float | None = None
+    border_noise: BorderNoiseOption = "mask"
+    despeckle: bool = False
     bounds: tuple[float, float, float, float] | None = None
     aoi: str | os.PathLike[str] | None = None
     tta: bool = False
@@ -78,6 +84,10 @@ class PredictOptions:
             raise UsageError(
                 f"minimum confidence {self.min_confidence:g}: give a whole number of per cent, "
                 "0 to 100"
+            )
+        if self.border_noise not in BORDER_NOISE:
+            raise UsageError(
+                f"border noise {self.border_noise!r} is none of {', '.join(BORDER_NOISE)}"
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch size {self.batch_size}: it must be at least 1")

@@ -232,7 +232,9 @@ def plan_scene(
     part = _part(whole, options)
     geocoding = _geocoding(whole, part, options)
     _check_vectors(request.outputs, whole, geocoding)
-    reading = plan_reading(whole, header.preprocess, options.units)
+    reading = plan_reading(
+        whole, header.preprocess, options.units, options.border_noise, options.despeckle
+    )
     warnings = _warnings(header, reading)
     if options.min_confidence or request.outputs.tells_confidence:
         warnings += _confidence_warnings(header, reading)

@@ -47,6 +47,8 @@ def settings_of(
         "scale": options.scale,
         "offset": options.offset,
         "zero_is_nodata": reading.zero_is_nodata,
+        "border_noise": reading.border_noise,
+        "despeckle": reading.source.despeckle and reading.source.despeckle.words,
         "bounds": options.bounds,
         "aoi": None if options.aoi is None else os.fspath(options.aoi),
         "t_srs": options.t_srs,

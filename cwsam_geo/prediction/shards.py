@@ -32,6 +32,7 @@ from cwsam_geo.scene.bands import ZeroPower
 from cwsam_geo.scene.crop import ScenePart
 from cwsam_geo.scene.file_states import file_states
 from cwsam_geo.scene.source import RasterSource
+from cwsam_geo.scene.speckle import RefinedLee
 
 OnTold = Callable[[str, Any], None]
 """Gets ``progress`` (pixels computed so far), ``warning`` (a text), or ``waiting`` (None: there is
@@ -81,6 +82,7 @@ class ShardTask:
         numbers: Numbers of the bands that the model reads.
         calibrated: Whether values are read as sigma nought.
         zero: How pixels of power 0 are read.
+        despeckle: The speckle filter, or None.
         part: The part of the scene to map.
         bands: Number of bands of each raster, by name.
         folder: Path or URL of the folder for the parts.
@@ -91,6 +93,7 @@ class ShardTask:
     numbers: tuple[int, ...]
     calibrated: bool
     zero: ZeroPower
+    despeckle: RefinedLee | None
     settings: MapSettings
     part: ScenePart
     bands: Mapping[str, int]
@@ -112,6 +115,7 @@ class ShardTask:
             source.numbers,
             bool(source.tables),
             source.zero,
+            source.despeckle,
             replace(prepared.settings, batch_size=journal.batch_size),
             prepared.part,
             journal.parts.bands,
@@ -142,7 +146,7 @@ class ShardTask:
         source = whole.with_bands(positions)
         if self.calibrated:
             source = source.calibrated()
-        return source.with_zero(self.zero)
+        return replace(source, zero=self.zero, despeckle=self.despeckle)
 
 
 def _absolute(scene: Scene) -> Scene:

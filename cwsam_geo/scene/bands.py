@@ -159,18 +159,29 @@ class ZeroPower:
         nodata: True if pixels that hold such a value in every band are nodata, False if they are
             data. With an ``EdgeArea``, only those in the area are nodata: the border of the swath,
             but not water inside it.
+        border: Border of the swath in a product that holds noise there instead of 0. Its pixels
+            are nodata, whatever they hold. None in other scenes.
     """
 
     values: tuple[float, ...] = (-math.inf,)
     nodata: bool | EdgeArea = True
+    border: EdgeArea | None = None
 
     def fill(self, pixels: Pixels, window: Window) -> NDArray[np.bool_]:
-        """True where a pixel of a window is nodata because its power is 0, shape (H, W)."""
+        """True where a pixel of a window is nodata because it has no echo, shape (H, W)."""
         if self.nodata is False or not pixels.no_power.any():
+            silent = np.zeros_like(pixels.no_power)
+        elif self.nodata is True:
+            silent = pixels.no_power
+        else:
+            silent = pixels.no_power & self.nodata.of(window)
+        return silent if self.border is None else silent | self.border.of(window)
+
+    def noise(self, pixels: Pixels, window: Window) -> NDArray[np.bool_]:
+        """True where a pixel of a window is noise of the border, not 0, shape (H, W)."""
+        if self.border is None:
             return np.zeros_like(pixels.no_power)
-        if self.nodata is True:
-            return pixels.no_power
-        return pixels.no_power & self.nodata.of(window)
+        return self.border.of(window) & ~pixels.no_power
 
     @property
     def zero_is_nodata(self) -> bool:

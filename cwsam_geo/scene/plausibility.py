@@ -78,11 +78,6 @@ def scene_warnings(
             "single-look complex (SLC), read as sigma nought: most models were trained on scenes "
             "with square pixels and less speckle (GRD)"
         )
-    elif any(table.noisy_borders for table in source.tables):
-        warnings.append(
-            "a product made before March 2018 (IPF 2.9): noise along its borders is not marked as "
-            "nodata and may be mapped as water; SNAP's Remove-GRD-Border-Noise removes it"
-        )
     warnings += _swapped(source, spec, scene, stats, match)
     return tuple(warnings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands, Units
 from cwsam_geo.errors import SceneError
@@ -15,9 +16,12 @@ from cwsam_geo.scene.edge import EdgeArea
 from cwsam_geo.scene.fill import check_fill, fill_warnings, inner_warnings, partial_warnings
 from cwsam_geo.scene.plausibility import scene_warnings
 from cwsam_geo.scene.quantity_check import check_names, check_unnamed
-from cwsam_geo.scene.sampling import sample_statistics
+from cwsam_geo.scene.sampling import sample_statistics, samples
+from cwsam_geo.scene.sentinel1.border import BorderNoise
 from cwsam_geo.scene.source import RasterSource
+from cwsam_geo.scene.speckle import RefinedLee, estimated_filter
 from cwsam_geo.scene.statistics import SceneStats
+from cwsam_geo.scene.swath import beyond_swath, noise_rule
 from cwsam_geo.scene.units import (
     UNIT_NAMES,
     UnitsDecision,
@@ -27,6 +31,11 @@ from cwsam_geo.scene.units import (
     decide_units,
     zeros_are_nodata,
 )
+
+BorderNoiseOption = Literal["mask", "keep"]
+"""Whether noise along the borders of old Sentinel-1 products is nodata."""
+
+BORDER_NOISE: tuple[BorderNoiseOption, ...] = get_args(BorderNoiseOption)
 
 _STRETCH_PERCENT = 98.0
 """Quantile, in percent, that becomes 255 in 8-bit amplitude: ships and roofs are above it."""
@@ -44,6 +53,8 @@ class Reading:
         stats: Statistics of the kept bands.
         remarks: The decisions, as text for the user.
         warnings: Possible problems, as text for the user.
+        border_noise: ``mask`` or ``keep`` if the scene is a product that may have noise along its
+            borders, else None.
     """
 
     source: RasterSource
@@ -53,6 +64,7 @@ class Reading:
     stats: SceneStats
     remarks: tuple[str, ...]
     warnings: tuple[str, ...]
+    border_noise: BorderNoiseOption | None = None
 
     @property
     def numbers(self) -> tuple[int | None, ...]:
@@ -70,6 +82,8 @@ def plan_reading(
     source: RasterSource,
     spec: PreprocessSpec,
     units: UnitsOption = "auto",
+    noise: BorderNoiseOption = "mask",
+    despeckle: bool = False,
 ) -> Reading:
     """Decides which of a scene's bands a model reads, their units, and what is nodata.
 
@@ -77,6 +91,9 @@ def plan_reading(
         source: The scene, with the bands that the user selected.
         spec: The model's preprocessing.
         units: Value of ``--units``; ``auto`` decides from the scene.
+        noise: Value of ``--border-noise``: whether noise along the borders of old Sentinel-1
+            products is nodata.
+        despeckle: Whether ``source`` of the result filters speckle.
 
     Raises:
         SceneError: Bands are missing, the units cannot be decided, the scene has undeclared fill,
@@ -96,9 +113,10 @@ def plan_reading(
     check_unnamed(narrow, stats, match)
     decision = units_of(narrow, stats, units)
     # Nodata.
-    narrow = _with_zero_rule(narrow, stats, decision.units)
-    zeros = narrow.zero.zero_is_nodata
-    if isinstance(narrow.zero.nodata, EdgeArea) or (0 in narrow.nodata and not zeros):
+    border = noise_rule(narrow)
+    narrow = _with_zero_rule(narrow, stats, decision.units, border if noise == "mask" else None)
+    zeros, at_edge = narrow.zero.zero_is_nodata, isinstance(narrow.zero.nodata, EdgeArea)
+    if at_edge or narrow.zero.border is not None or (0 in narrow.nodata and not zeros):
         # The first sample could not tell zeros at the edge from zeros inside, nor know that a 0 in
         # one band alone is nodata.
         stats = sample_statistics(narrow)
@@ -114,7 +132,10 @@ def plan_reading(
         *fill_warnings(narrow, stats, decision.units, zeros),
         *inner_warnings(narrow, stats),
         *partial_warnings(narrow, stats),
+        *_noise_warnings(narrow, border),
     )
+    if despeckle:
+        narrow = replace(narrow, despeckle=_fitting_filter(narrow, decision.units))
     return Reading(
         source=narrow,
         scene_bands=scene_bands,
@@ -125,17 +146,25 @@ def plan_reading(
             *match.remarks,
             *_replaced(narrow),
             *_remarks(narrow, scene_bands, stats, decision),
+            *_noise_remarks(stats, border),
+            *([f"speckle: {narrow.despeckle.words}"] if narrow.despeckle else []),
         ),
         warnings=warnings,
+        border_noise=noise if border is not None else None,
     )
 
 
-def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> RasterSource:
-    """The source with the rule that says which of its pixels of power 0 are nodata.
+def _with_zero_rule(
+    source: RasterSource, stats: SceneStats, units: Units, noise: BorderNoise | None
+) -> RasterSource:
+    """The source with the rule that says which of its pixels without echo are nodata.
 
     By default, pixels of power 0 are nodata if they are connected with the scene's edge, and data
     inside, because noise removal leaves no power on calm water. If the file declares 0 as nodata,
     or the user passes ``--nodata``, either all of them are nodata or none.
+
+    Args:
+        noise: Finds noise along the borders that is to be nodata, too; None if there is none.
     """
     option = source.nodata_option
     if units == "db":
@@ -157,9 +186,13 @@ def _with_zero_rule(source: RasterSource, stats: SceneStats, units: Units) -> Ra
         if nowhere:
             # A declared nodata value of 0 then applies to each band on its own.
             values = ()
-    if nowhere or everywhere or stats.blank or (stats.complete and not share):
+    simple = nowhere or everywhere or stats.blank or (stats.complete and not share)
+    if simple and (noise is None or stats.blank):
         return source.with_zero(ZeroPower(values, nodata=not nowhere))
-    return source.with_zero_at_edge(values)
+    area = beyond_swath(source, values, noise)
+    return source.with_zero(
+        ZeroPower(values, not nowhere if simple else area, None if noise is None else area)
+    )
 
 
 def _zero_is_fill(source: RasterSource) -> bool:
@@ -250,6 +283,33 @@ def _remarks(
                 "(--nodata none keeps them)"
             )
     return remarks
+
+
+def _fitting_filter(source: RasterSource, units: Units) -> RefinedLee:
+    """The speckle filter for the number of looks that windows all over a scene tell.
+
+    Raises:
+        SceneError: The scene cannot be read.
+    """
+    return estimated_filter(units, samples(source))
+
+
+def _noise_remarks(stats: SceneStats, border: BorderNoise | None) -> list[str]:
+    if border is None or stats.border_noise == 0:
+        return []
+    return [
+        f"{100 * stats.border_noise:.3g} % of the pixels are noise along the borders of the swath "
+        f"({border.reason}): nodata (--border-noise keep keeps them)"
+    ]
+
+
+def _noise_warnings(source: RasterSource, border: BorderNoise | None) -> list[str]:
+    if border is None or source.zero.border is not None:
+        return []
+    return [
+        f"noise along the borders of the product ({border.reason}) is kept, and may be mapped as "
+        "water"
+    ]
 
 
 def _no_power(source: RasterSource, stats: SceneStats) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
@@ -81,6 +81,22 @@ def sample_statistics(source: Sampled, budget: int = _VALUES) -> SceneStats:
     return sample.statistics()
 
 
+def samples(source: Sampled) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+    """Values (N, h, w) of windows spread over a scene, and where there is an echo (h, w).
+
+    Raises:
+        SceneError: The scene cannot be read.
+    """
+    grid = source.grid
+    unit = _unit(grid)
+    reads = _REMOTE_READS if source.remote else _READS
+    count = max(8, min(reads, _DECODED // (unit[0] * unit[1])))
+    for window in spread_windows(grid, unit, count):
+        pixels = source.examine(window)
+        silent = pixels.no_power | source.zero.noise(pixels, window)
+        yield pixels.values, pixels.valid & ~silent
+
+
 class _Sample:
     """Values of pixels with data, thinned evenly to at most twice a budget."""
 
@@ -90,7 +106,7 @@ class _Sample:
         self._size = 0
         self._step = 1
         self.found = self.valid = self.pixels = 0
-        self.silent = self.infinite = self.inner = 0
+        self.silent = self.infinite = self.inner = self.noise = 0
         # For each band, the pixels in which another band has data and this one has none.
         self.lacking = np.zeros(source.grid.count, np.int64)
 
@@ -98,7 +114,9 @@ class _Sample:
         """Reads windows until ``enough`` pixels with data were read."""
         for window in windows:
             pixels = self._source.examine(window)
-            valid = pixels.valid  # (h, w)
+            noise = self._source.zero.noise(pixels, window)  # (h, w)
+            self.noise += int((pixels.valid & noise).sum())
+            valid = pixels.valid & ~noise
             echo = valid & ~pixels.no_power
             count = int(echo.sum())
             self.pixels += valid.size
@@ -144,6 +162,7 @@ class _Sample:
             zeros=(self.silent - self.infinite) / max(self.valid, 1),
             infinite=self.infinite / max(self.valid, 1),
             inner=self.inner / max(self.valid, 1),
+            border_noise=self.noise / self.pixels,
             lacking=tuple((self.lacking / self.pixels).tolist()),
             whole_numbers=_whole(grid.dtype, values),
             bands=() if values is None else _band_stats(values),

@@ -38,7 +38,6 @@ from cwsam_geo.scene.catalogued import (
     locate_rasters,
     with_stated,
 )
-from cwsam_geo.scene.edge import edge_area
 from cwsam_geo.scene.files import (
     Part,
     check_grids,
@@ -52,6 +51,7 @@ from cwsam_geo.scene.products.product import Calibration
 from cwsam_geo.scene.products.recognise import describe, recognise
 from cwsam_geo.scene.sentinel1.product import annotation_file
 from cwsam_geo.scene.sentinel1.tables import control_points
+from cwsam_geo.scene.speckle import RefinedLee
 
 
 class Source(Protocol):
@@ -96,6 +96,7 @@ class RasterSource:
             are read as stored.
         acquisition: What a catalogue says of the scene, or None.
         catalogue_hints: Texts of the catalogue that may name the units.
+        despeckle: The filter of the values that ``read`` returns, or None.
     """
 
     parts: tuple[Part, ...]
@@ -109,6 +110,7 @@ class RasterSource:
     tables: tuple[Calibration, ...] = ()
     acquisition: Acquisition | None = None
     catalogue_hints: tuple[str, ...] = ()
+    despeckle: RefinedLee | None = None
 
     @property
     def bands(self) -> tuple[Band, ...]:
@@ -246,7 +248,8 @@ class RasterSource:
 
         Returns:
             Values, (N, H, W) float32, with scale and offset applied: intensity if the file is
-            complex, and sigma nought if the source is calibrated (0 where all bands are 0).
+            complex, and sigma nought if the source is calibrated (0 where all bands are 0); with
+            less speckle if the source has a filter.
             Values of invalid pixels are arbitrary.
             Valid, (H, W) bool: True where the values of all bands are finite, not nodata and not
             masked. -inf is the value of power 0 in dB: ``zero`` says how it is read.
@@ -254,6 +257,11 @@ class RasterSource:
         Raises:
             SceneError: The file is damaged, or the network failed.
         """
+        if self.despeckle is not None:
+            return self.despeckle.filtered(window, self.grid.window, self._read)
+        return self._read(window)
+
+    def _read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         pixels = self.examine(window)
         return pixels.values, pixels.valid & ~self.zero.fill(pixels, window)
 
@@ -269,25 +277,6 @@ class RasterSource:
         if self.tables:
             self._calibrate(pixels.values, window)
         return pixels
-
-    def with_zero_at_edge(self, values: tuple[float, ...]) -> RasterSource:
-        """The same scene; its pixels of power 0 are nodata if they are connected with its edge.
-
-        A connection may also run through pixels that are nodata for another reason. The method
-        reads the part of the scene that the area reaches, and all of a scene in strips.
-
-        Args:
-            values: Stored values of power 0, as in ``ZeroPower``.
-
-        Raises:
-            SceneError: The scene cannot be read.
-        """
-        stored = replace(self, zero=ZeroPower(values), tables=())
-
-        def without_echo(window: Window) -> NDArray[np.bool_]:
-            return ~stored.read(window)[1]
-
-        return self.with_zero(ZeroPower(values, edge_area(self.grid, without_echo)))
 
     def _calibrate(self, values: NDArray[np.float32], window: Window) -> None:
         """Converts digital numbers (N, H, W) to sigma nought in place."""

@@ -169,6 +169,8 @@ class SceneStats:
         infinite: Fraction of the valid pixels that are -inf in every band: power 0 in dB.
         inner: Fraction of the valid pixels that are 0 or -inf in every band but count as data,
             because they are not connected with the scene's edge.
+        border_noise: Fraction of the read pixels that are noise along the border of the swath; they
+            are not valid.
     """
 
     dtype: str
@@ -182,6 +184,7 @@ class SceneStats:
     lacking: tuple[float, ...] = ()
     infinite: float = 0.0
     inner: float = 0.0
+    border_noise: float = 0.0
 
     @property
     def blank(self) -> bool:

@@ -34,6 +34,7 @@ from cwsam_geo.model.store import load_full
 from cwsam_geo.prediction.blend import BLENDS
 from cwsam_geo.prediction.options import DEFAULT_MODEL, PredictOptions, PredictOutputs
 from cwsam_geo.prediction.predict_scene import predict_scene
+from cwsam_geo.scene.reading import BORDER_NOISE
 from cwsam_geo.scene.units import UNITS_OPTIONS
 
 CLASSES = legend(5, first=3)
@@ -760,6 +761,7 @@ def test_the_weights_are_held_once(tmp_path, models, scene, monkeypatch):
 def test_the_choices_of_the_command_are_those_of_the_package():
     assert options_cli.BLENDS == BLENDS
     assert options_cli.UNITS == UNITS_OPTIONS
+    assert options_cli.BORDER_NOISE == BORDER_NOISE
 
 
 def test_the_python_api_does_the_same(tmp_path, models, scene):

@@ -14,14 +14,7 @@ from cwsam_geo.core.preprocess import Units
 
 
 class Calibration(Protocol):
-    """Turns the digital numbers of one band into backscatter.
-
-    Attributes:
-        noisy_borders: True if the scene's borders may hold noise instead of 0.
-    """
-
-    @property
-    def noisy_borders(self) -> bool: ...  # noqa: D102
+    """Turns the digital numbers of one band into backscatter."""
 
     def apply(self, numbers: NDArray[np.float32], window: Window, intensity: bool) -> None:
         """Converts digital numbers to power in place.
@@ -47,11 +40,6 @@ class Gain:
     words: str
     factor: float | NDArray[np.float64]
     offset: float = 0.0
-
-    @property
-    def noisy_borders(self) -> bool:
-        """False: the products that are calibrated by a factor mark their borders."""
-        return False
 
     def apply(self, numbers: NDArray[np.float32], window: Window, intensity: bool) -> None:
         """See ``Calibration``."""

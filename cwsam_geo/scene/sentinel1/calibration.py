@@ -113,14 +113,11 @@ class SigmaNought:
         amplitude: The digital number of a pixel whose sigma nought is 1 (A in the formula).
         noise: Thermal noise to subtract, or None if it is not removed.
         noise_kept: Why the noise is not removed; empty if it is removed.
-        noisy_borders: True if the scene's borders may hold noise instead of 0, as in products of
-            processors before IPF 2.9 (March 2018).
     """
 
     amplitude: Vectors
     noise: Noise | None
     noise_kept: str = ""
-    noisy_borders: bool = False
 
     def apply(self, numbers: NDArray[np.float32], window: Window, intensity: bool) -> None:
         """Converts digital numbers to sigma nought (power) in place; the result is >= ``FLOOR``.

@@ -112,6 +112,13 @@ def annotation_file(measurement: str) -> str | None:
     return next((path for path in candidates if is_there(path)), None)
 
 
+def manifest_file(measurement: str) -> str | None:
+    """Path of the manifest of a measurement file's product; None if it does not exist locally."""
+    product, stems = _product(measurement)
+    path = f"{product}/manifest.safe"
+    return path if stems and is_there(path) else None
+
+
 def _expected(measurement: str) -> list[str]:
     product, stems = _product(measurement)
     return [f"{product}/annotation/calibration/calibration-{stem}.xml" for stem in stems]

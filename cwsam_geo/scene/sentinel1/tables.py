@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 
+from cwsam_geo.core.counting import how_many
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError
 from cwsam_geo.scene.sentinel1.calibration import AzimuthBlock, Noise, SigmaNought, Vectors
@@ -39,6 +41,34 @@ Some WV products of 2018 have noise that is 30 dB too high, which would make all
 """
 
 
+@dataclass(frozen=True, eq=False)
+class NoiseTable:
+    """The noise table of a measurement file.
+
+    Attributes:
+        noise: Thermal noise; None if the table is empty, or in other units.
+        old: Whether it has the layout of processors before IPF 2.9.
+    """
+
+    noise: Noise | None
+    old: bool
+
+
+def read_noise(files: TableFiles, height: int, width: int) -> NoiseTable:
+    """Reads the noise table of a measurement file with ``height`` x ``width`` pixels.
+
+    Raises:
+        SceneError: A table is damaged or does not fit the raster.
+    """
+    if files.noise is None:
+        return NoiseTable(None, old=False)
+    root = read_xml(files.noise)
+    noise = _noise(root, (height, width))
+    level = _noise_level(noise, _amplitude(files, (height, width)))
+    known = _LEAST_NOISE <= level <= _MOST_NOISE
+    return NoiseTable(noise if known else None, root.find(_OLD_LIST) is not None)
+
+
 def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought:
     """Reads the calibration of a measurement file with ``height`` x ``width`` pixels.
 
@@ -48,10 +78,7 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     # Calibration
     shape = height, width
     try:
-        root = read_xml(files.calibration)
-        vectors = _members(root, "calibrationVectorList", "calibrationVector")
-        amplitude = _vectors(vectors, "sigmaNought", shape)
-        _check_covers(amplitude.lines, height, "lines")
+        amplitude = _amplitude(files, shape)
     except SceneError as error:
         advice = "pass --units amplitude to read its digital numbers as they are"
         raise _unusable(files.calibration, "calibration table", error, advice) from None
@@ -59,13 +86,12 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
     if files.noise is None:
         return SigmaNought(amplitude, None, "the product has no noise table")
     try:
-        root = read_xml(files.noise)
-        noise, old = _noise(root, shape), root.find(_OLD_LIST) is not None
+        noise = _noise(read_xml(files.noise), shape)
     except SceneError as error:
         advice = "delete this file to go on without removal of thermal noise"
         raise _unusable(files.noise, "noise table", error, advice) from None
     # Noise that cannot be right, or is removed already, is not subtracted.
-    level = noise.vectors.values.mean() / amplitude.values.mean() ** 2
+    level = _noise_level(noise, amplitude)
     why = ""
     if level < _LEAST_NOISE:
         why = "the noise table is empty or in units from before mid-2015"
@@ -73,7 +99,20 @@ def read_sigma_nought(files: TableFiles, height: int, width: int) -> SigmaNought
         why = "the noise table has more noise than Sentinel-1 can have"
     elif files.annotation is not None and _denoised(files.annotation):
         why = "its processor removed it already"
-    return SigmaNought(amplitude, None if why else noise, why, noisy_borders=old)
+    return SigmaNought(amplitude, None if why else noise, why)
+
+
+def _amplitude(files: TableFiles, shape: tuple[int, int]) -> Vectors:
+    root = read_xml(files.calibration)
+    vectors = _members(root, "calibrationVectorList", "calibrationVector")
+    amplitude = _vectors(vectors, "sigmaNought", shape)
+    _check_covers(amplitude.lines, shape[0], "lines")
+    return amplitude
+
+
+def _noise_level(noise: Noise, amplitude: Vectors) -> float:
+    """Mean noise as sigma nought (power)."""
+    return float(noise.vectors.values.mean() / amplitude.values.mean() ** 2)
 
 
 def _denoised(annotation: str) -> bool:
@@ -188,7 +227,8 @@ def _nodes(
     nodes, values = _numbers(element, nodes_tag, where), _numbers(element, values_tag, where)
     if len(nodes) != len(values):
         raise SceneError(
-            f"{len(nodes)} {nodes_tag}s, but {len(values)} values of {values_tag}{where}"
+            f"{how_many(len(nodes), nodes_tag)}, but {how_many(len(values), 'value')} of "
+            f"{values_tag}{where}"
         )
     if noise:
         numbers = ~(np.isnan(nodes) | np.isnan(values))

@@ -388,13 +388,6 @@ def test_noise_that_the_processor_removed_is_not_removed_again(tmp_path, bands, 
             np.testing.assert_allclose(band, expected, rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.parametrize(("layout", "warned"), [("modern", False), ("old", True), ("none", False)])
-def test_old_products_are_warned_of_for_the_noise_along_their_borders(tmp_path, layout, warned):
-    tables = {"VV": Tables(layout=layout), "VH": Tables(layout=layout)}
-    _, _, reading = sigma_nought(write_product(tmp_path, numbers_of(tables), tables))
-    assert any("noise along its borders" in text for text in reading.warnings) == warned
-
-
 def test_values_far_from_a_model_of_digital_numbers_get_a_hint(product):
     # Trained on digital numbers: 40 dB and more.
     own = spec(quantiles=((30.0, 39.0, 46.0), (30.0, 39.0, 46.0)))
