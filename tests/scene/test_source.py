@@ -18,6 +18,7 @@ from range_server import file_server
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.env import getenv
 from scene_rasters import UTM, write
 
 from cwsam_geo.core.grid import Window
@@ -679,10 +680,12 @@ def test_addresses():
 
 def test_the_users_gdal_options_win(monkeypatch):
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "9")
-    options = environment(remote=True).options
+    with environment(remote=True):
+        options = getenv()
     assert "GDAL_HTTP_MAX_RETRY" not in options
     assert options["GDAL_DISABLE_READDIR_ON_OPEN"] == "EMPTY_DIR"
-    assert "GDAL_DISABLE_READDIR_ON_OPEN" not in environment(remote=False).options
+    with environment(remote=False):
+        assert "GDAL_DISABLE_READDIR_ON_OPEN" not in getenv()
 
 
 def test_reasons_are_one_line_without_secrets():
