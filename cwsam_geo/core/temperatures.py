@@ -52,14 +52,14 @@ class Temperatures:
     def text(self) -> str:
         """What the confidence means, in words for a user."""
         if self == Temperatures():
-            return "the softmax of the logits, not calibrated: it may be too high or too low"
-        known = [f"{value:.3g} for {', '.join(bands)}" for bands, value in self.by_bands.items()]
-        listed = " and ".join(known) or f"{self.common:.3g}"
-        rest = "; not calibrated for other bands" if known else ""
-        return (
-            "calibrated on labelled areas: the softmax of the logits divided by a temperature "
-            f"({listed}{rest})"
+            return "not calibrated: it may be too high or too low"
+        if not self.by_bands:
+            return f"calibrated on labelled areas (temperature {self.common:.3g})"
+        listed = " and ".join(
+            f"for {', '.join(bands)} (temperature {value:.3g})"
+            for bands, value in self.by_bands.items()
         )
+        return f"calibrated on labelled areas {listed}, but not for other bands"
 
     def to_json(self) -> float | dict[str, float]:
         """A number, or numbers by bands such as ``VV,VH``; bands that are not listed have 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,18 +97,19 @@ def accuracy_values(files: ComparedFiles, tiles: Sequence[Mapping[str, Any]]) ->
         tiles: See ``drawn_tiles``.
     """
     report = files.evaluation.to_dict()
-    settings = {k: v for k, v in report["settings"].items() if v}
+    unit = report["matrix"]["unit"]
+    counts = {"support": f"{unit} in the reference", "mapped": f"{unit} in the map"}
     values: dict[str, Any] = {
         "overall": overall_rows(report),
-        "class_head": class_head(),
+        "class_head": class_head(counts),
         "class_rows": [
             [f"{int(cell):,}" if cell.isdecimal() else cell for cell in row]
-            for row in class_rows(report["classes"])
+            for row in class_rows(report["classes"], counts)
         ],
         "coverage": [
             [n, f"{report['coverage'][k]:,}"] for k, n in COVERAGE if k in report["coverage"]
         ],
-        "options": json.dumps(settings, ensure_ascii=False) if settings else "none",
+        "options": _option_text(report["settings"]),
         "tiles": tiles,
         "sample": None,
     }
@@ -127,6 +127,20 @@ def accuracy_values(files: ComparedFiles, tiles: Sequence[Mapping[str, Any]]) ->
             "strata": strata,
         }
     return values
+
+
+def _option_text(settings: Mapping[str, Any]) -> str:
+    """The options of an evaluation that were chosen, in one line."""
+    parts = []
+    for name, value in settings.items():
+        text = value
+        if isinstance(value, Mapping):
+            text = ", ".join(f"{k} = {v}" for k, v in value.items())
+        elif isinstance(value, (list, tuple)):
+            text = ", ".join(map(str, value))
+        if value:
+            parts.append(f"{name.replace('_', ' ')}: {text}")
+    return "; ".join(parts) or "none"
 
 
 class ComparisonPictures:

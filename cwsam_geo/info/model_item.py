@@ -92,7 +92,8 @@ def model_item(name_or_path: str | os.PathLike[str]) -> dict[str, Any]:
                         "dim_order": ["batch", "class", "height", "width"],
                         "data_type": "float32",
                     },
-                    "description": f"Confidence: {header.temperatures.text}.",
+                    "description": "Confidence is the softmax of the logits divided by the "
+                    f"temperature; it is {header.temperatures.text}.",
                     "classification:classes": classes_of(header.legend),
                     "post_processing_function": None,
                 }

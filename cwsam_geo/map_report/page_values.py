@@ -23,6 +23,16 @@ _DOUBTFUL = 60
 _MANY_CLASSES = 30
 """Classes up to which the table also lists those that do not occur."""
 
+_CALIBRATED = (
+    "It was adjusted on labelled areas: there, about 80 of 100 pixels that have 80 % are right. "
+    "Where the land or the season is unlike those areas, the model can still be sure and wrong."
+)
+
+_NOT_CALIBRATED = (
+    "Nobody has checked how often it is right: use it to find the doubtful places, and do not read "
+    "80 % as 80 of 100 pixels."
+)
+
 
 def lead(provenance: Mapping[str, Any]) -> str:
     """The line below the title: from what, when and with what the map was made."""
@@ -51,8 +61,9 @@ def key_figures(location: Geolocation, counts: MapCounts) -> Iterator[tuple[str,
     sides = pixel_sides(location)
     if sides:
         width, height = (f"{side:.3g}" for side in sides)
-        yield "pixel on the ground", f"{width} m" if width == height else f"{width} x {height} m"
-    yield "coordinates", crs_name(location.crs) if location.crs else "none"
+        size = width if width == height else f"{width} x {height}"
+        yield "pixel on the ground", f"{size}\N{NO-BREAK SPACE}m"
+    yield "coordinate system", crs_name(location.crs) if location.crs else "none"
     shares = sorted((c.area for c in counts.by_code.values()), reverse=True)
     yield "classes that occur", f"{len(shares)}"
     total = counts.pixels + counts.nodata
@@ -119,8 +130,13 @@ def _area_note(counts: MapCounts, metres: bool) -> str:
     return f"{kind} Shares leave out {how_many(counts.nodata, 'pixel')} without data."
 
 
-def confidence_values(counts: MapCounts) -> dict[str, Any]:
-    """Histogram of confidence, and what it says."""
+def confidence_values(counts: MapCounts, temperature: float) -> dict[str, Any]:
+    """Histogram of confidence, and what it says.
+
+    Args:
+        counts: What the map holds.
+        temperature: What the logits were divided by; 1 if they were not calibrated.
+    """
     total = counts.confidence
     shares = histogram(total)
     step = 100 // len(shares)
@@ -132,7 +148,8 @@ def confidence_values(counts: MapCounts) -> dict[str, Any]:
             f"{_DOUBTFUL} %: look at these before you rely on them."
         )
     rows = [[f"{i * step} to {(i + 1) * step} %", f"{s:.2f} %"] for i, s in enumerate(shares)]
-    return {"histogram": shares, "text": text, "rows": rows}
+    meaning = _NOT_CALIBRATED if temperature == 1 else _CALIBRATED
+    return {"histogram": shares, "text": text, "meaning": meaning, "rows": rows}
 
 
 def file_rows(

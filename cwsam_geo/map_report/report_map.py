@@ -113,7 +113,9 @@ def _values(
         "warnings": list(options.warnings or provenance["warnings"]),
         "view": MapView(f"Land cover map {Path(label).name}", location, layers),
         "areas": area_table(map_path, counts, options.band),
-        "confidence": None if options.confidence is None else confidence_values(counts),
+        "confidence": None
+        if options.confidence is None
+        else confidence_values(counts, (provenance["settings"] or {}).get("temperature") or 1),
         "accuracy_of": _accuracy(compared),
         "model": model_facts(named, options.model) if named or options.model else None,
         "settings": [

@@ -31,6 +31,9 @@ _TOLERANCE = 0.1
 
 _METRES_PER_DEGREE = 111_195.0
 
+_UPRIGHT = math.tan(math.radians(5))
+"""Tangent of the angle by which north may differ from the upward direction of a picture."""
+
 _SQUARE = 0.02
 """Pixels whose sides differ by less on the ground are drawn as squares, which keeps them crisp."""
 
@@ -70,6 +73,21 @@ def placement(location: Geolocation) -> dict[str, Any]:
     place["decimals"] = _decimals(_map_pixel(location)) if affine else 0
     place["digits"] = _decimals(min(sides) / _METRES_PER_DEGREE) if sides else 5
     return place
+
+
+def north_is_up(location: Geolocation) -> bool:
+    """Whether north is at the top of the grid, up to a few degrees."""
+    crs = location.crs
+    if crs is None or is_local(crs) or not location.placed:
+        return False
+    found = _degrees(location, 3)
+    if found is None:
+        return False
+    lon, lat = found
+    # From the middle of the lower side to that of the upper one.
+    north = float(lat[0, 1] - lat[2, 1])
+    east = float((lon[0, 1] - lon[2, 1]) * np.cos(np.radians(lat[1, 1])))
+    return north > 0 and abs(east) <= _UPRIGHT * north
 
 
 def _knots(location: Geolocation, degrees: bool) -> tuple[Floats, Floats, bool] | None:

@@ -68,6 +68,23 @@ def test_the_embedded_classes_and_confidences_are_those_of_the_rasters(folder, c
     assert [level["width"] for level in page.layer("classes")["levels"]] == [360, 180]
 
 
+def test_what_confidence_means_depends_on_whether_it_was_calibrated(folder):
+    percent = folder / "confidence.tif"
+    assert "Nobody has checked how often it is right" in made(folder, confidence=percent).text
+    with rasterio.open(folder / "map.tif", "r+") as file:
+        file.update_tags(CWSAM_GEO_SETTINGS=json.dumps({"temperature": 0.6}))
+    page = made(folder, confidence=percent)
+    assert "about 80 of 100 pixels that have 80 % are right" in page.text
+    assert "Nobody has checked" not in page.text
+
+
+def test_paper_has_a_key_for_every_picture_and_says_its_size(folder):
+    page = made(folder, confidence=folder / "confidence.tif")
+    key = page.source[page.source.index('<div class="legends">') :]
+    assert key.index("Classes:") < key.index("Confidence:") < key.index("linear-gradient")
+    assert "Each picture shows 3.6 x 3 km; north is up." in page.text
+
+
 def test_nothing_is_fetched_and_text_of_files_is_never_code(folder):
     page = made(folder, confidence=folder / "confidence.tif", title=f"{EVIL} & co")
     assert page.fetched == []
@@ -227,7 +244,7 @@ def test_accuracy_and_the_worst_tiles_are_shown_with_a_reference(folder, codes):
     shown = names_of(page.layer("differences"))
     assert (shown[compared] == names[expected[compared]]).all()
     assert (differs[~compared] == 255).all()
-    assert "Accuracy against raster truth.tif" in page.text
+    assert "Accuracy, compared with the raster truth.tif" in page.text
     wrong = compared & (truth != codes)
     share = wrong[:256, :256].sum() / compared[:256, :256].sum()
     assert f"{100 * share:.1f} % of the compared pixels differ" in page.text

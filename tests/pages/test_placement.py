@@ -9,7 +9,7 @@ from rasterio.warp import transform
 
 from cwsam_geo.core.grid import SceneGrid
 from cwsam_geo.io.geolocation import locate
-from cwsam_geo.pages.placement import pixel_sides, placement
+from cwsam_geo.pages.placement import north_is_up, pixel_sides, placement
 
 UTM = CRS.from_epsg(32633)
 TILTED = tuple(
@@ -74,3 +74,20 @@ def test_without_georeferencing_pixels_are_all_there_is():
     place = placement(locate(SceneGrid(9, 13, Affine.identity(), None), "plain"))
     assert {k for k, v in place.items() if v} == {"aspect", "digits"}
     assert place["aspect"] == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [("UTM", True), ("degrees", True), ("antimeridian", True), ("rotated", False),
+     ("control points", False)],
+)  # fmt: skip
+def test_north_is_up_where_the_page_may_say_so(case, expected):
+    assert north_is_up(locate(GRIDS[case], case)) == expected
+
+
+def test_north_is_not_up_far_from_the_meridian_of_a_polar_map_nor_without_a_place():
+    polar = CRS.from_epsg(3413)  # north is up at 45 degrees west
+    for x, y, expected in ((0, -2e6, True), (2e6, 0, False), (0, 2e6, False)):
+        grid = SceneGrid(100, 100, Affine(40, 0, x, 0, -40, y), polar)
+        assert north_is_up(locate(grid, "polar")) == expected
+    assert not north_is_up(locate(SceneGrid(9, 9, Affine.identity(), None), "none"))
