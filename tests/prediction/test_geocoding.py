@@ -21,6 +21,7 @@ from shapely.geometry import Polygon
 
 from cwsam_geo.areas.class_areas import class_areas
 from cwsam_geo.batch.predict_scenes import predict_scenes
+from cwsam_geo.batch.run import BatchReports
 from cwsam_geo.cli.main import main
 from cwsam_geo.errors import CwsamGeoError, SceneError, UsageError
 from cwsam_geo.evaluation.evaluate import evaluate
@@ -176,8 +177,14 @@ def test_it_is_what_gdalwarp_makes_of_the_map(tmp_path, model, scene):
     assert (warped == laid[0]).mean() > 0.998
 
 
-@pytest.mark.parametrize(("t_srs", "res"), [("EPSG:32634", None), ("EPSG:4326", 2e-4), ("auto", 7)])
-@pytest.mark.parametrize("given", [Affine(10, 0, 5e5, 0, -10, 5.2e6), TURNED])
+@pytest.mark.parametrize(
+    ("given", "t_srs", "res"),
+    [
+        (Affine(10, 0, 5e5, 0, -10, 5.2e6), "EPSG:32634", None),
+        (TURNED, "EPSG:4326", 2e-4),
+        (TURNED, "auto", 7),
+    ],
+)
 def test_scenes_with_a_geotransform_as_gdalwarp_makes_them(tmp_path, model, given, t_srs, res):
     path = write(tmp_path / "scene.tif", values(), ("VV", "VH"), transform=given, crs=UTM33)
     predict(path, tmp_path / "plain.tif", model)
@@ -314,7 +321,7 @@ def test_a_run_that_stopped_goes_on(tmp_path, model, scene, monkeypatch):
     assert not (tmp_path / ".map.tif.parts").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_make_the_same_map(tmp_path, model, scene):
     predict(scene, tmp_path / "one.tif", model, t_srs="auto")
     predict(scene, tmp_path / "two.tif", model, run=PredictRun(devices="cpu:2"), t_srs="auto")
@@ -334,7 +341,7 @@ def test_polygons_areas_and_accuracy_are_those_of_the_scenes_geometry(tmp_path, 
         {c.name: c.km2 for c in class_areas(tmp_path / f"{n}.tif").classes}
         for n in ("plain", "map")
     ]
-    frames = [geopandas.read_file(tmp_path / f"{n}.gpkg") for n in ("plain", "map")]
+    frames = [geopandas.read_file(tmp_path / f"{n}.gpkg", layer=n) for n in ("plain", "map")]
     by_polygons = [f.groupby("class_name").area_m2.sum() / 1e6 for f in frames]
     for name, area in areas[0].items():
         assert areas[1][name] == pytest.approx(area, rel=0.02)
@@ -431,10 +438,16 @@ def test_the_command_line_says_where_the_map_lies(capfd, tmp_path, model, scene)
 
 def test_a_batch_lays_its_maps_on_the_grid_and_knows_them_again(tmp_path, model, scene):
     settings = PredictOptions(model=model, device="cpu", t_srs="auto")
-    first = predict_scenes([str(scene)], f"{tmp_path}/maps/{{stem}}.tif", settings)
-    assert [s.status for s in first.scenes] == ["mapped"]
-    with rasterio.open(tmp_path / "maps" / "scene.tif") as file:
-        assert file.crs == UTM33
+    near = write(tmp_path / "near.tif", values(1), ("VV", "VH"), transform=None, crs=None)
+    place(near, Swath(SHAPE, (15.02, 47.01)))
+    reports = BatchReports(mosaic=tmp_path / "mosaic.tif")
+    first = predict_scenes(
+        [str(scene), str(near)], f"{tmp_path}/maps/{{stem}}.tif", settings, reports=reports
+    )
+    assert [s.status for s in first.scenes] == ["mapped", "mapped"]
+    # Their pixels coincide: the mosaic moves none.
+    with rasterio.open(tmp_path / "mosaic.tif") as file:
+        assert (file.crs, file.res) == (UTM33, (10, 10))
     again = predict_scenes([str(scene)], f"{tmp_path}/maps/{{stem}}.tif", settings)
     assert [s.status for s in again.scenes] == ["finished"]
     other = PredictOptions(model=model, device="cpu", t_srs="EPSG:3857")
