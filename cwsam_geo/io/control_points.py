@@ -55,9 +55,10 @@ class ControlPoints:
 
     Points in degrees are first projected to a plane around their middle. So nothing is torn at 180
     degrees, nothing degenerates at a pole, and a metre counts the same in all directions: points of
-    Sentinel-1 that are left out then lie three times nearer to where the others put them. The
-    splines lead from the plane to pixels. The way back is their inverse, rather than other splines
-    through the same points: a pixel has one place, and the pixel of this place is the same one.
+    Sentinel-1 at sea that are left out then lie two to three times nearer to where the others put
+    them. The splines lead from the plane to pixels. The way back is their inverse, rather than
+    other splines through the same points: a pixel has one place, and the pixel of this place is the
+    same one.
 
     Args:
         gcps: The points.
