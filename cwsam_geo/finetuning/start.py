@@ -21,8 +21,10 @@ from cwsam_geo.model.store import find_model, load_full, renamed, weight_folders
 from cwsam_geo.model.upstream.convert import convert, fresh_tensors
 from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS
 
-# The class convolution: the only tensors whose shapes depend on the number of classes.
-_HEAD = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
+# The class convolution and the last layer of the texture head, if there is one: the only tensors
+# whose shapes depend on the number of classes.
+_MASKS = ("decoder.class_upscaling.3.weight", "decoder.class_upscaling.3.bias")
+_TEXTURE = ("texture.layers.6.weight", "texture.layers.6.bias")
 
 
 @dataclass(frozen=True)
@@ -164,29 +166,30 @@ def _with_classes(
         return tensors, "its classes are the same"
     fresh = fresh_tensors(architecture, seed)
     common = [name for name in new if name in old] if bundle.provenance["trained"] else []
-    for key in _HEAD:
+    for key in (*_MASKS, *(_TEXTURE if architecture.texture_dim else ())):
+        fastest = key in _MASKS and architecture.classes_fastest
         # Class on the first axis, (K, ...), for both the new and the old number of classes.
-        target = _by_class(fresh[key], len(new), architecture)
-        source = _by_class(tensors[key].float(), len(old), architecture)
+        target = _by_class(fresh[key], len(new), fastest)
+        source = _by_class(tensors[key].float(), len(old), fastest)
         for name in common:
             target[new.index(name)] = source[old.index(name)]
-        tensors[key] = _joined(target, architecture)
+        tensors[key] = _joined(target, fastest)
     check_tensors(tensors, architecture, expected_shapes(architecture))
     if common:
         return tensors, f"it keeps the weights of the classes {', '.join(common)}"
     return tensors, "its classes are new"
 
 
-def _by_class(tensor: Tensor, classes: int, architecture: Architecture) -> Tensor:
-    """A copy of the class convolution's weights with the class as the first axis, (K, ...)."""
+def _by_class(tensor: Tensor, classes: int, classes_fastest: bool) -> Tensor:
+    """A copy of a last layer's weights with the class as the first axis, (K, ...)."""
     rest = tensor.shape[1:]
-    if architecture.classes_fastest:
+    if classes_fastest:
         return tensor.reshape(-1, classes, *rest).transpose(0, 1).clone()
     return tensor.reshape(classes, -1, *rest).clone()
 
 
-def _joined(tensor: Tensor, architecture: Architecture) -> Tensor:
+def _joined(tensor: Tensor, classes_fastest: bool) -> Tensor:
     """The inverse of ``_by_class``."""
-    if architecture.classes_fastest:
+    if classes_fastest:
         tensor = tensor.transpose(0, 1)
     return tensor.flatten(0, 1).contiguous()

@@ -27,9 +27,9 @@ def s1_spec(tile_size):
     )
 
 
-def random_bundle(legend, spec=None, backbone=MICRO, trained=True, seed=0):
+def random_bundle(legend, spec=None, backbone=MICRO, trained=True, seed=0, texture_dim=0):
     """A bundle whose every tensor is random, so that nothing is zero by chance."""
-    architecture = Architecture(backbone, len(legend), backbone.tile_size)
+    architecture = Architecture(backbone, len(legend), backbone.tile_size, texture_dim=texture_dim)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         model = Cwsam(architecture)

@@ -31,6 +31,8 @@ class FastCwsam(nn.Module):
         shift = cwsam.decoder.no_mask_embed.weight[0]
         self.encoder = FastEncoder(cwsam.encoder, cwsam.architecture, arithmetic, shift)
         self.decoder = FastDecoder(cwsam.decoder, cwsam.architecture, arithmetic)
+        # It computes in float32 in any case, and takes a small part of the time.
+        self.texture = cwsam.texture
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class FastCwsam(nn.Module):
                 f"the model takes images of shape (B, 3, {size}, {size}), not {tuple(images.shape)}"
             )
         logits: Tensor = self.decoder(self.encoder(images))
-        return logits
+        return logits if self.texture is None else logits + self.texture(images)
 
 
 def has_fast_network(device: torch.device) -> bool:

@@ -20,6 +20,9 @@ UPSCALING = 4
 MAX_TILE_SIZE = 8192
 """Largest side of a tile in pixels; attention over a whole tile makes even half impractical."""
 
+MAX_TEXTURE_DIM = 4096
+"""Most hidden channels of the texture head."""
+
 TRANSFORMER_HEADS = 8
 
 MASK_RATIO = 8
@@ -139,7 +142,7 @@ QUIRKS = ("scrambled_prompt", "attend_padding", "classes_fastest")
 class Architecture:
     """Sizes and options that define the model's tensors and its computation.
 
-    The last three options reproduce quirks of the CWSAM authors' code. They are on for converted
+    Three options reproduce quirks of the CWSAM authors' code. They are on for converted
     checkpoints, whose weights were trained with them, and off for this project's own models.
 
     Attributes:
@@ -151,6 +154,8 @@ class Architecture:
             (SAM does this too).
         classes_fastest: The output channels of the class convolution are ordered (D/8, K) instead
             of (K, D/8).
+        texture_dim: Hidden channels of the texture head (``texture.py``), which is not part of the
+            CWSAM paper; 0 for a model without it.
 
     Raises:
         ModelError: The sizes are inconsistent or out of bounds.
@@ -162,6 +167,7 @@ class Architecture:
     scrambled_prompt: bool = False
     attend_padding: bool = False
     classes_fastest: bool = False
+    texture_dim: int = 0
 
     def __post_init__(self) -> None:
         if type(self.num_classes) is not int or not 2 <= self.num_classes <= MAX_CLASSES:
@@ -171,6 +177,9 @@ class Architecture:
             raise ModelError(
                 f"tile size {size} is not a multiple of {patch_size} px up to {MAX_TILE_SIZE}"
             )
+        dim = self.texture_dim
+        if type(dim) is not int or not 0 <= dim <= MAX_TEXTURE_DIM:
+            raise ModelError(f"texture_dim is {dim!r}, not 0 to {MAX_TEXTURE_DIM}")
 
     @property
     def grid_size(self) -> int:
@@ -184,7 +193,11 @@ class Architecture:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the attributes as plain values for JSON."""
-        return asdict(self)
+        data = asdict(self)
+        if not self.texture_dim:
+            # Older versions refuse fields that they do not know, and have no texture head.
+            del data["texture_dim"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
@@ -193,6 +206,8 @@ class Architecture:
         Raises:
             ModelError: A field is missing, unknown or malformed.
         """
+        if isinstance(data, Mapping):
+            data = {"texture_dim": 0, **data}
         names, size_names = {f.name for f in fields(cls)}, {f.name for f in fields(Backbone)}
         backbone = data.get("backbone") if isinstance(data, Mapping) else None
         if not isinstance(backbone, Mapping) or set(data) != names or set(backbone) != size_names:

@@ -6,11 +6,10 @@ from torch import Tensor, nn
 
 from cwsam_geo.errors import ModelError
 from cwsam_geo.model.network.adapters import TrainableModule
-from cwsam_geo.model.network.architecture import (
-    Architecture,
-)
+from cwsam_geo.model.network.architecture import Architecture
 from cwsam_geo.model.network.decoder import ClassWiseDecoder
 from cwsam_geo.model.network.encoder import Encoder
+from cwsam_geo.model.network.texture import TextureHead
 
 
 class Cwsam(nn.Module):
@@ -25,6 +24,7 @@ class Cwsam(nn.Module):
         self.architecture = architecture
         self.encoder = Encoder(architecture)
         self.decoder = ClassWiseDecoder(architecture)
+        self.texture = TextureHead(architecture) if architecture.texture_dim else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes the logits of preprocessed images.
@@ -44,7 +44,7 @@ class Cwsam(nn.Module):
                 f"the model takes images of shape (B, 3, {size}, {size}), not {tuple(images.shape)}"
             )
         logits: Tensor = self.decoder(self.encoder(images))
-        return logits
+        return logits if self.texture is None else logits + self.texture(images)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Returns the parameters that fine-tuning trains, by their name in ``state_dict``.

@@ -42,10 +42,11 @@ SAM_GRID = dataclasses.replace(
 )
 
 
-def random_model(backbone, classes=5, quirks=True, seed=0):
+def random_model(backbone, classes=5, quirks=True, seed=0, texture_dim=0):
     """Every tensor random, and none so large that softmax picks a single token."""
     torch.manual_seed(seed)
     options = dict.fromkeys(("scrambled_prompt", "attend_padding", "classes_fastest"), quirks)
+    options["texture_dim"] = texture_dim
     model = Cwsam(Architecture(backbone, classes, backbone.tile_size, **options)).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -114,6 +115,12 @@ LARGE_CHECKS = pytest.mark.parametrize(
 def test_numbers_of_the_plain_model(backbone, quirks, batch, check):
     """Small enough for a processor that only emulates bf16."""
     check(random_model(backbone, quirks=quirks), batch)
+
+
+@CHECKS
+@torch.inference_mode()
+def test_numbers_with_a_texture_head(check):
+    check(random_model(RAGGED, quirks=False, texture_dim=16), 2)
 
 
 @pytest.mark.parametrize(("quirks", "batch"), [(True, 1), (False, 3)])
