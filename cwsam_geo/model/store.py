@@ -22,7 +22,7 @@ from cwsam_geo.model.upstream.published import CHECKPOINT_SUFFIXES, CHECKPOINTS,
 SUFFIX = ".safetensors"
 
 FORMER_NAMES = {"s1-landcover": "s1-water"}
-"""Names that bundled models had before. They are found as long as no other model has the name."""
+"""Names that bundled models had before. A model that has such a name now comes first."""
 
 
 def packaged_weights() -> Path:
@@ -98,16 +98,21 @@ def find_model(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def renamed(name_or_path: str | os.PathLike[str], found: Path) -> str | None:
-    """Returns a remark on a model that was asked for by its former name, or None.
+    """Returns a remark on a model whose name is, or was, that of another one, or None.
 
     Args:
         name_or_path: What the user asked for.
         found: The file that ``find_model`` found for it.
     """
     name = os.fspath(name_or_path).removesuffix(SUFFIX)
-    if FORMER_NAMES.get(name) != found.stem or os.path.isfile(name_or_path):
+    now = FORMER_NAMES.get(name)
+    if now is None or os.path.isfile(name_or_path):
         return None
-    return f"the model {name} is called {found.stem} now"
+    if now == found.stem:
+        return f"the model {name} is called {now} now"
+    if found.parent in (packaged_weights(), checkout_weights()):
+        return f"{name} is another model now; the one that had this name before is called {now}"
+    return None
 
 
 def _hidden(path: Path) -> bool:

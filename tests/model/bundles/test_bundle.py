@@ -545,10 +545,17 @@ def test_a_former_name_finds_the_model_and_says_its_name(bundle, places, monkeyp
     assert store.renamed("globe", path) == "the model globe is called world now"
     assert store.renamed("world", path) is None
     assert store.renamed(path, path) is None
-    # A model that has the name itself comes first.
+    # A model of the user that has the name itself comes first, and nothing is said of it.
     other = bundle.save(places["cache"] / "globe.safetensors")
     assert store.find_model("globe") == other
     assert store.renamed("globe", other) is None
+    # Of a bundled model that took the name over, the user is told who had it.
+    heir = bundle.save(places["checkout"] / "globe.safetensors")
+    assert store.find_model("globe") == heir
+    assert store.renamed("globe", heir) == (
+        "globe is another model now; the one that had this name before is called world"
+    )
+    assert store.renamed(heir, heir) is None
     with pytest.raises(ModelError, match=r"known: globe, world\)"):
         store.find_model("moon")
 
