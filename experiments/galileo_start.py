@@ -141,12 +141,27 @@ def open_gates(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {bias: torch.ones_like(tensors[bias]), vector: 0.5 * signs}
 
 
+def input_spec(tile_size: int, mean: Sequence[float], std: Sequence[float]) -> PreprocessSpec:
+    """VV, VH and their difference in dB, each band optional."""
+    return PreprocessSpec(
+        bands=("VV", "VH"),
+        channels=("VV", "VH", "VV-VH"),
+        scaling="db",
+        clip=((-32.0, 5.0), (-40.0, 0.0)),
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        tile_size=tile_size,
+        fill=(mean[0], mean[1]),
+    )
+
+
 def galileo_bundle(
     encoder: Path,
     classes: list[dict[str, object]],
     sizes: tuple[int, int, int],
     mean: Sequence[float],
     std: Sequence[float],
+    texture_dim: int = 0,
 ) -> ModelBundle:
     """A bundle with Galileo's blocks and fresh weights for the rest.
 
@@ -157,25 +172,18 @@ def galileo_bundle(
             first, and the side of a tile in pixels.
         mean: Of our channels, in dB.
         std: Of our channels.
+        texture_dim: Hidden channels of a texture head; 0 for none.
     """
     patch_size, depth, tile_size = sizes
     state = torch.load(encoder, map_location="cpu", weights_only=True)
     legend = Legend.from_list(classes, "classes", None)
-    architecture = Architecture(backbone(patch_size, depth, tile_size), len(legend), tile_size)
+    sized = backbone(patch_size, depth, tile_size)
+    architecture = Architecture(sized, len(legend), tile_size, texture_dim=texture_dim)
     tensors = fresh_tensors(architecture, 0)
     tensors = {**tensors, **open_gates(tensors)}
     known = encoder_tensors(state, architecture, mean, std)
     assert all(tensors[name].shape == value.shape for name, value in known.items())
-    spec = PreprocessSpec(
-        bands=("VV", "VH"),
-        channels=("VV", "VH", "VV-VH"),
-        scaling="db",
-        clip=((-32.0, 5.0), (-40.0, 0.0)),
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
-        tile_size=tile_size,
-        fill=(None, mean[1]),
-    )
+    spec = input_spec(tile_size, mean, std)
     provenance = {
         "name": f"galileo_nano_{patch_size}px",
         "trained": False,

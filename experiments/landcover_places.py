@@ -18,13 +18,13 @@ import hashlib
 import json
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from galileo_start import galileo_bundle
+from galileo_start import galileo_bundle, input_spec
 from places_data import (
     AMPLITUDE_OFFSET_DB,
     CAP,
@@ -34,18 +34,22 @@ from places_data import (
     PARTIAL_CAP,
     SHIFT_DB,
     SURE,
+    LabelledPlace,
     floods,
     in_folds,
     places,
     shared_data,
     training_scenes,
 )
+from texture_start import HeadRecipe, fresh_bundle, with_texture
 
 from cwsam_geo.finetuning.finetune import finetune
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
 from cwsam_geo.finetuning.region.region_file import parse_region
+from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.model.device import tune_allocator
+from cwsam_geo.model.network.architecture import BACKBONES
 
 NAME = "s1-landcover"
 MEAN, STD = (-11.5, -18.5, 7.0), (5.0, 5.5, 4.0)
@@ -59,14 +63,14 @@ INPUT: dict[str, Any] = {
 TRAIN: dict[str, Any] = {
     "scope": "full",
     "epochs": 1,
-    "samples": 1600,
+    "samples": 320,
     "batch_size": 8,
     "keep": "last",
-    "lr": 8e-4,
+    "lr": 1e-4,
     "warmup": 0.1,
     "weight_decay": 0.05,
     "average": 0.97,
-    "tile_size": 96,
+    "tile_size": 128,
     "loss": "ce",
     "class_weights": [1.0, 1.2, 0.8, 1.2],
     "balance": 1.0,
@@ -75,8 +79,8 @@ TRAIN: dict[str, Any] = {
     "precision": "fp32",
 }
 LICENCE = (
-    "CC BY-SA 4.0, as TerraMesh asks of what is derived from it; the encoder begins with Galileo "
-    "nano (MIT); of some of the scenes no licence is stated: see the card"
+    "CC BY-SA 4.0, as TerraMesh asks of what is derived from it; of some of the scenes no licence "
+    "is stated, or it is unclear: see the card"
 )
 
 
@@ -87,10 +91,11 @@ class Recipe:
     Attributes:
         data: Folder with ``places``, ``sen1floods11`` and ``galileo_nano``.
         folder: Where all that is made is kept.
-        start: ``galileo`` (with ``patch`` and ``depth``), or a name or path as ``init`` takes it.
+        start: A backbone, ``galileo`` (with ``patch`` and ``depth``), or the path of a bundle.
         train: What wins over TRAIN.
         patch: Side of a token of ``galileo``, in pixels.
         depth: Blocks of ``galileo``.
+        texture: Hidden channels of a texture head (texture_start.py); 0 for none.
         pseudo: A teacher labels what nobody labelled (teacher.py).
         again: Scenes with VV come a second time, in VV alone at another level.
         without: Sites that never take part.
@@ -102,7 +107,8 @@ class Recipe:
     train: dict[str, Any]
     patch: int = 8
     depth: int = 4
-    pseudo: bool = True
+    texture: int = 64
+    pseudo: bool = False
     again: bool = False
     without: tuple[str, ...] = ()
 
@@ -114,33 +120,51 @@ class Recipe:
     @property
     def said(self) -> dict[str, Any]:
         """All that a result depends on but the scenes."""
-        start = [self.start, self.patch, self.depth] if self.start == "galileo" else [self.start]
+        start: list[Any] = [self.start]
+        start += [self.patch, self.depth] if self.start == "galileo" else []
+        start += [self.texture, asdict(self.head)] if self.texture else []
         data: list[Any] = [CAP, PARTIAL_CAP, AMPLITUDE_OFFSET_DB, *self.without]
         data += [SURE] if self.pseudo else []
         data += [SHIFT_DB, FLOOR_DB] if self.again else []
         return {"train": self.settings, "start": start, "data": data, "input": INPUT}
 
-    def init(self) -> str:
+    @property
+    def head(self) -> HeadRecipe:
+        """How the texture head learns before the network does."""
+        return HeadRecipe(seed=self.train.get("seed", 0))
+
+    def init(self, left_out: tuple[str, ...]) -> str:
         """What ``finetune`` starts from."""
-        if self.start != "galileo":
+        if self.start != "galileo" and not (self.texture and self.start in BACKBONES):
             return self.start
         size = self.settings["tile_size"]
-        path = self.folder / f"start_{self.patch}_{self.depth}_{size}.safetensors"
+        said = hashlib.sha256(json.dumps([self.said["start"], size, left_out]).encode())
+        path = self.folder / f"start_{said.hexdigest()[:8]}.safetensors"
         if not path.exists():
-            bundle = galileo_bundle(
-                self.data / "galileo_nano" / "encoder.pt",
-                CLASSES,
-                (self.patch, self.depth, size),
-                MEAN,
-                STD,
-            )
+            bundle = self._start(size)
+            if self.texture:
+                seen = [p for p in self.listed() if p.site not in left_out]
+                bundle = with_texture(bundle, seen, self.head)
             bundle.save(path, overwrite=True)  # Another process may have been quicker.
         return str(path.resolve())
 
+    def _start(self, size: int) -> ModelBundle:
+        """Galileo's blocks or random weights, before the texture head has learned."""
+        if self.start != "galileo":
+            spec = input_spec(size, MEAN, STD)
+            return fresh_bundle(BACKBONES[self.start], CLASSES, spec, self.texture)
+        encoder = self.data / "galileo_nano" / "encoder.pt"
+        sizes = (self.patch, self.depth, size)
+        return galileo_bundle(encoder, CLASSES, sizes, MEAN, STD, self.texture)
+
+    def listed(self) -> list[LabelledPlace]:
+        """All labelled scenes that take part."""
+        listed = places(self.data / "places") + floods(self.data / "sen1floods11")
+        return [p for p in listed if p.site not in self.without]
+
     def scenes(self, left_out: tuple[str, ...]) -> list[dict[str, Any]]:
         """All files with their sites; those of the sites left out have true labels only."""
-        listed = places(self.data / "places") + floods(self.data / "sen1floods11")
-        listed = [p for p in listed if p.site not in self.without]
+        listed = self.listed()
         seen = [p for p in listed if p.site not in left_out]
         said = json.dumps([self.said["data"], left_out])
         folder = self.folder / f"scenes-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
@@ -168,7 +192,7 @@ class Recipe:
         content = {
             "classes": CLASSES,
             "scenes": listed,
-            "init": self.init(),
+            "init": self.init(left_out),
             "preprocess": INPUT,
             "train": self.settings,
             "validation": {"block_size_px": 64, "fraction": 0.05},
@@ -217,13 +241,14 @@ def _tell(name: str, event: Any) -> None:
 @click.argument("what", type=click.Choice(["folds", "train"]))
 @click.option("--data", type=click.Path(path_type=Path), default=shared_data, help="Data folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for models.")
-@click.option("--start", default="galileo", show_default=True, help="galileo, small, tiny or PATH.")
+@click.option("--start", default="tiny", show_default=True, help="tiny, small, galileo or PATH.")
 @click.option("--patch", default=8, show_default=True, help="Pixels of a token of galileo.")
 @click.option("--depth", default=4, show_default=True, help="Blocks of galileo.")
+@click.option("--texture", default=64, show_default=True, help="Channels of its texture head.")
 @click.option("--folds", "which", default="all", show_default=True, help="Such as a,c.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--train", "settings", default="{}", help="JSON that wins over the recipe.")
-@click.option("--pseudo/--no-pseudo", default=True, help="A teacher labels the other pixels.")
+@click.option("--pseudo", is_flag=True, help="A teacher labels the other pixels.")
 @click.option("--again", is_flag=True, help="Scenes again in VV alone, darker or brighter.")
 @click.option("--without", multiple=True, help="A site that never takes part; repeatable.")
 @click.option("--windows", is_flag=True, help="Judge one window of large scenes, for speed.")
@@ -240,6 +265,7 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
         json.loads(given["settings"]),
         given["patch"],
         given["depth"],
+        given["texture"],
         given["pseudo"],
         given["again"],
         tuple(given["without"]),
@@ -252,7 +278,8 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
     if judge and all((output / f"fold_{fold}.safetensors").exists() for fold in FOLDS):
         from judge import How, judge_folds
 
-        how = How(windows=given["windows"], cache=output / "forests")
+        # Without the bundles' temperatures, which finetune fitted on the sites that are judged.
+        how = How(temperature=1.0, windows=given["windows"], cache=output / "forests")
         bundles = {f: output / f"fold_{f}.safetensors" for f in FOLDS}
         judge_folds(recipe.data, bundles, output / "judged", how)
 

@@ -1,0 +1,92 @@
+"""A texture head's start: which logits it learns from, and that it learns from them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from cwsam_geo.core.preprocess import SceneBands
+from cwsam_geo.model.network.architecture import BACKBONES
+from cwsam_geo.model.network.texture import local_statistics
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+sys.path.insert(0, str(EXPERIMENTS))
+
+import texture_start  # noqa: E402
+from galileo_start import input_spec  # noqa: E402
+from places_data import CLASSES, LabelledPlace  # noqa: E402
+
+MEAN, STD = (-11.5, -18.5, 7.0), (5.0, 5.5, 4.0)
+SIZE = 64
+SPEC = input_spec(SIZE, MEAN, STD)
+
+
+@pytest.fixture
+def scenes(tmp_path):
+    """Three sites of dark water beside bright land; of the flood only water or not is known."""
+    found = []
+    for number, site in enumerate(("here", "there", "flood_somewhere")):
+        rng = np.random.default_rng(number)
+        codes = np.ones((SIZE, SIZE), np.uint8)
+        codes[:, 32:] = 0 if site.startswith("flood") else 3
+        level = np.where(np.arange(SIZE) < 32, -22.0, -12.0)
+        values = np.stack([level + rng.normal(0, 1.5, (SIZE, SIZE)) - 7 * band for band in (0, 1)])
+        scene, labels = tmp_path / f"s1_{site}.tif", tmp_path / f"label4_{site}.tif"
+        for path, array in ((scene, values.astype(np.float32)), (labels, codes[None])):
+            profile = {"driver": "GTiff", "width": SIZE, "height": SIZE, "dtype": array.dtype}
+            with rasterio.open(path, "w", count=len(array), **profile) as file:
+                file.write(array)
+                if len(array) == 2:
+                    file.descriptions = ("VV", "VH")
+        found.append(LabelledPlace(site, site, scene, labels, site.startswith("flood")))
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_every_class_is_as_likely_and_within_it_every_site(scenes, monkeypatch):
+    monkeypatch.setattr(texture_start, "PIXELS", 100)
+    seen = texture_start.drawn(scenes, 2, SPEC, "both")
+    # Two sites of two classes, and a flood of water and "not water".
+    assert seen.statistics.shape[0] == len(seen.chance) == 600
+    by_label = {}
+    for allowed, chance in zip(seen.allowed.round().int().tolist(), seen.chance, strict=True):
+        by_label[tuple(allowed)] = by_label.get(tuple(allowed), 0) + chance
+    assert set(by_label) == {(1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 1, 1)}
+    np.testing.assert_allclose(list(by_label.values()), 1 / 3)
+
+
+def test_a_gain_changes_levels_as_a_brighter_scene_does():
+    rng = np.random.default_rng(0)
+    values = rng.normal(-15, 2, (2, SIZE, SIZE)).astype(np.float32)
+    valid, bands = np.ones((SIZE, SIZE), bool), {"both": (0, 1), "vv": (0, None), "vh": (None, 0)}
+    for mode, places in bands.items():
+        own = values[[i for i, place in enumerate(places) if place is not None]]
+        one, two = (
+            local_statistics(
+                torch.from_numpy(SPEC.apply(v, valid, SceneBands("db", places)))[None], 2
+            )
+            for v in (own, own + 1)
+        )
+        gain = texture_start._gain(2, SPEC, mode)
+        torch.testing.assert_close(
+            two - one, gain[None, :, None, None].expand_as(one), atol=1e-3, rtol=1e-3
+        )
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_the_head_has_learned_and_the_masks_add_nothing_yet(scenes):
+    bundle = texture_start.fresh_bundle(BACKBONES["tiny"], CLASSES, SPEC, 16)
+    recipe = texture_start.HeadRecipe(steps=60, batch=128)
+    model = texture_start.with_texture(bundle, scenes, recipe).build()
+    with rasterio.open(scenes[0].scene) as file:
+        image = SPEC.apply(file.read(), np.ones((SIZE, SIZE), bool), SceneBands("db", (0, 1)))
+    images = torch.from_numpy(image)[None]
+    with torch.inference_mode():
+        logits = model(images)
+        torch.testing.assert_close(logits, model.texture(images))
+        found = logits.argmax(1)[0]
+    assert (found[:, :8] == 0).float().mean() > 0.95
+    assert (found[:, 24:] == 2).float().mean() > 0.95
