@@ -24,6 +24,7 @@ def test_fields_are_filled():
     assert output_paths(made[0]) == [
         Path("m/site/20240102_item-a.tif"),
         Path("c/a_20240102.tif"),
+        Path("m/site/20240102_item-a.qml"),
         Path("v/a_20240102.gpkg"),
     ]
     assert made[0].scenes == ("site/a_20240102.tif",)
@@ -37,6 +38,7 @@ def test_a_folder_stands_for_a_pattern_in_it(tmp_path, monkeypatch, output):
     assert output_paths(made) == [
         Path(output, "a_landcover.tif"),
         Path(output, "a_confidence.tif"),
+        Path(output, "a_landcover.qml"),
     ]
 
 
