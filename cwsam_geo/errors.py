@@ -31,6 +31,10 @@ class ModelError(CwsamGeoError):
     """A model bundle or checkpoint that cannot be loaded."""
 
 
+class NoModelError(ModelError):
+    """A model that no process can load, so that no scene at all can be mapped."""
+
+
 class OutputError(CwsamGeoError):
     """An output that cannot be written."""
 

@@ -16,7 +16,7 @@ from cwsam_geo.batch.finished import make_missing
 from cwsam_geo.batch.mappers import Mapper, Stopped, mapper
 from cwsam_geo.batch.results import WITH_MAP, BatchResult, SceneResult, Status
 from cwsam_geo.core.counting import how_many
-from cwsam_geo.errors import CwsamGeoError, OutsideError, explained
+from cwsam_geo.errors import CwsamGeoError, NoModelError, OutsideError, explained
 from cwsam_geo.mosaicking.mosaic import mosaic
 from cwsam_geo.mosaicking.options import MosaicOptions
 from cwsam_geo.prediction.options import PredictOptions, PredictRun
@@ -166,7 +166,7 @@ class _Batch:
                     make_missing(request, turn.finished.missing, maps.model.path, tell)
                 return SceneResult(scene.label, request, "finished")
             summary = maps.map(turn.prepared, turn.index, turn.bands, listen)
-        except Stopped:
+        except (Stopped, NoModelError):
             raise
         except Exception as error:
             _LOG.debug("%s", scene.label, exc_info=error)

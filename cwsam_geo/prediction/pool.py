@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import cwsam_geo.errors
-from cwsam_geo.errors import CwsamGeoError, OutputError
+from cwsam_geo.errors import CwsamGeoError, NoModelError, OutputError
 from cwsam_geo.prediction.devices import ProcessPlace
 from cwsam_geo.prediction.shards import OnTold, ShardModel, ShardTask, rest_of
 from cwsam_geo.prediction.worker import Assignment, Told, work
@@ -258,8 +258,10 @@ class DevicePool:
             self._dismiss(worker)
         run.job.failures += 1
         problem = text.removeprefix("Error: ")
-        if run.job.failures >= _TRIES or not self._processes:
-            self._give_up(run.job, _error(kind, problem))
+        error = _error(kind, problem)
+        hopeless = isinstance(error, NoModelError)
+        if hopeless or run.job.failures >= _TRIES or not self._processes:
+            self._give_up(run.job, error)
         else:
             self._again(run, f"{worker.place.device}: {problem}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cwsam_geo.errors import CwsamGeoError, explained
+from cwsam_geo.errors import CwsamGeoError, ModelError, NoModelError, explained
 from cwsam_geo.model.device import resolve_device, use_threads
 from cwsam_geo.model.runtime.predictor import LoadedModel, TorchPredictor
 from cwsam_geo.model.store import load_full
@@ -109,9 +109,11 @@ class _Worker:
         if self._loaded is None:
             model = self._model
             device = resolve_device(self._place.device)
-            self._loaded = LoadedModel(
-                load_full(model.path), device, model.precision, "fast", model.compile
-            )
+            try:
+                bundle = load_full(model.path)
+            except ModelError as error:
+                raise NoModelError(str(error)) from None
+            self._loaded = LoadedModel(bundle, device, model.precision, "fast", model.compile)
         if tta not in self._predictors:
             self._predictors[tta] = TorchPredictor(self._loaded, tta)
         return self._predictors[tta]

@@ -18,7 +18,7 @@ from paths import ROOT
 from scene_rasters import write
 
 from cwsam_geo.batch.predict_scenes import predict_scenes
-from cwsam_geo.errors import UsageError
+from cwsam_geo.errors import ModelError, UsageError
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
 
 HEIGHTS = {"low": 90, "changing": 120, "middle": 300, "tall": 1300}
@@ -164,6 +164,26 @@ def test_the_next_scene_gets_new_processes(place):
     for scene in ("low", "middle", "tall"):
         assert layers(place, "dead", scene) == layers(place, "one", scene)
     assert_nothing_is_left(place / "dead")
+
+
+@pytest.mark.slow
+def test_a_model_that_no_process_can_load_stops_the_batch(place):
+    content = (place / "m.safetensors").read_bytes()
+    # The last weight is NaN: that is noticed only when the weights are read.
+    (place / "broken.safetensors").write_bytes(content[:-4] + np.float32(np.nan).tobytes())
+    events = []
+    with pytest.raises(ModelError, match="finite"):
+        predict_scenes(
+            [place / f"{scene}.tif" for scene in HEIGHTS],
+            place / "none" / "{stem}.tif",
+            PredictOptions(place / "broken.safetensors", precision="fp32"),
+            on_event=events.append,
+            run=PredictRun(devices="cpu:2"),
+        )
+    assert "another process" not in str(events)
+    assert "failed" not in events[-1]["counts"]
+    assert not list(place.glob("none/*"))
+    assert_nothing_is_left(place / "none")
 
 
 @pytest.mark.long
