@@ -133,6 +133,10 @@ def total_share(tile_rows: int, shards: int) -> float:
 class Year:
     """How many scenes of land Sentinel-1 takes in a year, from its orbit.
 
+    No published count was found. DLR had archived more than five million data sets of Sentinel-1A
+    and B from January 2015 to January 2019 ("10 000 000 Gigabytes Sentinel at EOC", dlr.de, 2019),
+    in several product types per scene: the same order.
+
     Attributes:
         land_km2: Land without Antarctica.
         swath_km: Width of an IW scene.
