@@ -7,6 +7,7 @@ import errno
 import glob
 import math
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -27,6 +28,12 @@ GDAL and SQLite read a sidecar as a part of the file beside it, so a new file mu
 sidecars of an older one.
 """
 
+
+def sidecar_endings(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """What is appended to the name of a file in the names of its sidecars."""
+    return _SIDECARS.get(Path(path).suffix.lower(), ())
+
+
 LEAST_ROOM = 1 << 20
 """Bytes of free space below which a disk counts as full (1 MiB).
 
@@ -38,11 +45,12 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     """Checks, before hours of work, that an output can be written to ``path``.
 
     Raises:
-        UsageError: The path is a folder or a device; or the file, or a sidecar of an earlier file
-            of that name, exists and ``overwrite`` is False.
+        UsageError: The path is a URL, a folder or a device; or the file, or a sidecar of an
+            earlier file of that name, exists and ``overwrite`` is False.
         OutputError: The folder does not exist or is not writable.
     """
     target = Path(path)
+    _check_on_disk(os.fspath(path))
     if target.is_dir():
         raise UsageError(f"{target}: is a folder; give the output a file name")
     if target.exists() and not target.is_file():
@@ -60,6 +68,19 @@ def check_output(path: str | os.PathLike[str], overwrite: bool) -> Path:
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{target}: no permission to write to the folder {folder}")
     return target
+
+
+_NO_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+]+://?|/vsi\w+/")
+"""A URL, also one that ``Path`` has shortened (``s3:/bucket``), or a name that only GDAL knows."""
+
+
+def _check_on_disk(path: str) -> None:
+    """Refuses what is no path, so that nobody is told to create a folder ``s3:``."""
+    if _NO_PATH.match(path) and not os.path.isdir(os.path.dirname(path)):
+        raise UsageError(
+            f"{path}: this output is written to a disk; give a path, and copy the file afterwards "
+            "(outputs of predict and batch may be URLs, such as s3://bucket/map.tif)"
+        )
 
 
 def check_apart(
@@ -102,7 +123,7 @@ def _sidecars(target: Path) -> list[Path]:
     candidates = [
         _with_ending(path, ending)
         for path in dict.fromkeys((target, real_file(target)))
-        for ending in _SIDECARS.get(path.suffix.lower(), ())
+        for ending in sidecar_endings(path)
     ]
     return [path for path in candidates if os.path.lexists(path)]
 

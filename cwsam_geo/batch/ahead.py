@@ -55,6 +55,7 @@ class Turn:
             self.bands.close()
         if self.prepared is not None:
             self.prepared.close()
+            self.prepared.request.uploads.close()
 
 
 class Ahead:
@@ -116,6 +117,7 @@ class Ahead:
             self._prepare(turn)
         except Exception as error:
             turn.close()
+            self._requests[index].uploads.close()
             turn.prepared = turn.bands = None
             turn.error = error
         return turn
@@ -130,6 +132,7 @@ class Ahead:
             if not turn.finished.rasters:
                 make_folders(request)
                 targets = check_request(request)
+                request.uploads.check(request.outputs.overwrite)
                 turn.prepared = plan_scene(request, whole, self._model, targets, turn.events.append)
                 if self._reads:
                     turn.bands = BandReader(turn.prepared.source, turn.prepared.plan)
@@ -161,6 +164,7 @@ def make_folders(request: MapRequest) -> None:
     Raises:
         OutputError: A folder cannot be made.
     """
+    request.uploads.begin()
     for path in output_paths(request):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from typing import Any
 from cwsam_geo.batch.names import companion_paths
 from cwsam_geo.errors import CwsamGeoError, UsageError
 from cwsam_geo.io.legend_file import tagged_legend
-from cwsam_geo.io.qml import has_users_style
+from cwsam_geo.io.qml import has_users_style, qml_path
 from cwsam_geo.io.raster_file import open_dataset
 from cwsam_geo.prediction.fingerprint import difference, read_fingerprint
 from cwsam_geo.prediction.map_outputs import catalogue_map, describe_map
@@ -44,34 +44,63 @@ def check_finished(request: MapRequest, source: RasterSource, model: ModelFacts)
         UsageError: A raster of that name is there, but was made otherwise, and must not be
             replaced. The message says what differs.
     """
-    rasters = request.rasters
-    if not any(path.exists() for path in rasters):
+    rasters = {path: _exists(request, path) for path in request.rasters}
+    if not any(rasters.values()):
         return Finished(False)
     now = fingerprint_of(request, source, model)
-    for path in rasters:
-        differs = _difference(path, now) if path.exists() else "missing"
+    for path, exists in rasters.items():
+        differs = _difference(request, path, now) if exists else "missing"
         if differs is None:
             continue
-        if path.exists() and not request.outputs.overwrite:
+        if exists and not request.outputs.overwrite:
             raise UsageError(
-                f"{path}: exists already, and {differs}; pass --overwrite to replace it, or write "
-                "to another path"
+                f"{request.uploads.shown(path)}: exists already, and {differs}; pass "
+                "--overwrite to replace it, or write to another path"
             )
         return Finished(False)
     return Finished(True, _missing(request))
 
 
-def _difference(path: Path, now: Mapping[str, Any]) -> str | None:
+def _exists(request: MapRequest, path: Path) -> bool:
+    remote = request.uploads.remote(path)
+    return path.exists() if remote is None else remote.exists()
+
+
+def _written(request: MapRequest, path: Path) -> float:
+    """When an output was written, in seconds."""
+    remote = request.uploads.remote(path)
+    return path.stat().st_mtime if remote is None else remote.modified().timestamp()
+
+
+def _difference(request: MapRequest, path: Path, now: Mapping[str, Any]) -> str | None:
     """How an existing raster differs from the one to be written; None if it is the same."""
-    try:
-        with open_dataset(path) as dataset:
-            earlier = read_fingerprint(dataset.tags())
-    except CwsamGeoError:
+    tags = _tags(request, path)
+    if tags is None:
         return "is no raster that can be read"
+    earlier = read_fingerprint(tags)
     if earlier is None:
         return "is no map that tells what it was made of"
     differs = difference(earlier, now)
     return None if differs is None else f"was made otherwise ({differs})"
+
+
+def _tags(request: MapRequest, path: Path) -> Mapping[str, str] | None:
+    """Tags of a raster; None if it cannot be read."""
+    remote = request.uploads.remote(path)
+    if remote is not None:
+        return remote.raster_tags()
+    try:
+        with open_dataset(path) as dataset:
+            tags: dict[str, str] = dataset.tags()
+            return tags
+    except CwsamGeoError:
+        return None
+
+
+def _has_remote_style(request: MapRequest) -> bool:
+    """Whether a style is at a URL: it may be the user's, who wants to keep it."""
+    remote = request.uploads.remote(qml_path(request.output))
+    return remote is not None and remote.exists()
 
 
 def _missing(request: MapRequest) -> tuple[str, ...]:
@@ -80,15 +109,20 @@ def _missing(request: MapRequest) -> tuple[str, ...]:
     Raises:
         UsageError: The report is missing, and the confidence that it shows is in no raster.
     """
-    made = request.output.stat().st_mtime_ns
+    made = _written(request, request.output)
     paths = companion_paths(request)
-    if has_users_style(request.output):
+    if has_users_style(request.output) or _has_remote_style(request):
         paths.pop("qml", None)
-    missing = tuple(n for n, p in paths.items() if not p.exists() or p.stat().st_mtime_ns < made)
+    missing = tuple(
+        name
+        for name, path in paths.items()
+        if not _exists(request, path) or _written(request, path) < made
+    )
     if "report" in missing and request.outputs.confidence is None:
         raise UsageError(
-            f"{paths['report']}: the map is there, but not its report, which shows the confidence; "
-            "remove the map to make both again, or write to another path with --confidence"
+            f"{request.uploads.shown(paths['report'])}: the map is there, but not its report, "
+            "which shows the confidence; remove the map to make both again, or write to another "
+            "path with --confidence"
         )
     return missing
 
@@ -105,7 +139,10 @@ def make_missing(
     Raises:
         CwsamGeoError: An output cannot be written.
     """
-    outputs = request.outputs
+    outputs, uploads = request.outputs, request.uploads
+    uploads.begin()
+    there = {n: path for n, path in companion_paths(request).items() if n not in missing}
+    uploads.fetch([*request.rasters, *there.values()])
     with open_dataset(request.output) as dataset:
         legend = tagged_legend(dataset.tags(), str(request.output))
     assert legend is not None
@@ -123,3 +160,4 @@ def make_missing(
         report_on_map(anew, model, on_event)
     if "stac" in missing:
         catalogue_map(anew)
+    uploads.send_rest(overwrite=True)

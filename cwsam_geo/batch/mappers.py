@@ -149,7 +149,7 @@ class _SeveralProcesses:
 
 def _going_on(prepared: PreparedScene, run: PredictRun) -> PredictRun:
     """The run, which goes on with a scene that an earlier one has left, unless the user forbids."""
-    stopped = run.resume is None and has_journal(prepared.request.output, run)
+    stopped = run.resume is None and has_journal(prepared.request.location, run)
     return replace(run, resume=True) if stopped else run
 
 

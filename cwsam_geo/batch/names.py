@@ -71,7 +71,7 @@ def without_outputs(
     Raises:
         UsageError: A scene that is no map would be overwritten by the map of another.
     """
-    written = {_identity(path): path for request in requests for path in output_paths(request)}
+    written = {_identity(place): place for request in requests for place in output_places(request)}
     kept = []
     for scene, request in zip(scenes, requests, strict=True):
         hit = [written[key] for file in scene.files if (key := _identity(file)) in written]
@@ -85,7 +85,7 @@ def without_outputs(
     return [scene for scene, _ in kept], [request for _, request in kept]
 
 
-def _is_map(path: Path) -> bool:
+def _is_map(path: str) -> bool:
     """Whether a file is a raster that ``predict`` has written."""
     try:
         with open_dataset(path) as dataset:
@@ -100,14 +100,19 @@ def _request(
     options: PredictOptions,
     outputs: PredictOutputs,
 ) -> MapRequest:
-    paths: dict[str, Any] = {n: Path(_filled(pattern, scene)) for n, pattern in patterns.items()}
+    paths: dict[str, Any] = {n: _filled(pattern, scene) for n, pattern in patterns.items()}
     output = paths.pop("output")
-    return MapRequest(scene.files, output, options, replace(outputs, **paths))
+    return MapRequest.of(scene.files, output, options, replace(outputs, **paths))
 
 
 def output_paths(request: MapRequest) -> list[Path]:
     """Paths of all outputs of a request, the raster of classes first."""
     return [*request.rasters, *companion_paths(request).values()]
+
+
+def output_places(request: MapRequest) -> list[str]:
+    """Paths or URLs of all outputs of a request, the raster of classes first."""
+    return [request.uploads.location(path) for path in output_paths(request)]
 
 
 def companion_paths(request: MapRequest) -> dict[str, Path]:
@@ -160,7 +165,7 @@ def _check_distinct(
         )
     taken: dict[str, BatchScene] = {}
     for scene, request in zip(scenes, requests, strict=True):
-        for path in output_paths(request):
+        for path in output_places(request):
             other = taken.setdefault(_identity(path), scene)
             if other is not scene:
                 raise UsageError(
@@ -174,5 +179,5 @@ def _identity(path: str | os.PathLike[str]) -> str:
 
 
 def _with_stem(pattern: str) -> str:
-    path = Path(pattern)
-    return str(path.with_name(f"{{stem}}_{path.name}"))
+    folder, name = os.path.split(pattern)
+    return os.path.join(folder, f"{{stem}}_{name}")

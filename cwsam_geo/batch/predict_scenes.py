@@ -83,5 +83,10 @@ def _check_reports(reports: BatchReports, requests: Sequence[MapRequest], overwr
     if reports.summary is not None:
         targets.append(check_summary(reports.summary, overwrite))
     if reports.mosaic is not None:
+        if any(request.location != str(request.output) for request in requests):
+            raise UsageError(
+                f"--mosaic {reports.mosaic}: is made of maps on this machine; write the maps to "
+                "its disk, or leave --mosaic out"
+            )
         targets.append(check_mosaic_output(reports.mosaic, overwrite))
     check_apart(targets, {})

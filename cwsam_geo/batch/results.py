@@ -53,13 +53,13 @@ class SceneResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        outputs = self.request.outputs
+        outputs, shown = self.request.outputs, self.request.uploads.shown
         names = ("confidence", "probabilities", "vectors", "report", "areas", "stac")
         paths = {"output": self.request.output, **{n: getattr(outputs, n) for n in names}}
         return {
             "scene": self.scene,
             "status": self.status,
-            **{name: None if path is None else os.fspath(path) for name, path in paths.items()},
+            **{name: None if path is None else shown(path) for name, path in paths.items()},
             "pixels": None if self.pixels is None else dict(self.pixels),
             "seconds": self.seconds,
             "model_seconds": self.model_seconds,

@@ -133,7 +133,7 @@ class _Batch:
         name = {"scene": scene.label, "index": index + 1}
 
         def tell(event: Event) -> None:
-            self._tell({**event, **name})
+            self._tell(request.uploads.told({**event, **name}))
 
         self._begun.add(index)
         tell({"event": "scene", "total": len(self._plan.scenes), "output": str(request.output)})
@@ -146,6 +146,7 @@ class _Batch:
             result = self._result(turn, maps, tell)
         finally:
             turn.close()
+            request.uploads.close()
         self._results[index] = result
         tell({"event": "result", **result.to_dict()})
 
@@ -170,6 +171,8 @@ class _Batch:
             raise
         except Exception as error:
             _LOG.debug("%s", scene.label, exc_info=error)
+            if isinstance(error, CwsamGeoError):
+                error = request.uploads.translated(error)
             text, _ = explained(error)
             status: Status = "outside" if isinstance(error, OutsideError) else "failed"
             return SceneResult(scene.label, request, status, text)

@@ -32,7 +32,7 @@ _LISTED = 40
 
 @click.command("batch")
 @click.argument("scenes", nargs=-1, metavar="SCENES...")
-@output_option("Name of each map, such as maps/{stem}_landcover.tif, or a folder.")
+@output_option("Name of each map, such as maps/{stem}_landcover.tif, or a folder; a path or URL.")
 @click.option(
     "--list",
     "lists",

@@ -27,7 +27,7 @@ from cwsam_geo.cli.reporting import Reporter
 
 @click.command("predict")
 @click.argument("scenes", nargs=-1, required=True, metavar="SCENE...")
-@output_option("Class raster to write, a GeoTIFF of uint8 codes with nodata 255.")
+@output_option("Class raster to write, a GeoTIFF of uint8 codes with nodata 255; a path or URL.")
 @model_options
 @reading_options
 @mapping_options

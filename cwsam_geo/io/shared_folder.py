@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import re
 import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from cwsam_geo.errors import OutputError, UsageError
-
-_URL = re.compile(r"^[a-z][a-z0-9+]+://", re.IGNORECASE)
+from cwsam_geo.io.object_store import file_system, is_url, telling, without_file_scheme
 
 _UNFINISHED = ".unfinished"
 """Ending of files that are still written; a process that was killed leaves them behind."""
@@ -80,9 +76,9 @@ def shared_folder(location: str | os.PathLike[str]) -> SharedFolder:
         UsageError: fsspec does not know such URLs, or lacks the package for them.
     """
     text = os.fspath(location)
-    if not _URL.match(text) or text.lower().startswith("file://"):
-        return LocalFolder(Path(re.sub(r"(?i)^file://", "", text)))
-    return RemoteFolder(text)
+    if is_url(text):
+        return RemoteFolder(text)
+    return LocalFolder(Path(without_file_scheme(text)))
 
 
 class LocalFolder:
@@ -171,7 +167,7 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._system, self._root = _file_system(self._url)
+        self._system, self._root = file_system(self._url, "--parts")
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -250,52 +246,11 @@ class RemoteFolder:
         return f"{self._url}/{name}"
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """A file system of fsspec for a URL, and the path in it.
-
-    S3 and Google's store need no further package: Arrow serves where fsspec lacks its own.
-
-    Raises:
-        UsageError: Nobody knows such URLs.
-    """
-    import fsspec
-    from fsspec.implementations.arrow import ArrowFSWrapper
-    from pyarrow.fs import FileSystem
-
-    try:
-        # What other workers have written must not be hidden by an old listing.
-        system, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ImportError, ValueError) as error:
-        try:
-            arrow, root = FileSystem.from_uri(url)
-        except (ValueError, OSError, NotImplementedError):
-            raise UsageError(f"--parts {url}: {_line(error)}") from None
-        system = ArrowFSWrapper(arrow)
-    return system, str(root)
+_ADVICE = "name another folder with --parts"
 
 
-@contextlib.contextmanager
-def _told(place: str | Path) -> Iterator[None]:
-    """Turns the failures of a disk or a store into OutputError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise OutputError(
-                f"{place}: the disk is full; free some space, or name another folder with --parts"
-            ) from error
-        raise OutputError(f"{place}: {error.strerror or _line(error)}; {_ADVICE}") from error
-    except OutputError:
-        raise
-    except Exception as error:  # the stores' libraries have errors of their own
-        raise OutputError(f"{place}: {_line(error)}; {_ADVICE}") from error
-
-
-_ADVICE = "check that this folder can be written, or name another one with --parts"
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def _told(place: str | Path) -> contextlib.AbstractContextManager[None]:
+    return telling(place, _ADVICE)
 
 
 def _synchronise(path: Path) -> None:

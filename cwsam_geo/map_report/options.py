@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cwsam_geo.errors import UsageError
@@ -45,6 +45,8 @@ class ReportOptions:
         title: Title of the report; None for one with the map's name.
         band: Band of the map that holds the class codes; None to find it.
         warnings: Warnings of the run that made the map; None to take those in the map's tags.
+        names: What the report lists files as, by their paths; a file that is not in it is listed by
+            its path.
         overwrite: Replace an existing report.
 
     Raises:
@@ -60,6 +62,7 @@ class ReportOptions:
     title: str | None = None
     band: int | str | None = None
     warnings: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -157,15 +157,15 @@ def file_rows(
 ) -> Iterator[tuple[str, str]]:
     """Names and values on the files and the grid of the map."""
     grid = location.grid
-    yield "Map", label
+    yield "Map", options.names.get(label, label)
     if provenance["input"]:
         yield "Made from", str(provenance["input"])
     if options.scene.paths:
         yield "Scene shown", ", ".join(str(p) for p in options.scene.paths)
     if options.confidence is not None:
-        yield "Confidence", str(options.confidence)
+        yield "Confidence", options.names.get(str(options.confidence), str(options.confidence))
     if options.vectors is not None:
-        yield "Polygons", str(options.vectors)
+        yield "Polygons", options.names.get(str(options.vectors), str(options.vectors))
     yield "Coordinate system", crs_name(location.crs) if location.crs else "none"
     if location.placed and location.straight:
         yield "Transform", ", ".join(f"{v:.12g}" for v in list(grid.transform)[:6])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cwsam_geo.atomic import real_file
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import OutputError, UsageError
+from cwsam_geo.io.object_store import is_url
 from cwsam_geo.io.raster_sink import OnBlock
 from cwsam_geo.io.shared_folder import LocalFolder, SharedFolder, shared_folder
 from cwsam_geo.prediction.fingerprint import difference
@@ -43,31 +44,40 @@ class RunIdentity:
     """Which run the parts in a folder belong to.
 
     Attributes:
-        output: Path of the raster of classes.
+        output: Path or URL of the raster of classes.
         fingerprint: All that can change a pixel of the map.
         bands: Number of bands of each raster, by name.
         shape: Rows and columns of the map.
         batch_size: Tiles per call of the model. A GPU with other free memory would get another.
     """
 
-    output: Path
+    output: str
     fingerprint: Mapping[str, Any]
     bands: Mapping[str, int]
     shape: tuple[int, int]
     batch_size: int
 
 
-def journal_folder(output: Path, run: PredictRun) -> SharedFolder:
-    """The folder of a run's finished rows: hidden beside its output, or in ``--parts``."""
-    if run.parts is None:
-        real = real_file(output)
-        return LocalFolder(real.with_name(f".{real.name}.parts"))
-    # Runs that share a folder do not mix, even if their outputs have the same name.
-    place = hashlib.sha256(os.path.abspath(output).encode()).hexdigest()[:8]
-    return shared_folder(f"{run.parts.rstrip('/')}/{output.name}-{place}.parts")
+def journal_folder(output: str, run: PredictRun) -> SharedFolder:
+    """The folder of a run's finished rows: hidden beside its output, or in ``--parts``.
+
+    Args:
+        output: Path or URL of the raster of classes.
+    """
+    is_local = not is_url(output)
+    address, mark, query = (os.path.abspath(output), "", "") if is_local else output.partition("?")
+    if run.parts is not None:
+        # Runs that share a folder do not mix, even if their outputs have the same name.
+        key = hashlib.sha256(address.encode()).hexdigest()[:8]
+        return shared_folder(f"{run.parts.rstrip('/')}/{Path(address).name}-{key}.parts")
+    if not is_local:
+        folder, _, name = address.rpartition("/")
+        return shared_folder(f"{folder}/.{name}.parts{mark}{query}")
+    real = real_file(output)
+    return LocalFolder(real.with_name(f".{real.name}.parts"))
 
 
-def check_journal(output: Path, run: PredictRun) -> None:
+def check_journal(output: str, run: PredictRun) -> None:
     """Refuses to begin where an earlier run has stopped, unless the user says what to do.
 
     Raises:
@@ -81,7 +91,7 @@ def check_journal(output: Path, run: PredictRun) -> None:
         )
 
 
-def has_journal(output: Path, run: PredictRun) -> bool:
+def has_journal(output: str, run: PredictRun) -> bool:
     """Whether an earlier run of this output has stopped before the end."""
     return HEADER in journal_folder(output, run).names()
 

@@ -79,7 +79,7 @@ def finish_map(
         model: The model's bundle, if it is a file.
     """
     legend = prepared.settings.map_legend
-    summary.output = str(request.output)
+    summary.output = request.uploads.shown(request.output)
     on_event(_done_event(request.output, legend, summary))
     describe_map(request, legend, on_event)
     if request.outputs.report is not None:

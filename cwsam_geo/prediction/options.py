@@ -15,6 +15,9 @@ from cwsam_geo.scene.units import UnitsOption
 DEFAULT_MODEL = "s1-water"
 """The bundled model that ``predict`` uses by default."""
 
+FURTHER_OUTPUTS = ("confidence", "probabilities", "vectors", "report", "areas", "stac")
+"""Outputs besides the raster of classes that have a path of their own, by their options."""
+
 
 @dataclass(frozen=True)
 class PredictOptions:

@@ -57,8 +57,9 @@ def predict_scene(
 
     Args:
         scene: Anything rasterio opens, a STAC item, or several single-band files of one grid.
-        output: Path of the raster, ``*.tif``: uint8 codes, nodata 255, on the scene's grid, or on
-            the map grid that the options choose.
+        output: Path of the raster, ``*.tif``, or a URL that fsspec can write to
+            (``s3://bucket/map.tif``): uint8 codes, nodata 255, on the scene's grid, or on the map
+            grid that the options choose.
         options: How the scene is mapped; None for the defaults.
         outputs: Further outputs, and the format; None for the defaults.
         on_event: Called with mappings whose ``event`` is ``decision``, ``warning``, ``start``,
@@ -78,13 +79,27 @@ def predict_scene(
         MemoryError: A single tile does not fit into memory.
     """
     scenes = (scene,) if isinstance(scene, (str, os.PathLike)) else tuple(scene)
-    request = MapRequest(
-        scenes, Path(output), options or PredictOptions(), outputs or PredictOutputs()
+    request = MapRequest.of(
+        scenes, output, options or PredictOptions(), outputs or PredictOutputs()
     )
+
+    def told(event: Event) -> None:
+        on_event(request.uploads.told(event))
+
+    with request.uploads.open():
+        return _predict(request, told, model, run or PredictRun())
+
+
+def _predict(
+    request: MapRequest,
+    on_event: Callable[[Event], None],
+    model: LoadedModel | None,
+    run: PredictRun,
+) -> MapSummary:
     # All checks come before the model computes, which may take hours.
     check_request(request)
-    run = run or PredictRun()
-    check_journal(request.output, run)
+    request.uploads.check(request.outputs.overwrite)
+    check_journal(request.location, run)
     if run.shared:
         with (
             shard_pool(request.options, run, on_event) as (pool, facts),
@@ -168,10 +183,9 @@ def map_prepared(
                     bands,
                 )
             lay_on_map(prepared, made, request, summary, on_event)
+            _send_rasters(request)
             journal.finish()
-        finish_map(prepared, request, summary, model.path, on_event)
-    if prepared.request.outputs.stac is not None:
-        catalogue_map(prepared.request)
+        _complete(prepared, request, summary, model.path, on_event)
     return summary
 
 
@@ -241,8 +255,35 @@ def map_shared(
                 sinks = open_sinks(stack, prepared, made)
                 copy_all(journal, sinks, summary)
             lay_on_map(prepared, made, request, summary, on_event)
+            _send_rasters(request)
             journal.finish()
-        finish_map(prepared, request, summary, model.path, on_event)
-    if prepared.request.outputs.stac is not None:
-        catalogue_map(prepared.request)
+        _complete(prepared, request, summary, model.path, on_event)
     return summary
+
+
+def _send_rasters(request: MapRequest) -> None:
+    """Sends the rasters to their URLs; until then, finished rows are kept."""
+    # The raster of classes comes last: once it exists, the other outputs are complete.
+    request.uploads.send(reversed(request.rasters), request.outputs.overwrite)
+
+
+def _complete(
+    prepared: PreparedScene,
+    request: MapRequest,
+    summary: MapSummary,
+    model: Path | None,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Writes what is made of the rasters.
+
+    Args:
+        request: The request of the scene, with the rasters that are really written.
+        model: The model's bundle, if it is a file.
+    """
+    try:
+        finish_map(prepared, request, summary, model, on_event)
+        if prepared.request.outputs.stac is not None:
+            catalogue_map(prepared.request)
+    finally:
+        # Also after a failure: what is complete then stays, as on a disk.
+        request.uploads.send_rest(request.outputs.overwrite)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +20,7 @@ from cwsam_geo.errors import UsageError
 from cwsam_geo.io.geolocation import locate
 from cwsam_geo.io.map_tags import GEOCODING_TAG
 from cwsam_geo.io.qml import check_qml, qml_path
+from cwsam_geo.io.raster_file import display_name
 from cwsam_geo.io.raster_sink import check_raster_output
 from cwsam_geo.model.bundles.bundle import BundleHeader
 from cwsam_geo.model.device import Precision, auto_batch_size
@@ -32,10 +33,11 @@ from cwsam_geo.prediction.fingerprint import (
 )
 from cwsam_geo.prediction.geocoding import Geocoding, plan_geocoding
 from cwsam_geo.prediction.map_item import check_item_output
-from cwsam_geo.prediction.options import PredictOptions, PredictOutputs
+from cwsam_geo.prediction.options import FURTHER_OUTPUTS, PredictOptions, PredictOutputs
 from cwsam_geo.prediction.pipeline import MapSettings
 from cwsam_geo.prediction.provenance import map_tags, settings_of
 from cwsam_geo.prediction.shard import tile_plan
+from cwsam_geo.prediction.uploads import Uploads
 from cwsam_geo.scene.crop import ScenePart, part_in_area, part_in_bounds
 from cwsam_geo.scene.plausibility import pixel_size_warning, place_warning
 from cwsam_geo.scene.reading import Reading, plan_reading
@@ -57,13 +59,47 @@ class MapRequest:
 
     Attributes:
         scenes: Anything rasterio opens, or several single-band files of one grid.
-        output: Path of the raster of classes.
+        output: Path of the raster of classes on this machine.
+        outputs: Further outputs, whose paths are on this machine too.
+        uploads: Which of these paths stand for URLs.
     """
 
     scenes: tuple[Scene, ...]
     output: Path
     options: PredictOptions = field(default_factory=PredictOptions)
     outputs: PredictOutputs = field(default_factory=PredictOutputs)
+    uploads: Uploads = field(default_factory=Uploads)
+
+    @classmethod
+    def of(
+        cls,
+        scenes: Sequence[Scene],
+        output: Scene,
+        options: PredictOptions,
+        outputs: PredictOutputs,
+    ) -> MapRequest:
+        """The request for outputs at paths and URLs.
+
+        Raises:
+            UsageError: An output cannot go to its URL.
+        """
+        uploads = Uploads()
+        path = uploads.place(output)
+        paths: dict[str, Any] = {
+            name: uploads.place(location)
+            for name in FURTHER_OUTPUTS
+            if (location := getattr(outputs, name)) is not None
+        }
+        if outputs.qml:
+            uploads.place_style(path, qml_path(path))
+        if outputs.stac is not None:
+            uploads.check_links(paths["stac"], [path, *paths.values()])
+        return cls(tuple(scenes), path, options, replace(outputs, **paths), uploads)
+
+    @property
+    def location(self) -> str:
+        """Path or URL of the raster of classes."""
+        return self.uploads.location(self.output)
 
     @property
     def rasters(self) -> list[Path]:
@@ -173,10 +209,10 @@ def check_request(request: MapRequest) -> list[Path]:
         targets.append(qml_path(request.output))
     if outputs.stac is not None:
         targets.append(check_item_output(outputs.stac, outputs.overwrite))
-    inputs: dict[str | os.PathLike[str], str] = dict.fromkeys(request.scenes, "the scene")
+    inputs: dict[Scene, str] = dict.fromkeys(map(display_name, request.scenes), "the scene")
     if options.aoi is not None:
         inputs[options.aoi] = "the area of interest"
-    check_apart(targets, inputs)
+    check_apart(map(request.uploads.shown, targets), inputs)
     return targets
 
 
@@ -228,7 +264,7 @@ def plan_scene(
         CwsamGeoError: An option, the scene or an output is at fault.
     """
     options, header = request.options, model.header
-    _check_files(targets, whole)
+    _check_files(map(request.uploads.gdal_name, targets), whole)
     part = _part(whole, options)
     geocoding = _geocoding(whole, part, options)
     _check_vectors(request.outputs, whole, geocoding)
@@ -295,7 +331,7 @@ def fingerprint_of(request: MapRequest, whole: RasterSource, model: ModelFacts) 
     return fingerprint(whole, request.options, bands, identity)
 
 
-def _check_files(targets: Sequence[Path], source: RasterSource) -> None:
+def _check_files(targets: Iterable[str], source: RasterSource) -> None:
     """Refuses an output that is a file of the scene, such as a member of a product or of a VRT."""
     files = [file for dataset in source.datasets for file in dataset.files]
     check_apart(targets, dict.fromkeys(files, "a file of the scene"))

@@ -51,6 +51,7 @@ def report_on_map(
         confidence=outputs.confidence,
         vectors=outputs.vectors,
         model=model,
+        names=request.uploads.names,
         overwrite=outputs.overwrite,
     )
     report_map(request.output, outputs.report, shown, lambda e: on_event({"stage": "report", **e}))

@@ -61,7 +61,7 @@ def run_identity(prepared: PreparedScene, request: MapRequest) -> RunIdentity:
     """
     window = prepared.part.window
     return RunIdentity(
-        request.output,
+        request.location,
         prepared.fingerprint,
         request.bands(len(prepared.settings.legend)),
         (window.height, window.width),
