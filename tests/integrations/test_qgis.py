@@ -280,6 +280,14 @@ def test_an_extent_is_mapped_as_the_whole_scene_is(session, job, tmp_path):
     assert len(session["predict"]["progress"]) > 3
 
 
+def test_a_map_is_laid_on_a_grid_of_another_crs(session):
+    assert "results" in session["map_grid"], session["map_grid"]
+    with rasterio.open(session["map_grid"]["results"]["OUTPUT"]) as file:
+        assert file.crs.to_epsg() == 4326
+        assert file.res == pytest.approx((0.0002, 0.0002))
+        assert set(np.unique(file.read(1))) - {255}
+
+
 def test_qgis_shows_the_names_and_colours_of_the_classes(session):
     style = session["map_style"]
     assert style["renderer"] == "paletted"

@@ -143,6 +143,16 @@ def main():
             "OUTPUT": str(FOLDER / "a.tif"),
         },
     )
+    found["map_grid"] = run(
+        "predict",
+        {
+            "INPUT": scene,
+            "MODEL_FILE": JOB["model"],
+            "GRID_CRS": QgsCoordinateReferenceSystem("EPSG:4326"),
+            "RESOLUTION": 0.0002,
+            "OUTPUT": str(FOLDER / "grid.tif"),
+        },
+    )
     mapped = QgsRasterLayer(outputs["OUTPUT"], "map")
     polygons = QgsVectorLayer(outputs["VECTORS"], "polygons")
     QgsProject.instance().addMapLayers([scene, mapped, polygons])

@@ -5,6 +5,7 @@
 from qgis.core import (
     QgsProcessingException,
     QgsProcessingParameterBoolean,
+    QgsProcessingParameterCrs,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterFeatureSource,
@@ -31,7 +32,8 @@ class Predict(ProgramAlgorithm):
     TITLE = "Predict land cover"
     HELP = (
         "Maps a SAR scene to land-cover classes. The map has the scene's grid, nodata stays "
-        "nodata, and the layer comes with the classes' names and colours.\n\n"
+        "nodata, and the layer comes with the classes' names and colours. A Sentinel-1 product as "
+        "delivered lies in the view of the radar: lay its map on a map grid.\n\n"
         "Bands are found by their names (VV, VH), and units from metadata and values; the log says "
         "what was decided, and a message asks where that is not possible. A whole Sentinel-1 scene "
         "takes minutes to half an hour on a laptop: try an extent first. The map of an extent is "
@@ -88,6 +90,11 @@ class Predict(ProgramAlgorithm):
             ),
             "Pixels below it become unclassified; empty to keep all.",
         )
+        self.add(
+            QgsProcessingParameterBoolean("MAP_GRID", "Lay on a map grid", defaultValue=False),
+            "North-up, in the UTM zone of the scene, or in the CRS that you choose below. For "
+            "products with control points, such as a Sentinel-1 GRD.",
+        )
         self._add_advanced()
         self.add(QgsProcessingParameterRasterDestination("OUTPUT", "Land cover"))
         self.add(
@@ -104,6 +111,22 @@ class Predict(ProgramAlgorithm):
         )
 
     def _add_advanced(self):
+        self.add(
+            QgsProcessingParameterCrs("GRID_CRS", "CRS of the map grid", optional=True),
+            "Empty for the UTM zone of the scene.",
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterNumber(
+                "RESOLUTION",
+                "Pixel size on the map grid",
+                QgsProcessingParameterNumber.Double,
+                optional=True,
+                minValue=0,
+            ),
+            "In the units of the CRS; empty for the scene's own.",
+            advanced=True,
+        )
         self.add(
             QgsProcessingParameterEnum(
                 "UNITS", "Units of the scene", UNITS, defaultValue="auto", usesStaticStrings=True
@@ -185,6 +208,16 @@ class Predict(ProgramAlgorithm):
         arguments = [f"{name}={value}" for name, value in choices.items() if value != ""]
         if self.parameterAsBool(parameters, "TTA", context):
             arguments.append("--tta")
+        return [*arguments, *self._map_grid(parameters, context)]
+
+    def _map_grid(self, parameters, context):
+        crs = self.parameterAsCrs(parameters, "GRID_CRS", context)
+        # Whoever chooses a CRS wants the grid.
+        if not (crs.isValid() or self.parameterAsBool(parameters, "MAP_GRID", context)):
+            return []
+        arguments = ["--t-srs", (crs.authid() or crs.toWkt()) if crs.isValid() else "auto"]
+        if parameters.get("RESOLUTION"):
+            arguments += ["--res", str(self.parameterAsDouble(parameters, "RESOLUTION", context))]
         return arguments
 
     def _part(self, parameters, context):
