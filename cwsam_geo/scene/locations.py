@@ -41,6 +41,9 @@ _RASTERS = (
 _MOST_NAMES = 6
 """Largest number of names in a message."""
 
+_HDF5 = re.compile(r'HDF5:"?(?P<file>.+?)"?:/(?P<array>/.+)', re.IGNORECASE)
+"""A sub-dataset: ``HDF5:scene.h5://science/LSAR/GCOV/grids/frequencyA/HHHH``."""
+
 _MOST_FILES = 5000
 """Files of a folder, and of folders in it, up to which a product is looked for."""
 
@@ -109,7 +112,7 @@ def open_rasters(file: str) -> list[tuple[Any, str]]:
         SceneError: A raster cannot be opened, or several choices of sub-datasets are possible.
     """
     try:
-        return [(open_dataset(file), file)]
+        return [_placed(file)]
     except HasNoBandsError as error:
         names = _images(error.subdatasets)
         if not names:
@@ -122,11 +125,31 @@ def open_rasters(file: str) -> list[tuple[Any, str]]:
                 else str(error)
             ) from None
     with contextlib.ExitStack() as stack:
-        opened = [
-            (stack.enter_context(contextlib.closing(open_dataset(name))), name) for name in names
-        ]
+        opened = []
+        for name in names:
+            opened.append(_placed(name))
+            stack.enter_context(contextlib.closing(opened[-1][0]))
         stack.pop_all()
     return opened
+
+
+def _placed(name: str) -> tuple[Any, str]:
+    """Opens a raster, with its GDAL name.
+
+    GDAL's driver of HDF5 does not read where a grid lies, but that of NetCDF does (NISAR).
+    """
+    dataset = open_dataset(name)
+    parts = _HDF5.fullmatch(name)
+    if dataset.driver != "HDF5Image" or parts is None or "/swaths/" in name:
+        return dataset, name
+    other = f'NETCDF:"{parts["file"]}":{parts["array"]}'
+    with contextlib.suppress(SceneError):
+        placed = open_dataset(other)
+        if not placed.transform.is_identity and placed.shape == dataset.shape:
+            dataset.close()
+            return placed, other
+        placed.close()
+    return dataset, name
 
 
 def _in_folder(path: Path) -> list[str]:

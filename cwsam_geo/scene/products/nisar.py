@@ -12,20 +12,22 @@ from typing import Any
 
 from cwsam_geo.scene.products.product import Product
 
-_NUMBERS = re.compile(r"science_[LS]SAR_\w*SLC_\w+_(?:HH|HV|VH|VV)_units", re.IGNORECASE)
-"""Tags that GDAL makes of the attribute ``units`` of an image in a complex product."""
+_NUMBERS = re.compile(
+    r"/science/[LS]SAR/\w*SLC/(?:swaths|grids)/frequency[AB]/(?:HH|HV|VH|VV)$", re.IGNORECASE
+)
+"""Images of the complex products (RSLC, GSLC)."""
 
-_COVARIANCE = re.compile(r"/GCOV/grids/frequency[AB]/(HHHH|HVHV|VHVH|VVVV)$", re.IGNORECASE)
+_COVARIANCE = re.compile(r"/GCOV/grids/frequency[AB]/(?:HHHH|HVHV|VHVH|VVVV)$", re.IGNORECASE)
 
 
 def recognise(dataset: Any, path: str) -> Product | None:
-    """Recognises an image of a container by its path in it, or by the tags of the container."""
+    """Recognises an image by its path in the container."""
     if _COVARIANCE.search(path):
         return Product("NISAR GCOV", units="power")
-    if dataset.driver not in ("HDF5", "HDF5Image", "netCDF"):
+    if not _NUMBERS.search(path):
         return None
-    units = {v.strip().upper() for k, v in dataset.tags().items() if _NUMBERS.fullmatch(k)}
-    if units & {"DN", "1"}:
-        lacks = "a NISAR product of single looks (SLC) holds digital numbers"
-        return Product("NISAR SLC", lacks=lacks, remedy="give the GCOV product")
-    return None
+    return Product(
+        "NISAR SLC",
+        lacks="NISAR's products of single looks (SLC) hold digital numbers",
+        remedy="give the GCOV product",
+    )

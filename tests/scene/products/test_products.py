@@ -11,14 +11,16 @@ import zipfile
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.control import GroundControlPoint
-from scene_rasters import write
+from scene_rasters import UTM, write
 from specs import spec
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.errors import SceneError
 from cwsam_geo.scene.file_states import file_states
 from cwsam_geo.scene.locations import is_one_scene
+from cwsam_geo.scene.products.recognise import recognise
 from cwsam_geo.scene.reading import plan_reading
 from cwsam_geo.scene.source import open_source
 
@@ -258,6 +260,42 @@ def test_umbra_is_refused_with_what_to_do(tmp_path, shared_data):
         reading = plan_reading(source, model("VV"), "amplitude")
         _, valid = reading.source.read(Window(0, 0, 500, 500))
     assert valid.all()  # 0 is shadow, not nodata
+
+
+# NISAR
+
+
+@pytest.mark.parametrize("name", ["uavsar_nisar_rslc_hh.h5", "envisat_hh_slc.h5"])
+def test_single_looks_in_the_layout_of_nisar_are_refused(shared_data, name):
+    path = shared_data / "formats" / "hdf5" / name
+    with pytest.raises(SceneError, match=r"digital numbers.*give the GCOV product.*--units power"):
+        plan_small(path, model("HH"))
+
+
+def test_a_grid_in_hdf5_is_placed_by_the_driver_of_netcdf(tmp_path):
+    """NetCDF 4 is HDF5; NISAR's grids have the same coordinates, in groups."""
+    hh, hv = power(-9).astype(np.float32), power(-16).astype(np.float32)
+    plain = write(tmp_path / "plain.tif", np.stack([hh, hv]))
+    with rasterio.open(plain, "r+") as file:
+        for i, name in enumerate(("HHHH", "HVHV"), 1):
+            file.update_tags(i, NETCDF_VARNAME=name)
+    made = tmp_path / "made.nc"
+    rasterio.shutil.copy(plain, made, driver="netCDF", FORMAT="NC4")
+    path = made.rename(tmp_path / "scene.h5")
+    with rasterio.open(path) as container:
+        names = sorted(n for n in container.subdatasets if "HHHH" in n or "HVHV" in n)
+    assert all(name.startswith("HDF5:") for name in names)
+    reading, values, valid = plan(names, model("HH", "HV"))
+    np.testing.assert_array_equal(values, np.stack([hh, hv]))
+    assert valid.all()
+    assert reading.source.grid.transform == UTM
+    assert reading.source.grid.crs.to_epsg() == 32633
+
+
+def test_the_diagonal_of_gcov_is_power(tmp_path):
+    grid = 'NETCDF:"nisar.h5":/science/LSAR/GCOV/grids/frequencyA/HHHH'
+    with rasterio.open(write(tmp_path / "s.tif", power(-9))) as file:
+        assert recognise(file, grid).units == "power"
 
 
 # Gaofen-3
