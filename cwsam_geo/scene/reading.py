@@ -19,7 +19,7 @@ from cwsam_geo.scene.quantity_check import check_names, check_unnamed
 from cwsam_geo.scene.sampling import sample_statistics, samples
 from cwsam_geo.scene.sentinel1.border import BorderNoise
 from cwsam_geo.scene.source import RasterSource
-from cwsam_geo.scene.speckle import RefinedLee, estimated_filter
+from cwsam_geo.scene.speckle import SAMPLE_ROWS, RefinedLee, estimated_filter
 from cwsam_geo.scene.statistics import SceneStats
 from cwsam_geo.scene.swath import beyond_swath, noise_rule
 from cwsam_geo.scene.units import (
@@ -291,7 +291,7 @@ def _fitting_filter(source: RasterSource, units: Units) -> RefinedLee:
     Raises:
         SceneError: The scene cannot be read.
     """
-    return estimated_filter(units, samples(source))
+    return estimated_filter(units, samples(source, SAMPLE_ROWS))
 
 
 def _noise_remarks(stats: SceneStats, border: BorderNoise | None) -> list[str]:

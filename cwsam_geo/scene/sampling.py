@@ -81,14 +81,21 @@ def sample_statistics(source: Sampled, budget: int = _VALUES) -> SceneStats:
     return sample.statistics()
 
 
-def samples(source: Sampled) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
+def samples(
+    source: Sampled, least_rows: int
+) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
     """Values (N, h, w) of windows spread over a scene, and where there is an echo (h, w).
+
+    Args:
+        least_rows: Rows of a window, at least, unless the scene has fewer.
 
     Raises:
         SceneError: The scene cannot be read.
     """
     grid = source.grid
-    unit = _unit(grid)
+    rows, cols = _unit(grid)
+    block = grid.block_shape[0]
+    unit = min(grid.height, units_along(max(rows, least_rows), block) * block), cols
     reads = _REMOTE_READS if source.remote else _READS
     count = max(8, min(reads, _DECODED // (unit[0] * unit[1])))
     for window in spread_windows(grid, unit, count):

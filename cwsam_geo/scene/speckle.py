@@ -34,6 +34,9 @@ has too few homogeneous places to tell its own."""
 
 _SIDE = 2 * HALO + 1
 
+SAMPLE_ROWS = 4 * _SIDE
+"""Rows of a sample from which looks are estimated; a file in strips may be read line by line."""
+
 _BLOCK = 64, 1024
 """Rows and columns that are filtered at a time, so few that the arrays stay in the CPU's cache."""
 

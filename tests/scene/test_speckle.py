@@ -187,6 +187,15 @@ def test_looks_are_estimated(looks, units):
     assert found.looks == pytest.approx(looks, rel=0.15)
 
 
+def test_looks_are_estimated_of_scenes_in_strips_too(tmp_path):
+    power = gamma(np.random.default_rng(7), (1, 90, 9000)) * np.float32(0.1)
+    path = write(tmp_path / "s.tif", stored_as(power, "db"), ["VV"], blockysize=1)
+    with open_source(path) as source:
+        found = plan_reading(source, spec(("VV",)), "db", despeckle=True).source.despeckle
+    assert found.estimated
+    assert found.looks == pytest.approx(4.4, rel=0.15)
+
+
 def test_few_pixels_tell_no_looks():
     values = gamma(np.random.default_rng(6), (2, 20, 20))
     found = estimated_filter("power", [(values, np.ones((20, 20), bool))])
