@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 import numpy as np
+from judge_maps import BANDS
 from judge_metrics import LAND, calibration_error
 from numpy.typing import NDArray
 
@@ -121,7 +122,14 @@ def main(judged: Path, bundle: Path | None, output: Path | None) -> None:
     (judged / "calibration.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     if bundle is not None and output is not None:
         said = {"ece": {m: v["after"] for m, v in found["modes"].items()}}
-        temperatures = Temperatures(found["temperature"])
+        # Only for the bands with which it helps at sites that did not choose it.
+        temperatures = Temperatures(
+            by_bands={
+                BANDS[mode]: found["temperature"]
+                for mode, error in found["modes"].items()
+                if error["after"] < error["before"]
+            }
+        )
         with_temperatures(ModelBundle.load(bundle), temperatures, said).save(output, True)
 
 

@@ -18,7 +18,7 @@ import hashlib
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from places_data import (
 )
 from texture_start import HeadRecipe, fresh_bundle, with_texture
 
+from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.finetuning.finetune import finetune
 from cwsam_geo.finetuning.options import FinetuneOptions
 from cwsam_geo.finetuning.region.config import RegionConfig
@@ -50,6 +51,7 @@ from cwsam_geo.finetuning.region.region_file import parse_region
 from cwsam_geo.model.bundles.bundle import ModelBundle
 from cwsam_geo.model.device import tune_allocator
 from cwsam_geo.model.network.architecture import BACKBONES
+from cwsam_geo.model.store import find_model
 
 NAME = "s1-landcover"
 MEAN, STD = (-11.5, -18.5, 7.0), (5.0, 5.5, 4.0)
@@ -78,6 +80,10 @@ TRAIN: dict[str, Any] = {
     "device": "cpu",
     "precision": "fp32",
 }
+PIXEL_SIZE_M = [[7.86, 10.0], [9.94, 10.0]]
+"""Smallest and largest side of the scenes' pixels, along a row and along a column; the training
+files have no CRS. The few of Belgium, which have 20 m, are left out."""
+
 LICENCE = (
     "CC BY-SA 4.0, as TerraMesh asks of what is derived from it; of some of the scenes no licence "
     "is stated, or it is unclear: see the card"
@@ -96,6 +102,7 @@ class Recipe:
         patch: Side of a token of ``galileo``, in pixels.
         depth: Blocks of ``galileo``.
         texture: Hidden channels of a texture head (texture_start.py); 0 for none.
+        share: How far weights go from the start to what ``finetune`` makes of them.
         pseudo: A teacher labels what nobody labelled (teacher.py).
         again: Scenes with VV come a second time, in VV alone at another level.
         without: Sites that never take part.
@@ -108,6 +115,7 @@ class Recipe:
     patch: int = 8
     depth: int = 4
     texture: int = 64
+    share: float = 0.3
     pseudo: bool = False
     again: bool = False
     without: tuple[str, ...] = ()
@@ -126,7 +134,8 @@ class Recipe:
         data: list[Any] = [CAP, PARTIAL_CAP, AMPLITUDE_OFFSET_DB, *self.without]
         data += [SURE] if self.pseudo else []
         data += [SHIFT_DB, FLOOR_DB] if self.again else []
-        return {"train": self.settings, "start": start, "data": data, "input": INPUT}
+        settings = {"train": self.settings, "share": self.share}
+        return {**settings, "start": start, "data": data, "input": INPUT}
 
     @property
     def head(self) -> HeadRecipe:
@@ -210,11 +219,15 @@ def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
     known = json.loads(note.read_text())["said"] == said if note.exists() else False
     if known and path.exists():
         return path
-    resume = known and (recipe.folder / f"{name}_checkpoint.pt").exists()
+    tuned = recipe.folder / "tuned" / path.name
+    tuned.parent.mkdir(exist_ok=True)
+    resume = known and tuned.with_name(f"{name}_checkpoint.pt").exists()
     note.write_text(json.dumps({"said": said}))
     began, cpu = time.perf_counter(), time.process_time()
     options = FinetuneOptions(overwrite=not resume, resume=resume)
-    finetune(recipe.region(left_out), path, options, lambda event: _tell(name, event))
+    finetune(recipe.region(left_out), tuned, options, lambda event: _tell(name, event))
+    start = ModelBundle.load(find_model(recipe.init(left_out)))
+    between(start, ModelBundle.load(tuned), recipe.share).save(path, overwrite=True)
     spent = {
         "minutes": (time.perf_counter() - began) / 60,
         "cpu_minutes": (time.process_time() - cpu) / 60,
@@ -223,6 +236,30 @@ def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
     }
     note.write_text(json.dumps({"said": said, "spent": spent}))
     return path
+
+
+def between(start: ModelBundle, end: ModelBundle, share: float) -> ModelBundle:
+    """Weights between those before and after ``finetune``, without a temperature.
+
+    What is learned in a few places moves weights away from what holds in others; on the way there
+    both are found (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
+
+    Args:
+        start: The bundle before.
+        end: The bundle after.
+        share: Of the way from ``start`` to ``end``.
+    """
+    tensors = {n: (1 - share) * start.tensors[n] + share * end.tensors[n] for n in end.tensors}
+    # The scores are those of the weights after, not of these.
+    provenance = {k: v for k, v in end.provenance.items() if k != "metrics"}
+    provenance["share_of_finetuning"] = share
+    provenance["data"] = {**provenance["data"], "pixel_size_m": PIXEL_SIZE_M}
+    # What stands for a missing band is what the head has learned it with.
+    preprocess = replace(end.preprocess, fill=start.preprocess.fill)
+    header = replace(
+        end.header, preprocess=preprocess, provenance=provenance, temperatures=Temperatures()
+    )
+    return ModelBundle(header, tensors)
 
 
 def _tell(name: str, event: Any) -> None:
@@ -245,6 +282,7 @@ def _tell(name: str, event: Any) -> None:
 @click.option("--patch", default=8, show_default=True, help="Pixels of a token of galileo.")
 @click.option("--depth", default=4, show_default=True, help="Blocks of galileo.")
 @click.option("--texture", default=64, show_default=True, help="Channels of its texture head.")
+@click.option("--share", default=0.3, show_default=True, help="Of what finetune learned.")
 @click.option("--folds", "which", default="all", show_default=True, help="Such as a,c.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--train", "settings", default="{}", help="JSON that wins over the recipe.")
@@ -266,6 +304,7 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
         given["patch"],
         given["depth"],
         given["texture"],
+        given["share"],
         given["pseudo"],
         given["again"],
         tuple(given["without"]),

@@ -41,19 +41,23 @@ def test_every_model_has_a_card_and_all_are_small():
         assert header.pixel_sizes.nearest((10, 10)) == (10, 10)
 
 
-def test_the_former_name_of_the_water_model_works_and_the_user_is_told(tmp_path):
+def test_the_water_models_former_name_is_that_of_land_cover_now_with_a_remark(tmp_path):
     def decisions(model):
         told = []
         options = cwsam_geo.PredictOptions(model=model, bounds=CORNER)
         cwsam_geo.predict_scene(SCENE, tmp_path / f"{model}.tif", options, on_event=told.append)
         return [e["text"] for e in told if e["event"] == "decision"]
 
-    former, now = decisions("s1-landcover"), decisions("s1-water")
-    assert former == ["the model s1-landcover is called s1-water now", *now]
+    remark = (
+        "s1-landcover is another model now; the one that had this name before is called s1-water"
+    )
+    assert decisions("s1-landcover") == [remark, *decisions("s1-water")]
+    with rasterio.open(tmp_path / "s1-landcover.tif") as raster:
+        assert set(np.unique(raster.read(1))) <= {1, 2, 3, 4, 255}
     plan = cwsam_geo.describe(SCENE, cwsam_geo.InfoOptions(model="s1-landcover"))["predict"]
-    assert plan["decisions"] == former
-    assert cwsam_geo.describe("s1-landcover")["provenance"]["name"] == "s1-water"
-    with pytest.warns(FutureWarning, match="is called s1-water now"):
+    assert plan["decisions"][0] == remark
+    assert cwsam_geo.describe("s1-landcover")["provenance"]["name"] == "s1-landcover"
+    with pytest.warns(FutureWarning, match="is called s1-water"):
         cwsam_geo.load_model("s1-landcover")
 
 
@@ -122,3 +126,20 @@ def test_the_water_model_is_calibrated_for_both_bands_and_that_changes_no_class(
     data = codes["own"] != 255
     assert (sure["own"] >= sure["plain"])[data].all()
     assert sure["own"][data].mean() > sure["plain"][data].mean() + 3
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        ("ben_austria_danube_61_39", 1),
+        ("terramesh_282D_brazil", 2),
+        ("terramesh_38D_tanzania_lake", 3),
+    ],
+)
+def test_land_cover_is_found_in_real_scenes(shared_data, tmp_path, place, code):
+    """These places were trained on; the model's card says how good it is on others."""
+    scene = shared_data / "places" / place / "s1.tif"
+    codes = mapped(scene, tmp_path / "map.tif", units="db", model="s1-landcover")
+    with rasterio.open(scene.with_name("label4.tif")) as raster:
+        label = raster.read(1)
+    assert (codes[label == code] == code).mean() > 0.6
