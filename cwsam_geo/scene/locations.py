@@ -160,10 +160,11 @@ def _in_folder(path: Path) -> list[str]:
         return product_rasters(path, inner)
     if path.suffix.lower() == ".data":
         return _of_snap(path)
-    product = _product_in(path)
-    if product is not None:
-        return [str(path / name) for name in product.rasters]
     rasters = _rasters(str(p) for p in inside if p.is_file()) or _without_suffix(inside)
+    product = _product_in(path)
+    # A product in a folder of this one is not meant if there are rasters beside that folder.
+    if product is not None and not (product.root and rasters):
+        return [str(path / name) for name in product.rasters]
     # Unpacking a product often makes a folder around the product's own folder.
     products = [p for p in inside if p.suffix.lower() in (".safe", ".dim")]
     if not rasters and len(products) == 1:
@@ -190,10 +191,10 @@ def _in_zip(path: Path) -> list[str]:
     parts = {part for n in names for part in PurePosixPath(n).parts}
     if measurements or any(is_product(Path(part), ()) for part in parts) or is_product(path, parts):
         return product_rasters(path, [f"/vsizip/{path}/{n}" for n in measurements])
-    product = members(names)
-    if product is not None:
-        return [f"/vsizip/{path}/{name}" for name in product.rasters]
     rasters = _rasters(names)
+    product = members(names)
+    if product is not None and all(name.startswith(product.root) for name in rasters):
+        return [f"/vsizip/{path}/{name}" for name in product.rasters]
     chosen = _sure_choice(rasters)
     if not chosen:
         raise SceneError(

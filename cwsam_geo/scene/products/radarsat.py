@@ -114,7 +114,7 @@ def _calibration(title: str, table: str, is_complex: bool, height: int, width: i
             f"{table}: a broken calibration table ({what}); get the product again, or pass --units "
             "amplitude to read its digital numbers as they are"
         ) from None
-    words = f"sigma nought of a {title}, by its table {table.rpartition('/')[2]}"
+    words = f"sigma nought, by the calibration tables of the {title} (lutSigma)"
     return Gain(words, 1 / gains**2 if is_complex else 1 / gains, 0.0 if is_complex else offset)
 
 

@@ -393,6 +393,20 @@ def test_the_diagonal_of_c3_is_hh_hv_vv(tmp_path, pack):
     refused(folder / "C12_real.bin", model("HH"), "not on the diagonal")
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_raster_beside_the_folder_of_a_matrix_is_the_scene(tmp_path, pack):
+    matrix(tmp_path / "x" / "C3", C11=power(-9), C22=power(-16), C33=power(-10))
+    write(tmp_path / "x" / "scene_VV.tif", power(-11).astype(np.float32))
+    location = tmp_path / "x"
+    if pack:
+        location = tmp_path / "x.zip"
+        with zipfile.ZipFile(location, "w") as out:
+            for file in (tmp_path / "x").rglob("*.*"):
+                out.write(file, file.relative_to(tmp_path / "x"))
+    with open_source(location) as source:
+        assert source.names == ("VV",)
+
+
 def test_t3_has_hv_and_no_other_polarisation(tmp_path):
     hv = power(-17)
     folder = matrix(tmp_path / "T3", T11=power(-8), T22=power(-12), T33=2 * hv, T12_real=hv)
@@ -510,7 +524,7 @@ def test_radarsat_2_detected(tmp_path, pack):
         expected = (numbers[name].astype(np.float64) ** 2 + 125.5) / gains
         np.testing.assert_allclose(plane, expected, rtol=1e-5)
     np.testing.assert_allclose(values, gdal_sigma(folder), rtol=1e-5)
-    assert "lutSigma.xml" in reading.units.reason
+    assert "calibration tables of the RADARSAT-2 product" in reading.units.reason
     with open_source(location) as source:
         states = file_states(source)
     assert pack or {"product.xml", "lutSigma.xml"} <= set(states)
