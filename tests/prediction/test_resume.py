@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from disks import small_disk
+from disks import read_only_disk, small_disk
 from doubles import legend
 from models import random_bundle
 from paths import ROOT, SUPPORT
@@ -193,6 +193,37 @@ def test_a_full_disk_for_the_parts(tmp_path, scene, model):
             predict_scene(scene, tmp_path / "map.tif", options, run=run)
         assert os.listdir(disk) == []
     assert sorted(os.listdir(tmp_path)) == ["disk", "scene.tif"]
+
+
+def test_parts_on_a_disk_that_cannot_be_written(tmp_path, scene, model, capfd):
+    """Asked for, they stop the run at once, with one line; else the run goes on without them."""
+    with read_only_disk(tmp_path / "disk") as disk:
+        output = tmp_path / "map.tif"
+        arguments = [
+            "predict",
+            scene,
+            "-o",
+            output,
+            "-m",
+            model,
+            "--device",
+            "cpu",
+            "--parts",
+            disk,
+        ]
+        with pytest.raises(SystemExit) as stopped:
+            main([*map(str, arguments), "--resume"])
+        assert stopped.value.code == 1
+        said = capfd.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"Error: {disk}/map.tif-")
+        assert said.endswith(
+            ".parts: Read-only file system; check that this can be written, or name another folder "
+            "with --parts"
+        )
+        assert not output.exists()
+        with pytest.raises(SystemExit):
+            main(list(map(str, arguments)))
+        assert output.exists()
 
 
 def test_two_runs_of_one_output_do_not_mix(tmp_path, scene, model, often):
