@@ -5,10 +5,10 @@
 
 The model is in scaling_model.py. Its CPU stages are measured: CPU seconds of processes with one
 thread, which hold on a busy machine too. ``--measure`` fits them to two sizes of scene, then
-compares the model with what it was not fitted to: a batch of several scenes in one process, and a
-scene in two processes (wall time, so nothing else may run). The GPU was never measured: its rate
-follows from the number of operations of the model, which is counted, and an ASSUMED rate of
-operations. Bandwidths and prices are assumed too. Each is an option.
+compares the model with what it was not fitted to: a scene of twice the size, a batch of several
+scenes in one process, and a scene in two processes (wall time, so nothing else may run). The GPU
+was never measured: its rate follows from the number of operations of the model, which is counted,
+and an ASSUMED rate of operations. Bandwidths and prices are assumed too. Each is an option.
 """
 
 from __future__ import annotations
@@ -91,20 +91,20 @@ def measure(folder: Path, model: str, megapixels: float, scenes: int) -> dict[st
 
     Args:
         folder: Where scenes are kept.
-        megapixels: Size of a scene; the fit also takes one of a third of it.
+        megapixels: Size of a scene; the fit also takes one of half of it, and the check one of
+            twice the size.
         scenes: Scenes of the batch with which the model is compared.
     """
     storage = Storage(compress="deflate")
-    big, small = (
-        benchmark_scene(folder, size_of(m), storage) for m in (megapixels, megapixels / 3)
+    huge, big, small = (
+        benchmark_scene(folder, size_of(megapixels * factor), storage) for factor in (2, 1, 0.5)
     )
-    pixels = {path: _pixels(path) / 1e6 for path in (big, small)}
+    pixels = {path: _pixels(path) / 1e6 for path in (huge, big, small)}
     tile = _tile_size(model)
     with tempfile.TemporaryDirectory() as out:
-        maps = {p: str(Path(out, p.name)) for p in (big, small)}
+        maps = {p: str(Path(out, p.name)) for p in pixels}
         total = {
-            p: cpu_seconds(command("predict", str(p), "-o", maps[p], "-m", model))
-            for p in (big, small)
+            p: cpu_seconds(command("predict", str(p), "-o", maps[p], "-m", model)) for p in pixels
         }
         apart = pixels[big] - pixels[small]
         each = (total[big] - total[small]) / apart
@@ -125,6 +125,10 @@ def measure(folder: Path, model: str, megapixels: float, scenes: int) -> dict[st
         shared = command("predict", str(big), "-o", maps[big], "-m", model, "--devices", "cpu:2")
         shared = [a for a in shared if a not in ("--device", "cpu")]
         check = {
+            f"scene of {pixels[huge]:.0f} Mpx, CPU seconds": {
+                "predicted": fixed + each * pixels[huge],
+                "measured": total[huge],
+            },
             f"batch of {scenes} scenes, CPU seconds": {
                 "predicted": fixed + (scenes - 1) * prepare + scenes * each * pixels[big],
                 "measured": cpu_seconds(_batch(folder, out, big, scenes, model)),

@@ -133,9 +133,10 @@ def total_share(tile_rows: int, shards: int) -> float:
 class Year:
     """How many scenes of land Sentinel-1 takes in a year, from its orbit.
 
-    No published count was found. DLR had archived more than five million data sets of Sentinel-1A
-    and B from January 2015 to January 2019 ("10 000 000 Gigabytes Sentinel at EOC", dlr.de, 2019),
-    in several product types per scene: the same order.
+    It agrees with a published count within 5 %: the Sentinel-1 Global Backscatter Model was made
+    of 460,000 IW GRDH scenes, all those of land in VV and VH of 2016 and 2017, so 230,000 a year
+    (sentinel.esa.int, "Sentinel-1 Global Backscatter Model"; Bauer-Marschallinger et al. 2021,
+    doi:10.1038/s41597-021-01059-7, counts half a million with those that were left out).
 
     Attributes:
         land_km2: Land without Antarctica.

@@ -120,7 +120,8 @@ class _SeveralProcesses:
 
     Scenes that make full rounds over the processes go to one process each. The rest is cut, so that
     no process is idle at the end: five scenes on four devices are four whole ones, and one in four
-    parts.
+    parts. One scene more than there are processes is at work, so that they compute while a map is
+    written.
     """
 
     reads_here = False
@@ -129,7 +130,7 @@ class _SeveralProcesses:
         self.model = model
         self._pool, self._run = pool, run
         self._whole = scenes // pool.size * pool.size
-        self.width = max(1, min(pool.size, scenes))
+        self.width = max(1, min(pool.size + 1, scenes))
         self._stopped = threading.Event()
 
     def load(self) -> None:

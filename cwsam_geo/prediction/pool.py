@@ -279,8 +279,13 @@ class DevicePool:
                 f"the process on {worker.place.device} {how}, and none is left; pass --resume to "
                 "go on"
             )
-            for job in list(self._jobs):
+            # A process that ends before it has a shard would end again. A scene that has cost the
+            # last process costs no scene that waits: that one gets new processes.
+            jobs = list(self._jobs) if run is None else [run.job]
+            for job in jobs:
                 self._give_up(job, error)
+            with self._lock:
+                self._lacking = any(job.waiting for job in self._jobs)
 
     def _again(self, run: _Run, problem: str) -> None:
         text = f"{problem}; another process computes its rows"

@@ -19,6 +19,7 @@ from scene_rasters import write
 
 from cwsam_geo.batch.predict_scenes import predict_scenes
 from cwsam_geo.errors import ModelError, UsageError
+from cwsam_geo.prediction import predict_scene
 from cwsam_geo.prediction.options import PredictOptions, PredictOutputs, PredictRun
 
 HEIGHTS = {"low": 90, "changing": 120, "middle": 300, "tall": 1300}
@@ -143,6 +144,44 @@ def test_ctrl_c_leaves_no_process_and_nothing_half_written(place):
         time.sleep(0.1)
     else:
         pytest.fail("a process is left")
+
+
+@pytest.mark.slow
+def test_the_next_scene_is_computed_while_a_map_is_written(place, monkeypatch):
+    """The first map is not written before the second scene is computed."""
+    computed, copied, order = threading.Event(), predict_scene.copy_all, []
+
+    def copy(*arguments):
+        if not order:
+            order.append(computed.wait(60))
+        copied(*arguments)
+
+    def told(event):
+        if event["event"] == "progress" and event["index"] == 2:
+            computed.set()
+
+    monkeypatch.setattr(predict_scene, "copy_all", copy)
+    result = batch(place, "ahead", ["low", "middle"], PredictRun(devices="cpu:1"), told)
+    assert order == [True]
+    assert result.counts == {"mapped": 2}
+    for scene in ("low", "middle"):
+        assert layers(place, "ahead", scene) == layers(place, "one", scene)
+    assert_nothing_is_left(place / "ahead")
+
+
+@pytest.mark.long
+def test_a_scene_that_costs_the_only_process_costs_no_other(place):
+    dead = []
+
+    def kill(event):
+        if event["event"] == "progress" and event["index"] == 1 and not dead:
+            dead.extend(multiprocessing.active_children())
+            os.kill(dead[0].pid, signal.SIGKILL)
+
+    result = batch(place, "costly", ["tall", "low"], PredictRun(devices="cpu:1"), kill)
+    assert [scene.status for scene in result.scenes] == ["failed", "mapped"]
+    assert "was ended by SIGKILL" in result.scenes[0].error
+    assert layers(place, "costly", "low") == layers(place, "one", "low")
 
 
 @pytest.mark.long
