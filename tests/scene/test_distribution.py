@@ -52,9 +52,14 @@ def landscape(seed, water, vv, apart):
     return (level + speckle).astype(np.float32)
 
 
-landscapes = st.builds(
-    landscape, st.integers(0, 99), st.floats(0, 0.6), st.floats(-13, -7), st.floats(5.5, 9)
-)
+def landscapes_apart(most):
+    """Landscapes whose bands are at most so many dB apart."""
+    return st.builds(
+        landscape, st.integers(0, 99), st.floats(0, 0.6), st.floats(-13, -7), st.floats(5.5, most)
+    )
+
+
+landscapes = landscapes_apart(9)
 
 
 def likeness(values, units, model=MODEL):
@@ -91,7 +96,8 @@ def test_backscatter_gets_no_warning(kind, bands, db):
     assert likeness(REAL[kind](db)[:bands], units, model) is None
 
 
-@given(db=landscapes)
+# Dark land with 40 % of water and bands 8.5 dB apart is as near to power as to amplitude.
+@given(db=landscapes_apart(8))
 def test_amplitude_without_a_name_is_named(db):
     # Where water and land are as dark as numbers that were scaled, it is named like those.
     assert re.search("amplitude|numbers", likeness(10 ** (db / 20), "power"))
