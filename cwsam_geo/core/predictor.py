@@ -31,7 +31,7 @@ class Decision:
 
 
 PendingDecision = Callable[[], Decision]
-"""Returns a decision; computes it, or waits until the device has done so."""
+"""Returns a decision; waits until the device has computed it."""
 
 
 class Ops(Protocol):
@@ -51,9 +51,6 @@ class Ops(Protocol):
 
         Pixel centres are aligned, as with ``align_corners=False`` of torch.
         """
-
-    def can_wait(self, values: int) -> bool:
-        """Whether work on so many values is better done in the thread that needs the result."""
 
     def decide(
         self, logits: Any, confidence: bool, probabilities: bool, scale: Any | None = None

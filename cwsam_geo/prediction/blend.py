@@ -8,7 +8,6 @@ scene, never with its height.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import Window
-from cwsam_geo.core.predictor import Decision, Ops, PendingDecision
+from cwsam_geo.core.predictor import Ops, PendingDecision
 from cwsam_geo.core.tiling import Tile, TilePlan
 
 BlendName = Literal["cosine", "linear", "gaussian", "flat"]
@@ -83,7 +82,7 @@ class Settled:
 
     Attributes:
         window: Their place in the scene.
-        decision: Returns their classes; computes them, or waits until the device has done so.
+        decision: Returns their classes; waits until the device has computed them.
     """
 
     window: Window
@@ -258,22 +257,13 @@ class Blender:
             at_scene_top = top + a == 0
             strip = block[:, a + (halo if at_scene_top else 0) : b + halo, skip_col:]
             first_row = (top + a - (0 if at_scene_top else halo)) * stride
+            fine = self._ops.upsample(strip, stride) if stride > 1 else strip
+            fine = fine[:, start - first_row : end - first_row, cols]
             window = Window(start, settles.col, end - start, settles.width)
-            place = (slice(start - first_row, end - first_row), cols)
-            if self._ops.can_wait(self._planes * strip.shape[1] * strip.shape[2] * stride**2):
-                yield Settled(window, functools.partial(self._decided_late, strip, place))
-            else:
-                yield Settled(window, self._decided(strip, place))
+            yield Settled(window, self._decided(fine))
             start = end
 
-    def _decided_late(self, strip: Any, place: tuple[slice, slice]) -> Decision:
-        return self._decided(strip, place)()
-
-    def _decided(self, strip: Any, place: tuple[slice, slice]) -> PendingDecision:
-        """Interpolates a strip, shape (planes, h, w), and decides its pixels at a place."""
-        stride = self._plan.stride
-        fine = self._ops.upsample(strip, stride) if stride > 1 else strip
-        fine = fine[(slice(None), *place)]
+    def _decided(self, fine: Any) -> PendingDecision:
         if self._planes == self._classes:
             return self._ops.decide(fine, False, False)
         # The sum of weights is 0 only where there is no data. 1e-9 avoids dividing by 0 there; the

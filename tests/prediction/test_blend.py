@@ -79,13 +79,12 @@ def run(plan, classes, blend, logits_of, probabilities=False):
     )
     out = np.full((plan.height, plan.width), -1)
     percent = np.full((classes, plan.height, plan.width), -1)
-    # All decisions are taken at the end: later tiles must not change them.
-    for settled in [s for tile in plan for s in blender.feed(tile, logits_of(tile))]:
-        assert (out[settled.window.slices] == -1).all()
-        decision = settled.decision()
-        out[settled.window.slices] = decision.channels
-        if probabilities:
-            percent[(slice(None), *settled.window.slices)] = decision.probabilities
+    for tile in plan:
+        for settled in blender.feed(tile, logits_of(tile)):
+            assert (out[settled.window.slices] == -1).all()
+            out[settled.window.slices] = settled.decision().channels
+            if probabilities:
+                percent[(slice(None), *settled.window.slices)] = settled.decision().probabilities
     return out, percent
 
 

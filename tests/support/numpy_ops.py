@@ -23,10 +23,6 @@ class NumpyOps:
         """Bilinear interpolation along both axes, one after the other."""
         return _stretch(_stretch(logits, stride, 1), stride, 2)
 
-    def can_wait(self, values: int) -> bool:
-        """True for the smaller strips of the tests, so that they see both kinds."""
-        return values < 1000
-
     def decide(
         self,
         logits: NDArray[np.float32],

@@ -13,10 +13,6 @@ from torch import Tensor
 from cwsam_geo.core.predictor import Decision, PendingDecision
 from cwsam_geo.model.runtime.transfer import Fetched
 
-_SERIAL_VALUES = 1 << 15
-"""torch computes fewer values in one thread. With more, a second thread that calls torch would get
-workers of its own, which would disturb those of the model."""
-
 
 class TorchOps:
     """Implements ``cwsam_geo.core.predictor.Ops`` for the tensors of one device.
@@ -39,10 +35,6 @@ class TorchOps:
         """Interpolates (K, h, w) to (K, h * stride, w * stride), bilinear between centres."""
         size = (logits.shape[1] * stride, logits.shape[2] * stride)
         return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
-
-    def can_wait(self, values: int) -> bool:
-        """Whether work on so many values leaves the threads of the model alone."""
-        return self.device.type == "cpu" and values < _SERIAL_VALUES
 
     def decide(
         self,
