@@ -209,6 +209,8 @@ def test_ctrl_c_leaves_no_process_and_no_map(place):
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"},
         start_new_session=True,
+        # A shell's background jobs ignore SIGINT, and so would what they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     for line in run.stdout:
         if '"progress"' in line:
