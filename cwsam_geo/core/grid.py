@@ -56,6 +56,14 @@ class Window:
         width = max(0, min(self.right, other.right) - col)
         return Window(row, col, height, width)
 
+    def union(self, other: Window) -> Window:
+        """The smallest window that contains both; an empty one is left out."""
+        if self.empty or other.empty:
+            return other if self.empty else self
+        row, col = min(self.row, other.row), min(self.col, other.col)
+        bottom, right = max(self.bottom, other.bottom), max(self.right, other.right)
+        return Window(row, col, bottom - row, right - col)
+
 
 @dataclass(frozen=True)
 class SceneGrid:

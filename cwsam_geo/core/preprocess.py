@@ -175,8 +175,10 @@ class PreprocessSpec:
         Returns:
             Normalised channels, shape (3, H, W), float32; 0 (the mean) where not valid.
         """
-        # 1 can be converted to any units without a warning; invalid pixels become 0 at the end.
-        values = np.where(valid, values, np.float32(1))
+        complete = bool(valid.all())
+        if not complete:
+            # 1 can be converted to any units without a warning; invalid pixels become 0 at the end.
+            values = np.where(valid, values, np.float32(1))
         bands: list[NDArray[np.float32] | np.float32] = []
         for position, (low, high), fill in zip(scene.positions, self.clip, self.fill, strict=True):
             if position is None:
@@ -187,8 +189,10 @@ class PreprocessSpec:
         out = np.empty((3, *valid.shape), np.float32) if out is None else out
         for i, (first, second) in enumerate(self.terms):
             channel = bands[first] if second is None else bands[first] - bands[second]
-            out[i] = (channel - np.float32(self.mean[i])) / np.float32(self.std[i])
-        out[:, ~valid] = 0
+            np.subtract(channel, np.float32(self.mean[i]), out=out[i])
+            out[i] /= np.float32(self.std[i])
+        if not complete:
+            out[:, ~valid] = 0
         return out
 
     def to_dict(self) -> dict[str, Any]:

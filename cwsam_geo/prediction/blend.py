@@ -1,13 +1,15 @@
 """Blends overlapping tiles at the resolution of the logits, in bounded memory.
 
-Tiles arrive in row-major order. Their logits are added up with positive weights on one grid of
-logits. Logits that no later tile covers have *settled*: they are interpolated to the scene's
-resolution and decided. Only unfinished overlap is kept, so that memory grows with the width of the
-scene, never with its height.
+Tiles arrive in row-major order, some neighbours of a row at a time. Their logits are added up with
+positive weights on one grid of logits. Logits that no later tile covers have *settled*: they are
+interpolated to the scene's resolution and decided. Only unfinished overlap is kept, so that memory
+grows with the width of the scene, never with its height. How many tiles come at a time changes no
+pixel.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -89,8 +91,16 @@ class Settled:
     decision: PendingDecision
 
 
+def settled_window(tiles: Sequence[Tile]) -> Window:
+    """The pixels that become final with neighbouring tiles of one row."""
+    return functools.reduce(Window.union, (tile.settles for tile in tiles))
+
+
 class Blender:
     """Adds up the logits of overlapping tiles and returns the pixels that have settled.
+
+    Settling takes some small operations, however many tiles settle together: feed small tiles
+    several at a time.
 
     Args:
         plan: The tiles; each must be fed once, in the plan's order.
@@ -149,52 +159,62 @@ class Blender:
         held = (self._above, self._below, self._last_row, self._pending)
         return sum(int(np.prod(tuple(a.shape))) for a in held)
 
-    def feed(self, tile: Tile, logits: Any | None, wanted: bool = True) -> Iterator[Settled]:
-        """Adds a tile's logits and returns the pixels that settle, in strips of rows.
+    def strip_pixels(self, tiles: int) -> int:
+        """Largest number of pixels of a settled strip, if so many tiles are fed at a time."""
+        return min(tiles * self._plan.tile_size**2, _STRIP_VALUES // self._planes)
+
+    def feed(
+        self, tiles: Sequence[Tile], logits: Sequence[Any | None], wanted: bool = True
+    ) -> Iterator[Settled]:
+        """Adds the logits of tiles and returns the pixels that settle, in strips of rows.
 
         Args:
-            tile: The next tile of the plan.
-            logits: Logits, shape (K, n, n), or None for a tile without data.
+            tiles: The next tiles of the plan, all in one row.
+            logits: Logits of each tile, shape (K, n, n), or None for a tile without data.
             wanted: False if the map needs none of the pixels that settle, so that they are not
             computed.
 
         Returns:
-            The settled strips, which together cover ``tile.settles``; none if not wanted.
+            The settled strips, which together cover ``settled_window(tiles)``; none if not wanted.
 
         Raises:
-            ValueError: The tile is not the next one, or the logits have the wrong shape.
+            ValueError: The tiles are not the next ones, or the logits have the wrong shape.
         """
-        if tile.index != self._next:
-            raise ValueError(f"tile {tile.index} was fed, but the next one is tile {self._next}")
-        self._next += 1
-        if tile.row_index != self._row_index:
-            self._begin_row(tile.row_index)
-        self._roll(tile)
-        if logits is not None:
-            self._add(tile, logits)
-        block = self._settle(tile)
-        return self._decide(tile, block) if wanted and not tile.settles.empty else iter(())
+        first = tiles[0]
+        for i, tile in enumerate(tiles, self._next):
+            if tile.index != i or tile.row_index != first.row_index:
+                raise ValueError(f"tile {tile.index} was fed, but the next one is tile {i}")
+        self._next += len(tiles)
+        if first.row_index != self._row_index:
+            self._begin_row(first.row_index)
+        self._roll(first, tiles[-1])
+        for tile, values in zip(tiles, logits, strict=True):
+            if values is not None:
+                self._add(tile, values)
+        block = self._settle(first, tiles[-1])
+        settles = settled_window(tiles)
+        return self._decide(first, settles, block) if wanted and not settles.empty else iter(())
 
     def _begin_row(self, row_index: int) -> None:
         self._row_index = row_index
         self._above = self._below
         overlap = self._n - self._step(self._rows, row_index)
         self._below = self._ops.zeros((self._planes, overlap, self._width))
-        self._pending = self._ops.zeros((self._planes, self._n, self._n))
+        self._pending, self._pending_left = self._ops.zeros((self._planes, self._n, 0)), self._left
         self._left_column = self._ops.zeros((self._planes, self._n + self._halo, self._halo))
 
     def _step(self, offsets: Sequence[int], i: int) -> int:
         """Logits between tile i and the next; a whole tile for the last one."""
         return offsets[i + 1] - offsets[i] if i + 1 < len(offsets) else self._n
 
-    def _roll(self, tile: Tile) -> None:
-        """Moves the pending sums from the columns of the previous tile to those of this one."""
-        if tile.col_index == self._plan.cols[0]:
-            return
-        step = self._step(self._cols, tile.col_index - 1)
-        rolled = self._ops.zeros((self._planes, self._n, self._n))
-        rolled[:, :, : self._n - step] = self._pending[:, :, step:]
-        self._pending = rolled
+    def _roll(self, first: Tile, last: Tile) -> None:
+        """Moves the pending sums from the columns of the previous tiles to those of these ones."""
+        left = self._cols[first.col_index]
+        width = self._cols[last.col_index] + self._n - left
+        rolled = self._ops.zeros((self._planes, self._n, width))
+        if (kept := self._pending_left + self._pending.shape[2] - left) > 0:
+            rolled[:, :, :kept] = self._pending[:, :, -kept:]
+        self._pending, self._pending_left = rolled, left
 
     def _add(self, tile: Tile, logits: Any) -> None:
         expected = (self._classes, self._n, self._n)
@@ -202,19 +222,22 @@ class Blender:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, expected {expected}")
         # (n, 1) * (n,) -> (n, n)
         weights = self._row_shares[tile.row_index][:, None] * self._col_shares[tile.col_index]
-        self._pending[: self._classes] += logits * weights
+        left = self._cols[tile.col_index] - self._pending_left
+        sums = self._pending[:, :, left : left + self._n]
+        sums[: self._classes] += logits * weights
         if self._planes > self._classes:
-            self._pending[self._classes] += weights
+            sums[self._classes] += weights
 
-    def _settle(self, tile: Tile) -> Any:
+    def _settle(self, first: Tile, last: Tile) -> Any:
         """The final logits, with a row above and a column to the left for interpolation.
 
         Returns:
             Shape (planes, rows + halo, columns + halo).
         """
-        step_rows = self._step(self._rows, tile.row_index)
-        step_cols = self._step(self._cols, tile.col_index)
-        left = self._cols[tile.col_index] - self._left
+        step_rows = self._step(self._rows, first.row_index)
+        step_cols = self._cols[last.col_index] + self._step(self._cols, last.col_index)
+        step_cols -= self._pending_left
+        left = self._pending_left - self._left
         columns = slice(left, left + step_cols)
         # No later tile of this row covers the first columns. They still lack the overlap with the
         # row above, and their last rows are kept for the row below.
@@ -233,18 +256,19 @@ class Blender:
             self._last_row[:, :, columns] = block[:, -1:, 1:]
         return block
 
-    def _decide(self, tile: Tile, block: Any) -> Iterator[Settled]:
+    def _decide(self, first: Tile, settles: Window, block: Any) -> Iterator[Settled]:
         """Interpolates a block of settled logits to pixels and decides them, strip by strip."""
-        stride, half, settles = self._plan.stride, self._plan.stride // 2, tile.settles
+        stride, half = self._plan.stride, self._plan.stride // 2
         halo = self._halo
-        top, left = self._rows[tile.row_index], self._cols[tile.col_index]
+        top, left = self._rows[first.row_index], self._cols[first.col_index]
         # The first column of tiles has no logits to its left: its edge is clamped.
-        skip_col = 0 if tile.col_index else halo
+        skip_col = 0 if first.col_index else halo
         first_col = (left - halo + skip_col) * stride
         cols = slice(settles.col - first_col, settles.right - first_col)
         # A tile may reach past the scene: stop at the logit that the last pixel needs.
         rows = min(block.shape[1] - halo, -(-settles.bottom // stride) + 1 - top)
-        # Strips begin at the same logits in a part as in the whole scene, so that both round alike.
+        # Where strips and blocks begin changes no pixel: for strides that are powers of two, as all
+        # backbones have, the weights of the interpolation are exact.
         step = max(1, _STRIP_VALUES // (self._planes * block.shape[2] * stride**2))
         start = settles.row
         for a in range(0, rows, step):

@@ -164,7 +164,7 @@ class _Teller:
         self._next = 0.0
 
     def progress(self, progress: Progress) -> None:
-        """Called after every tile."""
+        """Called after every batch of tiles."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.legend import NODATA, Legend
-from cwsam_geo.core.predictor import Decision, PendingDecision, Predictor, TileStack
+from cwsam_geo.core.predictor import PendingDecision, Predictor, TileStack
 from cwsam_geo.core.preprocess import PreprocessSpec, SceneBands
 from cwsam_geo.core.tiling import Tile
 from cwsam_geo.errors import CwsamGeoError
-from cwsam_geo.prediction.blend import Blender, BlendName
+from cwsam_geo.prediction.blend import Blender, BlendName, settled_window
 from cwsam_geo.prediction.shard import Checkpoint, Part, Shard, tile_plan
 from cwsam_geo.prediction.stream import Backlog, BandReader, RowBand
 
@@ -163,7 +163,7 @@ def map_scene(
     Args:
         source: The whole scene.
         sinks: Where the results go; their windows are counted from the part's corner.
-        on_progress: Called after every tile.
+        on_progress: Called after every batch of tiles.
         part: The part to map; None for the whole scene.
         bands: Reads the source for ``tile_plan`` already; None to begin now.
         shard: The rows of the map to compute; None for all.
@@ -182,8 +182,8 @@ def map_scene(
     return run.run(on_progress, bands, shard.checkpoint)
 
 
-_Piece = tuple[Window, NDArray[np.bool_], PendingDecision | None]
-"""A window, its valid mask (h, w), and the decision on its pixels (None if none is valid)."""
+_Group = tuple[list[Tile], list[Any | None]]
+"""Neighbouring tiles of one row with their logits (K, n, n), or None for a skipped tile."""
 
 
 @dataclass(frozen=True)
@@ -228,11 +228,13 @@ class _Run:
         batch_size = even_batch(job.batch_size, len(self.plan.cols))
         self.summary = MapSummary(tiles=len(self.plan), batch_size=batch_size)
         # The writer's queue holds two batches, so that one is written while the next is computed,
-        # but no more tiles than fit into _WAITING_BYTES.
+        # but no more strips than fit into _WAITING_BYTES.
         bands = 1 + (sinks.confidence is not None)
         bands += predictor.num_classes if sinks.probabilities is not None else 0
-        fit = _WAITING_BYTES // (predictor.tile_size**2 * bands)
-        self.backlog = Backlog(max(1, min(2 * batch_size, fit)), "cwsam-geo writer")
+        strip = self.blender.strip_pixels(batch_size)
+        two_batches = -(-2 * batch_size * predictor.tile_size**2 // strip)
+        fit = _WAITING_BYTES // (strip * bands)
+        self.backlog = Backlog(max(1, min(two_batches, fit)), "cwsam-geo writer")
         self.counts = np.zeros(256, np.int64)
         self.started = time.perf_counter()
         self.done = self.pixels = 0
@@ -249,8 +251,8 @@ class _Run:
             for i, band in zip(self.plan.rows, reader, strict=True):
                 mapped = self._mapped(i)
                 self.empty_tiles[i] = 0
-                for tile, logits in self._predicted(band, mapped, self.plan.row(i)):
-                    self._settle(band, mapped, tile, logits)
+                for tiles, logits in self._predicted(band, mapped, self.plan.row(i)):
+                    self._settle(band, mapped, tiles, logits)
                     on_progress(self._progress())
                 if checkpoint is not None and i < self.plan.rows[-1] and checkpoint.due():
                     final = self.plan.tile(i, self.plan.cols[0]).settles.bottom
@@ -284,10 +286,8 @@ class _Run:
             return _Mask(window, np.broadcast_to(np.True_, (window.height, window.width)))
         return _Mask(window, self.part.contains(window))
 
-    def _predicted(
-        self, band: RowBand, mapped: _Mask, tiles: Iterator[Tile]
-    ) -> Iterator[tuple[Tile, Any]]:
-        """The tiles of one row in order, with logits (K, n, n), or None for a skipped tile."""
+    def _predicted(self, band: RowBand, mapped: _Mask, tiles: Iterator[Tile]) -> Iterator[_Group]:
+        """The tiles of one row in order, at most a batch at a time."""
         waiting: list[tuple[Tile, bool]] = []
         stack = self._stack()
         for tile in tiles:
@@ -308,12 +308,13 @@ class _Run:
     def _stack(self) -> TileStack:
         return self.predictor.stack(self.job.spec, self.job.scene, self.summary.batch_size)
 
-    def _flush(
-        self, waiting: Sequence[tuple[Tile, bool]], stack: TileStack
-    ) -> Iterator[tuple[Tile, Any]]:
+    def _flush(self, waiting: Sequence[tuple[Tile, bool]], stack: TileStack) -> Iterator[_Group]:
         logits = self._predict(stack)
-        for tile, fed in waiting:
-            yield tile, next(logits) if fed else None
+        # Between the tiles of a batch may be many that are skipped.
+        size = self.summary.batch_size
+        for start in range(0, len(waiting), size):
+            group = waiting[start : start + size]
+            yield [tile for tile, _ in group], [next(logits) if fed else None for _, fed in group]
 
     def _predict(self, stack: TileStack) -> Iterator[Any]:
         """Logits of each tile of a stack; halves the batch size permanently if memory runs out."""
@@ -332,31 +333,34 @@ class _Run:
             yield from logits
             start += size
 
-    def _settle(self, band: RowBand, mapped: _Mask, tile: Tile, logits: Any) -> None:
-        """Adds a tile to the blender and queues the pixels that become final for writing."""
-        within = tile.settles.within(band.window)
+    def _settle(
+        self, band: RowBand, mapped: _Mask, tiles: Sequence[Tile], logits: Sequence[Any | None]
+    ) -> None:
+        """Adds tiles to the blender and queues the pixels that become final for writing."""
+        settles = settled_window(tiles)
+        within = settles.within(band.window)
         # A new array, because a view in the writer's queue would keep the whole band's mask alive.
-        valid = band.valid[within.slices] & mapped.cut(tile.settles)
+        valid = band.valid[within.slices] & mapped.cut(settles)
         has_data = bool(valid.any())
-        pieces: list[_Piece] = [] if has_data else [(tile.settles, valid, None)]
-        for settled in self.blender.feed(tile, logits, has_data):
-            inside = settled.window.within(tile.settles)
-            pieces.append((settled.window, valid[inside.slices], settled.decision))
-        self.backlog.put(functools.partial(self._write_all, pieces))
-        self.done += 1
-        self.pixels += tile.settles.height * tile.settles.width
+        strips = self.blender.feed(tiles, logits, has_data)
+        if not has_data:
+            self.backlog.put(functools.partial(self._write, settles, valid, None))
+        for strip in strips:
+            inside = valid[strip.window.within(settles).slices]
+            self.backlog.put(functools.partial(self._write, strip.window, inside, strip.decision))
+        self.done += len(tiles)
+        self.pixels += settles.height * settles.width
 
     def _progress(self) -> Progress:
         seconds = time.perf_counter() - self.started
         return Progress(self.done, len(self.plan), self.pixels, seconds)
 
-    def _write_all(self, pieces: Sequence[_Piece]) -> None:
-        # Runs in the writer's thread: calling a decision waits there for the device.
-        for window, valid, decision in pieces:
-            self._write(window, valid, None if decision is None else decision())
-
-    def _write(self, window: Window, valid: NDArray[np.bool_], decision: Decision | None) -> None:
+    def _write(
+        self, window: Window, valid: NDArray[np.bool_], pending: PendingDecision | None
+    ) -> None:
         """Writes codes and percentages where pixels are valid, nodata elsewhere."""
+        # This runs in the writer's thread, which waits here until the device has decided.
+        decision = None if pending is None else pending()
         window = window.within(self.map)
         if decision is None:
             classes = np.full(valid.shape, NODATA, np.uint8)

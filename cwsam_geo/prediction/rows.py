@@ -80,7 +80,8 @@ def map_rows(
     """Fills the sinks, from the journal's parts and by computing what is missing.
 
     Args:
-        on_progress: Called after every tile, with the tiles that were finished before the run.
+        on_progress: Called after every batch of tiles, with the tiles that were finished before
+            the run.
         bands: Reads the scene for ``prepared.plan`` already; None to begin now.
     """
     started = time.perf_counter()

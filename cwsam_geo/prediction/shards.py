@@ -188,7 +188,7 @@ def run_shard(
 
     Args:
         source: The task's scene, open.
-        on_progress: Called after every tile.
+        on_progress: Called after every batch of tiles.
         on_part: Called with each part that is durable.
 
     Raises:

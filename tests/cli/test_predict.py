@@ -552,8 +552,9 @@ def test_json_events_go_to_stdout_one_a_line(capfd, tmp_path, models, scene):
     assert kinds[0] == "decision"
     assert "warning" in kinds  # it has not been trained
     assert kinds[-1] == "done"
-    progress = [e for e in events if e["event"] == "progress"]
-    assert [p["tiles"] for p in progress] == list(range(1, progress[0]["total"] + 1))
+    done = [e["tiles"] for e in events if e["event"] == "progress"]
+    assert done == sorted(set(done))
+    assert done[-1] == events[-1]["tiles"]
     assert sum(events[-1]["pixels"].values()) == 150 * 210
 
 

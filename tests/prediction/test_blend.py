@@ -1,5 +1,8 @@
+import itertools
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy_ops import NumpyOps
@@ -7,6 +10,7 @@ from numpy_ops import NumpyOps
 from cwsam_geo.core.grid import Window
 from cwsam_geo.core.tiling import TilePlan
 from cwsam_geo.errors import UsageError
+from cwsam_geo.model.runtime.torch_ops import TorchOps
 from cwsam_geo.prediction.blend import BLENDS, Blender, profile, shares
 
 
@@ -80,7 +84,7 @@ def run(plan, classes, blend, logits_of, probabilities=False):
     out = np.full((plan.height, plan.width), -1)
     percent = np.full((classes, plan.height, plan.width), -1)
     for tile in plan:
-        for settled in blender.feed(tile, logits_of(tile)):
+        for settled in blender.feed([tile], [logits_of(tile)]):
             assert (out[settled.window.slices] == -1).all()
             out[settled.window.slices] = settled.decision().channels
             if probabilities:
@@ -144,9 +148,45 @@ def test_a_tile_without_data_leaves_its_neighbours_probabilities_alone(plan, ble
         given_one = rng.random() < 0.7
         if given_one:
             fed[tile.window.intersect(Window(0, 0, plan.height, plan.width)).slices] = True
-        for settled in blender.feed(tile, logits if given_one else None):
+        for settled in blender.feed([tile], [logits if given_one else None]):
             confidence[settled.window.slices] = settled.decision().confidence
     assert (confidence[fed] == 73).all()  # softmax of (1, 0)
+
+
+@settings(deadline=None)
+@given(plans(), st.sampled_from(BLENDS), st.booleans(), st.integers(0, 2**32 - 1))
+def test_how_many_tiles_come_at_a_time_changes_no_pixel(plan, blend, probabilities, seed):
+    """Also where some of the tiles have no data, and where rounding decides between two classes."""
+    rng = np.random.default_rng(seed)
+    n = plan.tile_size // plan.stride
+    logits = [rng.normal(size=(3, n, n)).astype(np.float32) for _ in plan]
+    for values in logits:
+        values[1] = np.nextafter(values[0], np.float32(np.inf))
+    fed = [values if rng.random() < 0.8 else None for values in logits]
+
+    def run_with(sizes):
+        ops = TorchOps(torch.device("cpu"))
+        blender = Blender(plan, 3, blend, ops, confidence=probabilities)
+        out = np.full((2, plan.height, plan.width), -1)
+        for row in plan.rows:
+            tiles = list(plan.row(row))
+            while tiles:
+                group, tiles = tiles[: (size := next(sizes))], tiles[size:]
+                chosen = [
+                    None if fed[t.index] is None else torch.tensor(fed[t.index]) for t in group
+                ]
+                for settled in blender.feed(group, chosen):
+                    assert (out[0][settled.window.slices] == -1).all()
+                    decision = settled.decision()
+                    out[0][settled.window.slices] = decision.channels
+                    if probabilities:
+                        out[1][settled.window.slices] = decision.confidence
+        assert (out[0] >= 0).all()
+        return out
+
+    one_by_one = run_with(itertools.repeat(1))
+    groups = run_with(iter(lambda: int(rng.integers(1, 5)), None))
+    np.testing.assert_array_equal(groups, one_by_one)
 
 
 def test_what_is_held_does_not_grow_with_the_height_of_the_scene():
@@ -155,7 +195,7 @@ def test_what_is_held_does_not_grow_with_the_height_of_the_scene():
         blender = Blender(plan, 5, "cosine", NumpyOps())
         most = 0
         for tile in plan:
-            list(blender.feed(tile, np.zeros((5, 16, 16), np.float32)))
+            list(blender.feed([tile], [np.zeros((5, 16, 16), np.float32)]))
             most = max(most, blender.held_values)
         return most
 
@@ -170,7 +210,7 @@ def test_tiles_out_of_order_are_refused():
     plan = TilePlan(64, 64, 32, 0)
     blender = Blender(plan, 2, "flat", NumpyOps())
     with pytest.raises(ValueError, match="tile 1 was fed, but the next one is tile 0"):
-        blender.feed(plan.tile(0, 1), None)
+        blender.feed([plan.tile(0, 1)], [None])
 
 
 @settings(deadline=None, max_examples=60)
@@ -189,7 +229,7 @@ def test_a_temperature_changes_probabilities_and_no_class(plan, temperature, clo
         decisions = [
             (settled.window, settled.decision())
             for tile in plan
-            for settled in blender.feed(tile, tiles[tile.index])
+            for settled in blender.feed([tile], [tiles[tile.index]])
         ]
         classes = np.full((plan.height, plan.width), -1)
         percent = np.zeros((3, plan.height, plan.width))

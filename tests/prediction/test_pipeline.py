@@ -252,7 +252,7 @@ def test_a_part_that_is_filled_up_is_halved_too():
     assert summary.batch_size == 2
 
 
-@pytest.mark.parametrize(("budget", "most"), [(1 << 20, 9), (1, 2)])
+@pytest.mark.parametrize(("budget", "most"), [(1 << 20, 12), (1, 8)])
 def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, most):
     """With many classes and probabilities a batch of decided tiles would fill the memory."""
     monkeypatch.setattr(predict, "_WAITING_BYTES", budget)
@@ -267,7 +267,7 @@ def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, m
 
     def on_progress(progress):
         reached.append(progress.tiles)
-        if progress.tiles == 2:
+        if progress.tiles == 4:
             threading.Timer(0.3, lambda: (reached.append("open"), gate.set())).start()
 
     case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": 4}
@@ -319,7 +319,7 @@ def test_a_failure_of_the_writer_reaches_the_caller(error):
 
 def test_an_interrupt_ends_both_threads():
     def interrupt(progress):
-        if progress.tiles == 5:
+        if progress.tiles == 6:
             raise KeyboardInterrupt
 
     case = {"tile": 16, "overlap": 4, "blend": "cosine", "batch": 2}

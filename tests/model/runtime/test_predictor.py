@@ -222,6 +222,37 @@ def test_torch_ops_are_numpys(classes, height, width, stride, seed):
                     assert np.abs(ours_is.astype(int) - numpys).max() <= 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    stride=st.sampled_from([1, 2, 4, 8]),
+    rows=st.tuples(st.integers(0, 20), st.integers(2, 20)),
+    cols=st.tuples(st.integers(0, 150), st.integers(2, 150)),
+    seed=st.integers(0, 99),
+)
+def test_a_piece_is_interpolated_like_the_whole_to_the_last_bit(stride, rows, cols, seed):
+    """torch has several loops for it, which round differently, and chooses by size."""
+    ops = TorchOps(CPU)
+    logits = torch.randn(3, 40, 300, generator=torch.Generator().manual_seed(seed))
+    (top, height), (left, width) = rows, cols
+    piece = ops.upsample(logits[:, top : top + height, left : left + width], stride)
+    whole = ops.upsample(logits, stride)[
+        :, top * stride : (top + height) * stride, left * stride : (left + width) * stride
+    ]
+    # Half a stride along each side needs logits beyond the piece.
+    half = stride // 2
+    inner = slice(half, height * stride - half), slice(half, width * stride - half)
+    assert torch.equal(piece[(slice(None), *inner)], whole[(slice(None), *inner)])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_first_of_equal_logits_wins(classes):
+    logits = torch.tensor([1.0, 0.0]).expand(classes, 4, 2)
+    for probabilities in (False, True):
+        decision = TorchOps(CPU).decide(logits, probabilities, probabilities)()
+        assert (decision.channels == 0).all()
+        assert decision.channels.dtype == np.uint8
+
+
 def test_decisions_of_255_classes_and_huge_logits():
     logits = torch.zeros(255, 1, 2)
     logits[254, 0, 0] = 1e30
