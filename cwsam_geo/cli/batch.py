@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from cwsam_geo.cli.grid_options import grid_options
+from cwsam_geo.cli.importing import large_modules
 from cwsam_geo.cli.mosaic import MosaicReporter
 from cwsam_geo.cli.options import (
     further_outputs,
@@ -74,8 +75,9 @@ def command(scenes: tuple[str, ...], output: str, as_json: bool, quiet: bool, **
 
     --devices and --dask map several scenes at a time, and parts of the last ones.
     """
-    from cwsam_geo.batch.predict_scenes import predict_scenes
-    from cwsam_geo.batch.run import BatchReports
+    with large_modules():
+        from cwsam_geo.batch.predict_scenes import predict_scenes
+        from cwsam_geo.batch.run import BatchReports
 
     given = [*scenes, *(f"@{name}" for name in values["lists"])]
     if not given:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import click
 
 from cwsam_geo.cli.grid_options import grid_options
+from cwsam_geo.cli.importing import large_modules
 from cwsam_geo.cli.options import (
     further_outputs,
     json_option,
@@ -47,7 +48,8 @@ def command(
     vh.tif) are the bands of one scene. The result is a Cloud Optimized GeoTIFF on the scene's grid,
     with the class names and colours of the model.
     """
-    from cwsam_geo.prediction.predict_scene import predict_scene
+    with large_modules():
+        from cwsam_geo.prediction.predict_scene import predict_scene
 
     options, outputs = predict_options(values), predict_outputs(values)
     with PredictReporter(as_json, quiet) as report:
