@@ -39,7 +39,7 @@ _TRIAL = 256
 _EMULATED = 2.0
 """A precision that is slower than fp32 by this factor gains nothing, so its use is warned of."""
 
-_MAX_CPU_BATCH = 4
+_MAX_CPU_BATCH = 16
 """Tiles per batch on a CPU."""
 
 _MAX_CUDA_BATCH = 64
@@ -203,8 +203,8 @@ def _has_bf16(device: torch.device) -> bool:
 def auto_batch_size(architecture: Architecture, device: torch.device) -> int:
     """Chooses the number of tiles per batch.
 
-    On a CPU a batch has about 512 x 512 pixels, but at least one tile and at most four. On CUDA it
-    is what fits into half of the free memory; if memory still runs out, the pipeline halves the
+    On a CPU a batch has about 512 x 512 pixels, but at least one tile and at most sixteen. On CUDA
+    it is what fits into half of the free memory; if memory still runs out, the pipeline halves the
     batch. The bounds have not been tuned on a GPU yet.
     """
     size = architecture.tile_size

@@ -321,6 +321,7 @@ def test_batch_sizes_follow_the_tiles_and_the_memory(monkeypatch):
     small = Architecture(SMALL, 10, 256)
     assert auto_batch_size(vit_b, CPU) == 1
     assert auto_batch_size(small, CPU) == 4
+    assert auto_batch_size(Architecture(SMALL, 10, 128), CPU) == 16
     free = {}
     monkeypatch.setattr(device_module.torch.cuda, "mem_get_info", lambda d: (free["now"], 0))
     for gigabytes in (0, 4, 16, 80, 140):
