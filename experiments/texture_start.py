@@ -42,6 +42,9 @@ class HeadRecipe:
         rate: Highest learning rate.
         decay: Weight decay.
         gain_db: Largest change of level.
+        noise: Standard deviation of what is added to the statistics, so that the head does not
+            learn a few sites by heart.
+        site_power: A class is drawn as often as the number of its sites to this power.
         shares: Of the batch, by set of bands.
         average: Factor of the running mean of weights that is kept.
         seed: Of weights and draws.
@@ -50,8 +53,10 @@ class HeadRecipe:
     steps: int = 800
     batch: int = 1024
     rate: float = 3e-3
-    decay: float = 2.0
+    decay: float = 1.0
     gain_db: float = 1.5
+    noise: float = 0.2
+    site_power: float = 0.5
     shares: tuple[tuple[Mode, float], ...] = (("both", 0.5), ("vv", 0.3), ("vh", 0.2))
     average: float = 0.99
     seed: int = 0
@@ -88,7 +93,10 @@ def fitted_head(
         spec: Its input.
         recipe: How the head learns.
     """
-    seen = {mode: drawn(listed, architecture.stride, spec, mode) for mode, _ in recipe.shares}
+    power = recipe.site_power
+    seen = {
+        mode: drawn(listed, architecture.stride, spec, mode, power) for mode, _ in recipe.shares
+    }
     rng = np.random.default_rng(recipe.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
@@ -157,13 +165,21 @@ def _batch(
 ) -> tuple[Tensor, Tensor]:
     which = rng.choice(len(seen.chance), size, p=seen.chance)
     gains = rng.uniform(-recipe.gain_db, recipe.gain_db, (size, 1)).astype(np.float32)
-    return seen.statistics[which] + torch.from_numpy(gains) * seen.gain, seen.allowed[which]
+    values = seen.statistics[which] + torch.from_numpy(gains) * seen.gain
+    return values + recipe.noise * torch.randn_like(values), seen.allowed[which]
 
 
-def drawn(listed: Sequence[LabelledPlace], stride: int, spec: PreprocessSpec, mode: Mode) -> Drawn:
+def drawn(
+    listed: Sequence[LabelledPlace],
+    stride: int,
+    spec: PreprocessSpec,
+    mode: Mode,
+    site_power: float = 0.0,
+) -> Drawn:
     """Labelled logits of all scenes that have the bands of a mode.
 
-    Each class is as likely as each other, and within a class each site.
+    A class is as likely as the number of its sites to the power ``site_power``, and within a class
+    each site is as likely as each other.
     """
     rng = np.random.default_rng(0)
     values: dict[str, list[NDArray[np.float32]]] = {}
@@ -185,7 +201,7 @@ def drawn(listed: Sequence[LabelledPlace], stride: int, spec: PreprocessSpec, mo
                 there = rng.choice(there, PIXELS, replace=False)
             x.append(every[there])
             y.append(labels[there])
-            chance.append(np.full(len(there), 1 / sites[int(code)] / len(there)))
+            chance.append(np.full(len(there), sites[int(code)] ** (site_power - 1) / len(there)))
     p = np.concatenate(chance)
     allowed = np.stack([_allowed(code) for code in range(LAND + 1)])[np.concatenate(y)]
     return Drawn(
