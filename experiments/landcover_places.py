@@ -102,7 +102,6 @@ class Recipe:
         patch: Side of a token of ``galileo``, in pixels.
         depth: Blocks of ``galileo``.
         texture: Hidden channels of a texture head (texture_start.py); 0 for none.
-        share: How far weights go from the start to what ``finetune`` makes of them.
         pseudo: A teacher labels what nobody labelled (teacher.py).
         again: Scenes with VV come a second time, in VV alone at another level.
         without: Sites that never take part.
@@ -115,7 +114,6 @@ class Recipe:
     patch: int = 8
     depth: int = 4
     texture: int = 64
-    share: float = 0.3
     pseudo: bool = False
     again: bool = False
     without: tuple[str, ...] = ()
@@ -134,8 +132,7 @@ class Recipe:
         data: list[Any] = [CAP, PARTIAL_CAP, AMPLITUDE_OFFSET_DB, *self.without]
         data += [SURE] if self.pseudo else []
         data += [SHIFT_DB, FLOOR_DB] if self.again else []
-        settings = {"train": self.settings, "share": self.share}
-        return {**settings, "start": start, "data": data, "input": INPUT}
+        return {"train": self.settings, "start": start, "data": data, "input": INPUT}
 
     @property
     def head(self) -> HeadRecipe:
@@ -227,7 +224,7 @@ def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
     options = FinetuneOptions(overwrite=not resume, resume=resume)
     finetune(recipe.region(left_out), tuned, options, lambda event: _tell(name, event))
     start = ModelBundle.load(find_model(recipe.init(left_out)))
-    between(start, ModelBundle.load(tuned), recipe.share).save(path, overwrite=True)
+    with_head_of(start, ModelBundle.load(tuned)).save(path, overwrite=True)
     spent = {
         "minutes": (time.perf_counter() - began) / 60,
         "cpu_minutes": (time.process_time() - cpu) / 60,
@@ -238,28 +235,24 @@ def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
     return path
 
 
-def between(start: ModelBundle, end: ModelBundle, share: float) -> ModelBundle:
-    """Weights between those before and after ``finetune``, without a temperature.
+def with_head_of(start: ModelBundle, tuned: ModelBundle) -> ModelBundle:
+    """What ``finetune`` made, with the texture head that it started from, and no temperature.
 
-    What is learned in a few places moves weights away from what holds in others; on the way there
-    both are found (WiSE-FT, Wortsman et al. 2022, arXiv 2109.01903).
-
-    Args:
-        start: The bundle before.
-        end: The bundle after.
-        share: Of the way from ``start`` to ``end``.
+    Whole tiles of a few places teach the head how these places look: with the head that
+    ``finetune`` leaves, other places are mapped worse than before it.
     """
-    tensors = {n: (1 - share) * start.tensors[n] + share * end.tensors[n] for n in end.tensors}
-    # The scores are those of the weights after, not of these.
-    provenance = {k: v for k, v in end.provenance.items() if k != "metrics"}
-    provenance["share_of_finetuning"] = share
+    head = {n: tensor for n, tensor in start.tensors.items() if n.startswith("texture.")}
+    # The scores are those of the weights that finetune left, not of these.
+    provenance = {k: v for k, v in tuned.provenance.items() if k != "metrics"}
+    if head:
+        provenance["texture_head"] = "as texture_start.py left it; finetune changed the rest"
     provenance["data"] = {**provenance["data"], "pixel_size_m": PIXEL_SIZE_M}
     # What stands for a missing band is what the head has learned it with.
-    preprocess = replace(end.preprocess, fill=start.preprocess.fill)
+    preprocess = replace(tuned.preprocess, fill=start.preprocess.fill)
     header = replace(
-        end.header, preprocess=preprocess, provenance=provenance, temperatures=Temperatures()
+        tuned.header, preprocess=preprocess, provenance=provenance, temperatures=Temperatures()
     )
-    return ModelBundle(header, tensors)
+    return ModelBundle(header, {**tuned.tensors, **head})
 
 
 def _tell(name: str, event: Any) -> None:
@@ -282,7 +275,6 @@ def _tell(name: str, event: Any) -> None:
 @click.option("--patch", default=8, show_default=True, help="Pixels of a token of galileo.")
 @click.option("--depth", default=4, show_default=True, help="Blocks of galileo.")
 @click.option("--texture", default=64, show_default=True, help="Channels of its texture head.")
-@click.option("--share", default=0.3, show_default=True, help="Of what finetune learned.")
 @click.option("--folds", "which", default="all", show_default=True, help="Such as a,c.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--train", "settings", default="{}", help="JSON that wins over the recipe.")
@@ -304,7 +296,6 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
         given["patch"],
         given["depth"],
         given["texture"],
-        given["share"],
         given["pseudo"],
         given["again"],
         tuple(given["without"]),
