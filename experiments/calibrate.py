@@ -2,9 +2,10 @@
 
     python experiments/calibrate.py JUDGED [--bundle MODEL --output CALIBRATED]
 
-JUDGED is the folder that ``landcover_places.py folds`` or ``judge.py`` wrote. For each site the
-temperature is fitted on the other sites, so the error after it is that of an unseen site; the one
-for the bundle is fitted on all. The bundle states it, and ``predict`` divides by it.
+JUDGED is the folder that ``landcover_places.py folds`` or ``judge.py`` wrote. Each set of bands has
+its own temperature. For each site it is fitted on the other sites, so the error after it is that of
+an unseen site; the one for the bundle is fitted on all. The bundle states it, and ``predict``
+divides by it.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ def fitted(logits: NDArray[Any], channels: NDArray[np.int64], weights: NDArray[A
 
 
 def calibrated(folder: Path) -> dict[str, Any]:
-    """Temperature and calibration error before and after, of all modes together.
+    """Temperature and calibration error before and after, of each mode.
 
     Floods and what is only known not to be water take no part: their labels tell water alone.
 
     Args:
         folder: It holds ``logits_*.npz``.
     """
-    parts = [dict(np.load(path)) for path in sorted(folder.glob("logits_*.npz"))]
-    modes = np.concatenate(
-        [
-            np.repeat(path.stem.removeprefix("logits_"), len(part["label"]))
-            for path, part in zip(sorted(folder.glob("logits_*.npz")), parts, strict=True)
-        ]
-    )
-    site, label, logits = (
-        np.concatenate([p[name] for p in parts]) for name in ("site", "label", "logits")
-    )
-    used = (label != LAND) & ~np.char.startswith(site.astype(str), "flood_")
-    modes, site, label, logits = modes[used], site[used], label[used], logits[used]
+    found = {}
+    for path in sorted(folder.glob("logits_*.npz")):
+        part = dict(np.load(path))
+        site, label, logits = part["site"].astype(str), part["label"], part["logits"]
+        used = (label != LAND) & ~np.char.startswith(site, "flood_")
+        found[path.stem.removeprefix("logits_")] = _mode(site[used], label[used], logits[used])
+    return {"modes": found}
+
+
+def _mode(
+    site: NDArray[np.str_], label: NDArray[np.uint8], logits: NDArray[np.float32]
+) -> dict[str, Any]:
     channels = label.astype(np.int64) - 1
-    # Each site, mode and class has the same say as in the judge's capped figures.
-    weights = _weights(modes, site, label)
+    # Each site and class has the same say as in the judge's capped figures.
+    weights = _weights(site, label)
     after = np.zeros(len(label))
     by_site: dict[str, float] = {}
     for name in np.unique(site):
@@ -62,30 +63,23 @@ def calibrated(folder: Path) -> dict[str, Any]:
         after[own] = np.exp(log_probabilities(logits[own], by_site[str(name)]).max(1))
     before = np.exp(log_probabilities(logits, 1.0).max(1))
     right = logits.argmax(1) == channels
-    found: dict[str, Any] = {
+    return {
         "temperature": fitted(logits, channels, weights),
         "left_out": by_site,
-        "modes": {},
+        "before": _error(before, right, weights),
+        "after": _error(after, right, weights),
+        "sites_after": {
+            str(s): _error(after[site == s], right[site == s], weights[site == s])
+            for s in np.unique(site)
+        },
     }
-    for mode in np.unique(modes):
-        own = modes == mode
-        found["modes"][str(mode)] = {
-            "before": _error(before[own], right[own], weights[own]),
-            "after": _error(after[own], right[own], weights[own]),
-            "sites_after": {
-                str(s): _error(after[m], right[m], weights[m])
-                for s in np.unique(site[own])
-                for m in [own & (site == s)]
-            },
-        }
-    return found
 
 
 def _weights(
-    modes: NDArray[Any], site: NDArray[Any], label: NDArray[np.uint8], most: int = 3000
+    site: NDArray[np.str_], label: NDArray[np.uint8], most: int = 3000
 ) -> NDArray[np.float64]:
-    """What brings each mode, site and class down to ``most`` pixels."""
-    keys = np.char.add(np.char.add(modes.astype(str), site.astype(str)), label.astype(str))
+    """What brings each site and class down to ``most`` pixels."""
+    keys = np.char.add(site, label.astype(str))
     _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
     return np.asarray(np.minimum(1.0, most / counts)[place])
 
@@ -125,7 +119,7 @@ def main(judged: Path, bundle: Path | None, output: Path | None) -> None:
         # Only for the bands with which it helps at sites that did not choose it.
         temperatures = Temperatures(
             by_bands={
-                BANDS[mode]: found["temperature"]
+                BANDS[mode]: error["temperature"]
                 for mode, error in found["modes"].items()
                 if error["after"] < error["before"]
             }

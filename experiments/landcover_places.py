@@ -2,12 +2,17 @@
 
     python experiments/landcover_places.py --output FOLDER folds    # leave sites out, then judge
     python experiments/landcover_places.py --output FOLDER train    # on all sites
+    python experiments/landcover_places.py --output FOLDER dunes    # leave out one desert patch
 
 Both go through this package's own ``finetune``. Sites are left out in four groups (``FOLDS`` in
 places_data.py): a model of a group has seen none of its sites, no other date and no neighbour. What
 is done is kept in FOLDER and not done again with the same recipe, and an interrupted training goes
 on from its last epoch, so the command can be stopped and given again. ``--folds a,c`` shares folds
 out among processes.
+
+All deserts are one site, so the groups do not tell what a model of some deserts makes of others.
+``dunes`` does: it leaves out each desert patch in turn, and the other sites of group a, and judges
+the texture head with VV alone.
 
 The last epoch is kept, so the sites left out, which are shown as "validation", choose nothing.
 """
@@ -43,6 +48,7 @@ from places_data import (
 )
 from texture_start import HeadRecipe, fresh_bundle, with_texture
 
+from cwsam_geo import load_model
 from cwsam_geo.core.temperatures import Temperatures
 from cwsam_geo.finetuning.finetune import finetune
 from cwsam_geo.finetuning.options import FinetuneOptions
@@ -147,14 +153,14 @@ class Recipe:
         said = hashlib.sha256(json.dumps([self.said["start"], size, left_out]).encode())
         path = self.folder / f"start_{said.hexdigest()[:8]}.safetensors"
         if not path.exists():
-            bundle = self._start(size)
+            bundle = self.fresh(size)
             if self.texture:
                 seen = [p for p in self.listed() if p.site not in left_out]
                 bundle = with_texture(bundle, seen, self.head)
             bundle.save(path, overwrite=True)  # Another process may have been quicker.
         return str(path.resolve())
 
-    def _start(self, size: int) -> ModelBundle:
+    def fresh(self, size: int) -> ModelBundle:
         """Galileo's blocks or random weights, before the texture head has learned."""
         if self.start != "galileo":
             spec = input_spec(size, MEAN, STD)
@@ -255,6 +261,28 @@ def with_head_of(start: ModelBundle, tuned: ModelBundle) -> ModelBundle:
     return ModelBundle(header, {**tuned.tensors, **head})
 
 
+def judge_dunes(recipe: Recipe) -> None:
+    """Maps each desert patch, and the floods of group a, in VV alone without having seen them."""
+    from judge import How, judge
+
+    size = recipe.settings["tile_size"]
+    groups = set(FOLDS["a"]) - {"desert"}
+    listed = [p for p in recipe.listed() if p.site not in groups]
+    floods_left = [p for p in recipe.listed() if p.site in groups and p.flood]
+    for patch in sorted({p.place for p in listed if p.site == "desert"}):
+        seen = [p for p in listed if p.place != patch]
+        path = recipe.folder / f"without_{patch}.safetensors"
+        with_texture(recipe.fresh(size), seen, recipe.head).save(path, overwrite=True)
+        model = load_model(path, network="fast")
+        judged = [p for p in listed if p.place == patch] + floods_left
+        how = How(temperature=1.0, baselines=False, modes=("vv",))
+        found = judge(judged, lambda _, m=model: m, recipe.folder / patch, how)["modes"]["vv"]
+        water = found["floods"]["model"]["classes"]["water"]["iou"]
+        click.echo(
+            f"{patch}: {found['desert']['model']:.1%} mapped as water; floods' water {water:.1%}"
+        )
+
+
 def _tell(name: str, event: Any) -> None:
     kind = event["event"]
     if kind == "epoch":
@@ -268,7 +296,7 @@ def _tell(name: str, event: Any) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["folds", "train"]))
+@click.argument("what", type=click.Choice(["folds", "train", "dunes"]))
 @click.option("--data", type=click.Path(path_type=Path), default=shared_data, help="Data folder.")
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder for models.")
 @click.option("--start", default="tiny", show_default=True, help="tiny, small, galileo or PATH.")
@@ -302,6 +330,9 @@ def main(what: str, output: Path, threads: int, which: str, judge: bool, **given
     )
     if what == "train":
         click.echo(trained(recipe, NAME, ()))
+        return
+    if what == "dunes":
+        judge_dunes(recipe)
         return
     for fold in in_folds(which):
         click.echo(trained(recipe, f"fold_{fold}", FOLDS[fold]))

@@ -45,6 +45,8 @@ class HeadRecipe:
         noise: Standard deviation of what is added to the statistics, so that the head does not
             learn a few sites by heart.
         site_power: A class is drawn as often as the number of its sites to this power.
+        deserts: How often deserts are drawn for each time that another site is. No other site is
+            open and as dark as water in VV alone.
         shares: Of the batch, by set of bands.
         average: Factor of the running mean of weights that is kept.
         seed: Of weights and draws.
@@ -57,6 +59,7 @@ class HeadRecipe:
     gain_db: float = 1.5
     noise: float = 0.2
     site_power: float = 0.5
+    deserts: float = 3.0
     shares: tuple[tuple[Mode, float], ...] = (("both", 0.5), ("vv", 0.3), ("vh", 0.2))
     average: float = 0.99
     seed: int = 0
@@ -93,9 +96,8 @@ def fitted_head(
         spec: Its input.
         recipe: How the head learns.
     """
-    power = recipe.site_power
     seen = {
-        mode: drawn(listed, architecture.stride, spec, mode, power) for mode, _ in recipe.shares
+        mode: drawn(listed, architecture.stride, spec, mode, recipe) for mode, _ in recipe.shares
     }
     rng = np.random.default_rng(recipe.seed)
     with torch.random.fork_rng(devices=[]):
@@ -174,13 +176,9 @@ def drawn(
     stride: int,
     spec: PreprocessSpec,
     mode: Mode,
-    site_power: float = 0.0,
+    recipe: HeadRecipe,
 ) -> Drawn:
-    """Labelled logits of all scenes that have the bands of a mode.
-
-    A class is as likely as the number of its sites to the power ``site_power``, and within a class
-    each site is as likely as each other.
-    """
+    """Labelled logits of all scenes that have the bands of a mode."""
     rng = np.random.default_rng(0)
     values: dict[str, list[NDArray[np.float32]]] = {}
     codes: dict[str, list[NDArray[np.uint8]]] = {}
@@ -188,9 +186,9 @@ def drawn(
         values.setdefault(site, []).append(found)
         codes.setdefault(site, []).append(labels)
     x, y, chance = [], [], []
-    # How many sites have a code.
+    # Which sites have a code.
     sites = {
-        code: sum(any((part == code).any() for part in parts) for parts in codes.values())
+        code: [s for s, parts in codes.items() if any((part == code).any() for part in parts)]
         for code in (*range(1, len(NAMES) + 1), LAND)
     }
     for site in codes:
@@ -201,7 +199,10 @@ def drawn(
                 there = rng.choice(there, PIXELS, replace=False)
             x.append(every[there])
             y.append(labels[there])
-            chance.append(np.full(len(there), sites[int(code)] ** (site_power - 1) / len(there)))
+            others = sites[int(code)]
+            share = _weight(site, recipe) / sum(_weight(other, recipe) for other in others)
+            share *= len(others) ** recipe.site_power
+            chance.append(np.full(len(there), share / len(there)))
     p = np.concatenate(chance)
     allowed = np.stack([_allowed(code) for code in range(LAND + 1)])[np.concatenate(y)]
     return Drawn(
@@ -210,6 +211,10 @@ def drawn(
         p / p.sum(),
         _gain(stride, spec, mode),
     )
+
+
+def _weight(site: str, recipe: HeadRecipe) -> float:
+    return recipe.deserts if site.startswith("desert") else 1.0
 
 
 def _scenes(

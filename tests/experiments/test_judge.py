@@ -106,10 +106,14 @@ def test_a_calibrated_bundle_has_the_temperature_that_was_fitted(tmp_path):
     labels = np.array([1 + rng.choice(4, p=p) for p in np.exp(log_probabilities(true, 1))])
     sites = np.repeat(["a", "b"], 4_000)
     np.savez(tmp_path / "logits_both.npz", site=sites, label=codes(*labels), logits=3 * true)
+    np.savez(tmp_path / "logits_vv.npz", site=sites, label=codes(*labels), logits=true)
     found = calibrate.calibrated(tmp_path)
-    assert found["temperature"] == pytest.approx(3, rel=0.1)
-    assert found["modes"]["both"]["after"] < 0.03 < found["modes"]["both"]["before"]
-    temperatures = Temperatures(found["temperature"])
+    both = found["modes"]["both"]
+    assert both["temperature"] == pytest.approx(3, rel=0.1)
+    assert both["after"] < 0.03 < both["before"]
+    # Logits of another set of bands have a temperature of their own.
+    assert found["modes"]["vv"]["temperature"] == pytest.approx(1, rel=0.1)
+    temperatures = Temperatures(both["temperature"])
     path = calibrate.with_temperatures(load_full("demo"), temperatures, {}).save(
         tmp_path / "calibrated.safetensors"
     )
