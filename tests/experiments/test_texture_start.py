@@ -1,5 +1,6 @@
 """A texture head's start: which logits it learns from, and that it learns from them."""
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -45,17 +46,36 @@ def scenes(tmp_path):
     return found
 
 
-@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
-def test_every_class_is_as_likely_and_within_it_every_site(scenes, monkeypatch):
-    monkeypatch.setattr(texture_start, "PIXELS", 100)
-    seen = texture_start.drawn(scenes, 2, SPEC, "both")
-    # Two sites of two classes, and a flood of water and "not water".
-    assert seen.statistics.shape[0] == len(seen.chance) == 600
-    by_label = {}
+def chances(scenes, **recipe):
+    """How often each kind of label is drawn, and each site's share of water."""
+    recipe = texture_start.HeadRecipe(**recipe)
+    seen = texture_start.drawn(scenes, 2, SPEC, "both", recipe)
+    by_label, water = {}, []
     for allowed, chance in zip(seen.allowed.round().int().tolist(), seen.chance, strict=True):
         by_label[tuple(allowed)] = by_label.get(tuple(allowed), 0) + chance
-    assert set(by_label) == {(1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 1, 1)}
-    np.testing.assert_allclose(list(by_label.values()), 1 / 3)
+        water += [chance] if allowed == [1, 0, 0, 0] else []
+    shares = np.array(water).reshape(-1, texture_start.PIXELS).sum(1)
+    return by_label, shares / shares.sum()
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_classes_are_drawn_by_the_number_of_their_sites(scenes, monkeypatch):
+    monkeypatch.setattr(texture_start, "PIXELS", 100)
+    # Two sites of two classes, and a flood of water and "not water".
+    water, open_land, land = (1, 0, 0, 0), (0, 0, 1, 0), (0, 1, 1, 1)
+    found, _ = chances(scenes, site_power=0.0)
+    assert found == pytest.approx({water: 1 / 3, open_land: 1 / 3, land: 1 / 3})
+    found, _ = chances(scenes, site_power=1.0)
+    assert found == pytest.approx({water: 3 / 6, open_land: 2 / 6, land: 1 / 6})
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_sites_are_drawn_equally_but_deserts_more_often(scenes, monkeypatch):
+    monkeypatch.setattr(texture_start, "PIXELS", 100)
+    np.testing.assert_allclose(chances(scenes)[1], 1 / 3)
+    sand = dataclasses.replace(scenes[1], site="desert")
+    found = chances([scenes[0], sand, scenes[2]], deserts=3.0)[1]
+    np.testing.assert_allclose(found, [1 / 5, 3 / 5, 1 / 5])
 
 
 def test_a_gain_changes_levels_as_a_brighter_scene_does():
