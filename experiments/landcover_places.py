@@ -218,7 +218,8 @@ def trained(recipe: Recipe, name: str, left_out: tuple[str, ...]) -> Path:
     """The bundle of a fold; it is trained where it is not there with the same recipe."""
     path = recipe.folder / f"{name}.safetensors"
     note = recipe.folder / f"{name}_recipe.json"
-    said = {**recipe.said, "left_out": list(left_out)}
+    # As it is read again: JSON has no tuples.
+    said = json.loads(json.dumps({**recipe.said, "left_out": left_out}))
     known = json.loads(note.read_text())["said"] == said if note.exists() else False
     if known and path.exists():
         return path
