@@ -8,8 +8,9 @@ bands, with VV alone and with VH alone.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +46,11 @@ class HeadRecipe:
         noise: Standard deviation of what is added to the statistics, so that the head does not
             learn a few sites by heart.
         site_power: A class is drawn as often as the number of its sites to this power.
-        deserts: How often deserts are drawn for each time that another site is. No other site is
-            open and as dark as water in VV alone.
+        sand_steps: Steps of the second stage, which tells sand from water in VV alone; 0 for none.
+        sand_rate: Its highest learning rate.
+        deserts: How often it draws deserts for each time that it draws another site. No other site
+            is open and as dark as water.
+        pin: Weight with which its answers to the other sets of bands stay as they were.
         shares: Of the batch, by set of bands.
         average: Factor of the running mean of weights that is kept.
         seed: Of weights and draws.
@@ -59,7 +63,10 @@ class HeadRecipe:
     gain_db: float = 1.5
     noise: float = 0.2
     site_power: float = 0.5
-    deserts: float = 3.0
+    sand_steps: int = 300
+    sand_rate: float = 2e-3
+    deserts: float = 4.0
+    pin: float = 3.0
     shares: tuple[tuple[Mode, float], ...] = (("both", 0.5), ("vv", 0.3), ("vh", 0.2))
     average: float = 0.99
     seed: int = 0
@@ -103,26 +110,75 @@ def fitted_head(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         head = TextureHead(architecture)
-        optimizer = torch.optim.AdamW(head.parameters(), lr=recipe.rate, weight_decay=recipe.decay)
-        mean = {n: p.detach().clone() for n, p in head.named_parameters()}
-        for step in range(recipe.steps):
-            warm = min(1.0, (step + 1) / 50)
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.rate * warm * (1 + math.cos(math.pi * step / recipe.steps)) / 2
-            loss = torch.zeros(())
+
+        def loss() -> Tensor:
+            total = torch.zeros(())
             for mode, share in recipe.shares:
                 values, allowed = _batch(seen[mode], round(recipe.batch * share), recipe, rng)
-                log_p = F.log_softmax(_logits(head, values), 1)
-                # -log of the summed probability of the classes that the label allows.
-                loss = loss - share * torch.logsumexp(log_p + allowed.log(), 1).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                kept = recipe.average if step > 100 else 0.0
-                for name, value in head.named_parameters():
-                    mean[name].mul_(kept).add_(value, alpha=1 - kept)
-    return {f"texture.{name}": value for name, value in mean.items()}
+                total = total + share * _labelled_loss(head, values, allowed)
+            return total
+
+        _learn(head, loss, recipe.steps, recipe.rate, recipe)
+        if recipe.sand_steps:
+            more = replace(recipe, decay=0.0)
+            sand = drawn(listed, architecture.stride, spec, "vv", recipe, recipe.deserts)
+            known, others = copy.deepcopy(head).eval(), {m: seen[m] for m in seen if m != "vv"}
+            head.eval()  # no dropout: what is pinned would be noise
+            _learn(
+                head,
+                lambda: _sand_loss(head, known, sand, others, recipe, rng),
+                recipe.sand_steps,
+                recipe.sand_rate,
+                more,
+            )
+    return {f"texture.{name}": value.detach() for name, value in head.named_parameters()}
+
+
+def _learn(
+    head: TextureHead, loss: Callable[[], Tensor], steps: int, rate: float, recipe: HeadRecipe
+) -> None:
+    """Takes steps of AdamW and leaves the running mean of the weights in the head."""
+    optimizer = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=recipe.decay)
+    mean = {n: p.detach().clone() for n, p in head.named_parameters()}
+    for step in range(steps):
+        warm = min(1.0, (step + 1) / 50)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * warm * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        with torch.no_grad():
+            kept = recipe.average if step > 100 else 0.0
+            for name, value in head.named_parameters():
+                mean[name].mul_(kept).add_(value, alpha=1 - kept)
+    with torch.no_grad():
+        for name, value in head.named_parameters():
+            value.copy_(mean[name])
+
+
+def _labelled_loss(head: TextureHead, values: Tensor, allowed: Tensor) -> Tensor:
+    """-log of the summed probability of the classes that each label allows."""
+    log_p = F.log_softmax(_logits(head, values), 1)
+    return -torch.logsumexp(log_p + allowed.log(), 1).mean()
+
+
+def _sand_loss(
+    head: TextureHead,
+    known: TextureHead,
+    sand: Drawn,
+    others: Mapping[Mode, Drawn],
+    recipe: HeadRecipe,
+    rng: np.random.Generator,
+) -> Tensor:
+    """Loss on VV alone, and how far other sets of bands are from what the head knew of them."""
+    total = _labelled_loss(head, *_batch(sand, recipe.batch // 2, recipe, rng))
+    for mode, seen in others.items():
+        values, _ = _batch(seen, recipe.batch // (2 if mode == "both" else 4), recipe, rng)
+        with torch.no_grad():
+            before = F.log_softmax(_logits(known, values), 1)
+        now = F.log_softmax(_logits(head, values), 1)
+        total = total + recipe.pin * F.kl_div(now, before, reduction="batchmean", log_target=True)
+    return total
 
 
 def with_texture(
@@ -177,8 +233,18 @@ def drawn(
     spec: PreprocessSpec,
     mode: Mode,
     recipe: HeadRecipe,
+    deserts: float = 1.0,
 ) -> Drawn:
-    """Labelled logits of all scenes that have the bands of a mode."""
+    """Labelled logits of all scenes that have the bands of a mode.
+
+    Args:
+        listed: The scenes.
+        stride: Pixels per logit.
+        spec: The network's input.
+        mode: With which bands.
+        recipe: How classes share the draws.
+        deserts: How often deserts are drawn for each time that another site is.
+    """
     rng = np.random.default_rng(0)
     values: dict[str, list[NDArray[np.float32]]] = {}
     codes: dict[str, list[NDArray[np.uint8]]] = {}
@@ -200,7 +266,7 @@ def drawn(
             x.append(every[there])
             y.append(labels[there])
             others = sites[int(code)]
-            share = _weight(site, recipe) / sum(_weight(other, recipe) for other in others)
+            share = _weight(site, deserts) / sum(_weight(other, deserts) for other in others)
             share *= len(others) ** recipe.site_power
             chance.append(np.full(len(there), share / len(there)))
     p = np.concatenate(chance)
@@ -213,8 +279,8 @@ def drawn(
     )
 
 
-def _weight(site: str, recipe: HeadRecipe) -> float:
-    return recipe.deserts if site.startswith("desert") else 1.0
+def _weight(site: str, deserts: float) -> float:
+    return deserts if site.startswith("desert") else 1.0
 
 
 def _scenes(

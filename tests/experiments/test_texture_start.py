@@ -46,10 +46,10 @@ def scenes(tmp_path):
     return found
 
 
-def chances(scenes, **recipe):
+def chances(scenes, deserts=1.0, **recipe):
     """How often each kind of label is drawn, and each site's share of water."""
     recipe = texture_start.HeadRecipe(**recipe)
-    seen = texture_start.drawn(scenes, 2, SPEC, "both", recipe)
+    seen = texture_start.drawn(scenes, 2, SPEC, "both", recipe, deserts)
     by_label, water = {}, []
     for allowed, chance in zip(seen.allowed.round().int().tolist(), seen.chance, strict=True):
         by_label[tuple(allowed)] = by_label.get(tuple(allowed), 0) + chance
@@ -99,7 +99,7 @@ def test_a_gain_changes_levels_as_a_brighter_scene_does():
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_the_head_has_learned_and_the_masks_add_nothing_yet(scenes):
     bundle = texture_start.fresh_bundle(BACKBONES["tiny"], CLASSES, SPEC, 16)
-    recipe = texture_start.HeadRecipe(steps=60, batch=128)
+    recipe = texture_start.HeadRecipe(steps=60, batch=128, sand_steps=40)
     model = texture_start.with_texture(bundle, scenes, recipe).build()
     with rasterio.open(scenes[0].scene) as file:
         image = SPEC.apply(file.read(), np.ones((SIZE, SIZE), bool), SceneBands("db", (0, 1)))
