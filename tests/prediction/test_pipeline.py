@@ -252,9 +252,14 @@ def test_a_part_that_is_filled_up_is_halved_too():
     assert summary.batch_size == 2
 
 
-@pytest.mark.parametrize(("budget", "most"), [(1 << 20, 12), (1, 8)])
-def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, most):
-    """With many classes and probabilities a batch of decided tiles would fill the memory."""
+@pytest.mark.parametrize(
+    ("budget", "batch", "most"), [(1 << 20, 1, 3), (1, 1, 2), (1 << 20, 4, 12), (1, 4, 8)]
+)
+def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, batch, most):
+    """With many classes and probabilities a batch of decided tiles would fill the memory.
+
+    A batch settles as a whole: one is written while as many wait as the budget allows.
+    """
     monkeypatch.setattr(predict, "_WAITING_BYTES", budget)
     gate = threading.Event()
 
@@ -267,10 +272,10 @@ def test_what_waits_to_be_written_is_bounded_in_bytes_too(monkeypatch, budget, m
 
     def on_progress(progress):
         reached.append(progress.tiles)
-        if progress.tiles == 4:
+        if progress.tiles == batch:
             threading.Timer(0.3, lambda: (reached.append("open"), gate.set())).start()
 
-    case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": 4}
+    case = {"tile": 16, "overlap": 0, "blend": "flat", "batch": batch}
     sinks = Sinks(ArraySink(160, 64), None, Slow(160, 64, 3))
     source = ArraySource(np.ones((160, 64)))
     map_scene(source, OwnValuePredictor(16, 3), job(case, legend(3)), sinks, on_progress)

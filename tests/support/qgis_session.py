@@ -130,7 +130,13 @@ def main():
     }
     found["predict"] = run(
         "predict",
-        {"INPUT": scene, "MODEL_FILE": JOB["model"], "EXTENT": JOB["extent"], **outputs},
+        {
+            "INPUT": scene,
+            "MODEL_FILE": JOB["model"],
+            "EXTENT": JOB["extent"],
+            "BATCH_SIZE": 1,  # progress is told once per batch
+            **outputs,
+        },
     )
     area = QgsVectorLayer(JOB["area"], "area")
     area.setSubsetString("kind = 'wanted'")
