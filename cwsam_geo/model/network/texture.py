@@ -70,7 +70,8 @@ def local_statistics(images: Tensor, stride: int) -> Tensor:
 def _box(values: Tensor, size: int) -> Tensor:
     """Means of square windows, (B, C, h, w) to the same shape.
 
-    Products with band matrices are two to three times as fast on a CPU as pooling, and more exact.
+    For tiles of 128 px, products with band matrices are two to six times as fast on a CPU as
+    pooling, and as exact.
     """
     if size == 1:
         return values
