@@ -59,6 +59,7 @@ def file_system(url: str, option: str) -> tuple[Any, str]:
 
     Raises:
         UsageError: Nobody knows such URLs.
+        OutputError: Arrow knows such stores, but cannot reach this one.
     """
     import fsspec
     from fsspec.implementations.arrow import ArrowFSWrapper
@@ -70,8 +71,11 @@ def file_system(url: str, option: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         try:
             arrow, root = FileSystem.from_uri(url)
-        except (ValueError, OSError, NotImplementedError):
+        except (ValueError, NotImplementedError):
             raise UsageError(f"{option} {display_name(url)}: {_line(error)}") from None
+        except OSError as failure:  # it asks S3 where the bucket is
+            reason = _reason(failure, "choose another place")
+            raise OutputError(f"{option} {display_name(url)}: {reason}") from failure
         system = ArrowFSWrapper(arrow)
     return system, str(root)
 

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -288,6 +289,37 @@ def test_failures_of_stores_in_plain_words(message, said):
         telling("s3://b/x", "go elsewhere"),
     ):
         raise OSError(message)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (
+            OSError("When resolving region for bucket 'b': AWS Error NETWORK_CONNECTION"),
+            OutputError,
+            "no server answers",
+        ),
+        (
+            OSError("When resolving region for bucket 'b': Bucket 'b' not found"),
+            OutputError,
+            "no such bucket",
+        ),
+        (ValueError("Unrecognized filesystem type in URI"), UsageError, "s3fs"),
+    ],
+)
+def test_a_store_that_arrow_knows_but_cannot_reach_says_so(monkeypatch, error, kind, said):
+    """That fsspec lacks a package is no reason then: none is needed."""
+    monkeypatch.setattr("fsspec.core.url_to_fs", raising(ImportError("Install s3fs to access S3")))
+    monkeypatch.setattr("pyarrow.fs.FileSystem", SimpleNamespace(from_uri=raising(error)))
+    with pytest.raises(kind, match=f"s3://b/x.*{said}"):
+        file_system("s3://b/x", "--output")
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
 
 
 def test_a_batch_to_urls(place, store, tmp_path):
