@@ -110,3 +110,25 @@ def test_the_head_has_learned_and_the_masks_add_nothing_yet(scenes):
         found = logits.argmax(1)[0]
     assert (found[:, :8] == 0).float().mean() > 0.95
     assert (found[:, 24:] == 2).float().mean() > 0.95
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_learning_sand_hardly_moves_the_answers_to_both_bands(scenes):
+    sand = dataclasses.replace(scenes[1], site="desert")
+    listed = [scenes[0], sand, scenes[2]]
+    bundle = texture_start.fresh_bundle(BACKBONES["tiny"], CLASSES, SPEC, 16)
+    with rasterio.open(scenes[0].scene) as file:
+        image = SPEC.apply(file.read(), np.ones((SIZE, SIZE), bool), SceneBands("db", (0, 1)))
+
+    def answers(**more):
+        # So few steps that the head is not sure yet, and the second stage has much to change.
+        recipe = texture_start.HeadRecipe(steps=20, batch=128, sand_rate=1e-2, **more)
+        model = texture_start.with_texture(bundle, listed, recipe).build()
+        with torch.inference_mode():
+            return model(torch.from_numpy(image)[None]).log_softmax(1)
+
+    before = answers(sand_steps=0)
+    pinned, free = (
+        (answers(sand_steps=60, pin=pin) - before).abs().mean().item() for pin in (30.0, 0.0)
+    )
+    assert 0 < pinned < free / 3
