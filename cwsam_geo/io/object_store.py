@@ -72,6 +72,7 @@ def file_system(url: str, option: str) -> tuple[Any, str]:
         try:
             arrow, root = FileSystem.from_uri(url)
         except (ValueError, NotImplementedError):
+            # Arrow does not know such URLs either: fsspec's words say what would.
             raise UsageError(f"{option} {display_name(url)}: {_line(error)}") from None
         except OSError as failure:  # it asks S3 where the bucket is
             reason = _reason(failure, "choose another place")
